@@ -1,0 +1,74 @@
+/*
+ * Work that must not run on the owner's thread, handed in as an interface: a
+ * lane is a thread of its own, an inline executor runs when told to, and a
+ * simulator runs it at a virtual time.
+ *
+ * A task is run exactly once, in the order submitted to its executor; then its
+ * done callback fires exactly once on the owner's thread, in the same order,
+ * and never from inside submit.
+ */
+#ifndef BOP_EXECUTOR_H
+#define BOP_EXECUTOR_H
+
+#include <bop/alloc.h>
+#include <bop/base.h>
+#include <bop/list.h>
+
+/** Intrusive: lies in the caller's struct, which must live until done was called. */
+struct bop_task {
+    struct bop_list link;                /* The executor's while submitted. */
+    void (*run)(struct bop_task *task);  /* On the executor's thread; may block. */
+    void (*done)(struct bop_task *task); /* On the owner's thread; may submit again. */
+};
+
+struct bop_executor {
+    /* Never fails, never blocks for long. Owner's thread. */
+    void (*submit)(struct bop_executor *self, struct bop_task *task);
+};
+
+static inline void bop_executor_submit(struct bop_executor *executor, struct bop_task *task)
+{
+    executor->submit(executor, task);
+}
+
+/** A thread that runs tasks one after another. */
+struct bop_lane;
+
+struct bop_lane_options {
+    struct bop_allocator *allocator; /* Borrowed. Default: the process's. */
+    const char *name;                /* The thread's, at most 15 bytes. */
+    /* Called on the lane's thread when a finished task waits for bop_lane_poll() and none
+     * did before. It typically wakes the owner's loop. Required. */
+    void (*notify)(void *user);
+    void *user;
+};
+
+BOP_API BOP_MUST_USE int bop_lane_create(const struct bop_lane_options *options,
+                                         struct bop_lane **out_lane);
+
+/** Run what is still queued, fire all done callbacks, join the thread. Owner's thread; NULL is
+ * fine. */
+BOP_API void bop_lane_destroy(struct bop_lane *lane);
+
+BOP_API struct bop_executor *bop_lane_executor(struct bop_lane *lane);
+
+/** Fire the done callbacks of finished tasks. Returns their number. Owner's thread. */
+BOP_API size_t bop_lane_poll(struct bop_lane *lane);
+
+/** Wait until every task submitted so far has run and its done callback was fired. Owner's thread.
+ */
+BOP_API void bop_lane_drain(struct bop_lane *lane);
+
+/** An executor without a thread: tasks wait until bop_inline_poll(). For tools and tests. */
+struct bop_inline_executor {
+    struct bop_executor executor; /* First. */
+    struct bop_list queue;
+};
+
+BOP_API void bop_inline_init(struct bop_inline_executor *executor);
+
+/** Run all queued tasks with their done callbacks, also those submitted meanwhile. Returns the
+ * number. */
+BOP_API size_t bop_inline_poll(struct bop_inline_executor *executor);
+
+#endif
