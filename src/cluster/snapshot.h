@@ -1,0 +1,48 @@
+/*
+ * A snapshot file: one revision of the whole state machine, streamed from a view
+ * of the store, checked whole before anything of it is believed. The format is
+ * docs/design/snapshot.md.
+ */
+#ifndef BOP_CLUSTER_SNAPSHOT_H
+#define BOP_CLUSTER_SNAPSHOT_H
+
+#include <bop/error.h>
+#include <bop/fs.h>
+#include <bop/raft.h>
+
+#include "machine.h"
+
+/** What a snapshot file says of itself. */
+struct snapshot_info {
+    struct bop_raft_snapshot raft; /* index, term, configuration. */
+    struct machine_position position;
+    uint64_t bytes;   /* Of the file. */
+    uint64_t entries; /* Key-value pairs. */
+};
+
+/**
+ * Write a view to path: into path.tmp, synced, renamed, directory synced. Any
+ * thread (the view's). conf is the configuration as of the view's position, in
+ * the payload form of a CHANGE entry. On failure no file is left but perhaps the .tmp.
+ */
+BOP_MUST_USE int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs,
+                                     const char *path, struct machine_view *view,
+                                     struct bop_slice conf, struct snapshot_info *out_info,
+                                     struct bop_error *err);
+
+/** Read and check a whole file: BOP_ECORRUPT, BOP_EVERSION, BOP_ETRUNCATED. Memory is bounded
+ * whatever it claims. */
+BOP_MUST_USE int bop__snapshot_check(struct bop_allocator *allocator, struct bop_fs *fs,
+                                     const char *path, struct snapshot_info *out_info,
+                                     struct bop_error *err);
+
+/**
+ * Make the state of a machine that is not open from a file that is checked
+ * first: the store at options->path is removed and made anew. If it fails or the
+ * process dies in between, the position found at the next open is 0.
+ */
+BOP_MUST_USE int bop__snapshot_load(struct bop_fs *fs, const char *path,
+                                    const struct machine_options *options,
+                                    struct snapshot_info *out_info, struct bop_error *err);
+
+#endif
