@@ -134,7 +134,10 @@ struct bop_reader {
 
 static inline struct bop_reader bop_reader(struct bop_slice slice)
 {
-    return (struct bop_reader){.at = slice.data, .end = slice.data + slice.size, .failed = false};
+    /* Adding even 0 to NULL is undefined. */
+    return (struct bop_reader){.at = slice.data,
+                               .end = slice.size > 0 ? slice.data + slice.size : slice.data,
+                               .failed = false};
 }
 
 static inline size_t bop_reader_left(const struct bop_reader *reader)
