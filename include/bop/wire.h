@@ -29,6 +29,10 @@
 #define BOP_NAME_MAX  255                /* Bytes of a map's or counter's name; 1 or more, UTF-8. */
 #define BOP_KEY_MAX   (64u * 1024)       /* Bytes of a key; 0 is allowed. */
 #define BOP_VALUE_MAX (8u * 1024 * 1024) /* Bytes of a value. */
+#define BOP_CURSOR_MAX                                                                             \
+    (BOP_KEY_MAX + 1024)     /* Bytes of a scan's cursor, which is the server's to read. */
+#define BOP_ADDRESS_MAX 279  /* Bytes of "host:port". */
+#define BOP_HEALTH_MAX  1024 /* Bytes of a status response's sentence. */
 
 enum bop_wire_flags {
     BOP_WIRE_REQUEST = 0x01,
@@ -39,7 +43,7 @@ enum bop_wire_flags {
 
 /** BOP_WIRE_KIND_MAP_PUT_REQUEST = 9 and so on: see wire_kinds.def. */
 enum bop_wire_kind {
-#define BOP_WIRE_KIND(name, number, fields) BOP_WIRE_KIND_##name = number,
+#define BOP_WIRE_KIND(name, number, fields, flags) BOP_WIRE_KIND_##name = number,
 #include <bop/wire_kinds.def>
 #undef BOP_WIRE_KIND
 };
@@ -53,12 +57,14 @@ struct bop_wire_frame {
 
 /**
  * Take one frame off the front of what has arrived. The payload is borrowed.
+ * frame_max bounds its size, header included; 0 means BOP_WIRE_FRAME_MAX.
  *
  * Returns 0 and sets *out_frame and *out_used; BOP_EAGAIN if more bytes are
  * needed; BOP_EMALFORMED (size below a header, unknown kind, flags that do not fit the kind),
  * BOP_EVERSION, BOP_ETOOBIG or BOP_ECORRUPT (checksum) otherwise: the
- * connection must then be closed. size, version, kind and flags are judged as
- * soon as the header is there, before the payload is waited for. err may be NULL.
+ * connection must then be closed. version, size, kind and flags are judged in
+ * this order as soon as the header is there, before the payload is waited for.
+ * Which flags fit which kind is in wire_kinds.def. err may be NULL.
  */
 BOP_API BOP_MUST_USE int bop_wire_parse(struct bop_slice bytes, size_t frame_max,
                                         struct bop_wire_frame *out_frame, size_t *out_used,
@@ -67,9 +73,15 @@ BOP_API BOP_MUST_USE int bop_wire_parse(struct bop_slice bytes, size_t frame_max
 /** Begin a frame at the end of buf: room for a header is made and *out_at remembers it. */
 BOP_API BOP_MUST_USE int bop_wire_begin(struct bop_buf *buf, size_t *out_at);
 
-/** Finish it: all bytes appended since are the payload. */
+/** Finish it: all bytes appended since are the payload. The frame must be below 4 GiB. */
 BOP_API void bop_wire_end(struct bop_buf *buf, size_t at, enum bop_wire_kind kind, uint8_t flags,
                           uint32_t request);
+
+/** Take back what was begun at `at`, for an encoder that failed. */
+static inline void bop_wire_cancel(struct bop_buf *buf, size_t at)
+{
+    buf->size = at;
+}
 
 /** "MAP_PUT_REQUEST", or NULL for a kind that is not known. */
 BOP_API const char *bop_wire_kind_name(uint16_t kind);
@@ -129,6 +141,10 @@ enum bop_status {
 /** "ok", "not found", ... Never NULL. */
 BOP_API const char *bop_status_text(uint8_t status);
 
+/** The error code that says the same: 0, BOP_ENOTFOUND, BOP_ECONDITION, ... BOP_EPROTOCOL for a
+ * strange one. */
+BOP_API int bop_status_code(uint8_t status);
+
 /** A decoded operation; slices are borrowed from what was decoded. */
 struct bop_operation {
     enum bop_op op;
@@ -153,6 +169,45 @@ static inline bool bop_op_is_write(enum bop_op op)
 {
     return op < BOP_OP_MAP_GET;
 }
+
+/**
+ * A decoded result. Which fields count follows from the operation and the
+ * status; the others are zero. Slices are borrowed from what was decoded.
+ */
+struct bop_result {
+    uint8_t status;
+    bool existed;     /* Put and delete: there was such a key. Creates: it was made just now. */
+    uint64_t version; /* Put: the new one. Get: the value's. Condition not met: what is there. */
+    int64_t number;   /* Counters. */
+    uint64_t size;
+    uint64_t revision;        /* Scan: the state it was read at. */
+    struct bop_slice value;   /* Get. */
+    struct bop_slice cursor;  /* Scan: where to go on; empty at the end. */
+    uint32_t count;           /* Scan: entries in this page. */
+    struct bop_slice entries; /* Scan: walked by bop_scan_next(). */
+};
+
+/**
+ * Decode the result of op. With a status other than OK and CONDITION the bytes are not
+ * looked at. Returns 0 or BOP_EMALFORMED; the entries of a scan are checked too.
+ */
+BOP_API BOP_MUST_USE int bop_result_decode(enum bop_op op, uint8_t status, struct bop_slice bytes,
+                                           struct bop_result *out_result);
+/** Append its bytes, the status not among them. */
+BOP_API void bop_result_encode(struct bop_writer *writer, enum bop_op op,
+                               const struct bop_result *result);
+
+/** One entry of a scan, its slices borrowed. */
+struct bop_scan_entry {
+    struct bop_slice key;
+    uint64_t version;
+    struct bop_slice value;
+};
+
+/** Take the first entry off `entries`. Returns false when none is left. */
+BOP_API bool bop_scan_next(struct bop_slice *entries, struct bop_scan_entry *out_entry);
+/** Append an entry's bytes. */
+BOP_API void bop_scan_entry_encode(struct bop_writer *writer, const struct bop_scan_entry *entry);
 
 /* ---- Our own client messages (field order is the order on the wire) ---- */
 
@@ -184,7 +239,7 @@ struct bop_session_open_response { /* 131 */
     uint32_t timeout_ms; /* As granted. */
 };
 
-/* 132, 134: session q, token raw. 133, 135, 137: status u8. 136: session q. */
+/* 132, 134. 136 is the session q alone; 133, 135 and 137 are the status u8 alone. */
 struct bop_session_request {
     uint64_t session;
     uint8_t token[BOP_TOKEN_SIZE];
@@ -196,10 +251,18 @@ struct bop_write_request {      /* 140 */
     uint64_t acked;             /* All replies up to here have arrived and may be forgotten. */
     struct bop_slice operation; /* The rest of the payload. */
 };
-/* 141 and 143: status u8, then the operation's result as the rest of the payload. */
+struct bop_reply { /* 141 and 143 */
+    uint8_t status;
+    struct bop_slice result; /* The rest; see bop_result_decode(). */
+};
+
+enum bop_consistency {
+    BOP_READ_LINEARIZABLE = 0,
+    BOP_READ_STALE = 1, /* What this node has. */
+};
 
 struct bop_read_request {       /* 142 */
-    uint8_t consistency;        /* 0 linearizable, 1 stale: what this node has. */
+    uint8_t consistency;        /* enum bop_consistency. */
     struct bop_slice operation; /* The rest. */
 };
 
@@ -255,10 +318,20 @@ BOP_API BOP_MUST_USE int bop_session_request_decode(struct bop_slice payload,
                                                     struct bop_session_request *out);
 BOP_API void bop_session_request_encode(struct bop_writer *writer,
                                         const struct bop_session_request *in);
+BOP_API BOP_MUST_USE int bop_session_alive_request_decode(struct bop_slice payload,
+                                                          uint64_t *out_session);
+BOP_API void bop_session_alive_request_encode(struct bop_writer *writer, uint64_t session);
+/** The one byte of 133, 135 and 137. */
+BOP_API BOP_MUST_USE int bop_session_status_decode(struct bop_slice payload, uint8_t *out_status);
 BOP_API BOP_MUST_USE int bop_write_request_decode(struct bop_slice payload,
                                                   struct bop_write_request *out);
+BOP_API void bop_write_request_encode(struct bop_writer *writer,
+                                      const struct bop_write_request *in);
 BOP_API BOP_MUST_USE int bop_read_request_decode(struct bop_slice payload,
                                                  struct bop_read_request *out);
+BOP_API void bop_read_request_encode(struct bop_writer *writer, const struct bop_read_request *in);
+BOP_API BOP_MUST_USE int bop_reply_decode(struct bop_slice payload, struct bop_reply *out);
+BOP_API void bop_reply_encode(struct bop_writer *writer, const struct bop_reply *in);
 BOP_API BOP_MUST_USE int bop_status_response_decode(struct bop_slice payload,
                                                     struct bop_status_response *out);
 BOP_API void bop_status_response_encode(struct bop_writer *writer,
