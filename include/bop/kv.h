@@ -8,7 +8,8 @@
  * made anew). The map grows by itself: disk blocks are reserved ahead of use,
  * so that a full disk is a refusal (BOP_ENOROOM) and never a signal.
  *
- * Keys are 0 to 511 bytes after any prefixing by the caller, values below 2 GiB.
+ * Keys are 1 to 511 bytes after any prefixing by the caller (else BOP_EINVAL),
+ * values below 2 GiB (else BOP_ETOOBIG).
  *
  * Threads: a store may be shared; a write transaction and its cursors belong to
  * the thread that began it; a read transaction may move between threads but is
@@ -38,7 +39,7 @@ struct bop_kv_options {
     bool sync_commits;               /* fdatasync before a commit returns. Default: no. */
 };
 
-/** Open or make a store. One process at a time (the caller holds a lock of its own). */
+/** Open or make a store. BOP_ELOCKED if it is open already, here or in another process. */
 BOP_API BOP_MUST_USE int bop_kv_open(const struct bop_kv_options *options, struct bop_kv **out_kv,
                                      struct bop_error *err);
 /** All transactions must have ended. NULL is fine. */
@@ -117,7 +118,10 @@ enum bop_kv_seek {
     BOP_KV_PREV,
     BOP_KV_AT_OR_AFTER, /* The given key or the next above it. */
 };
-/** Move, and get key and value. key is read for AT_OR_AFTER only. Returns 0 or BOP_ENOTFOUND. */
+/**
+ * Move, and get key and value. key is read for AT_OR_AFTER only, where an empty one
+ * means the first. Returns 0 or BOP_ENOTFOUND.
+ */
 BOP_API BOP_MUST_USE int bop_kv_cursor_seek(struct bop_kv_cursor *cursor, enum bop_kv_seek seek,
                                             struct bop_slice key, struct bop_slice *out_key,
                                             struct bop_slice *out_value);

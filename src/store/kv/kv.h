@@ -1,0 +1,126 @@
+/*
+ * What the files of the key-value store share: the store, its one write
+ * transaction with the account of pages it may take, and LMDB's errors as ours.
+ */
+#ifndef BOP_STORE_KV_KV_H
+#define BOP_STORE_KV_KV_H
+
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <bop/kv.h>
+
+#define KV_DATA_FILE          "data.mdb"
+#define KV_LOCK_FILE          "lock.mdb"
+#define KV_BYTES_MAX_DEFAULT  (UINT64_C(64) << 30)
+#define KV_BYTES_MAX_LEAST    (UINT64_C(1) << 20)
+#define KV_GROW_STEP_DEFAULT  (UINT64_C(16) << 20)
+#define KV_GROW_STEP_LEAST    (UINT64_C(64) << 10)
+#define KV_TABLES_MAX_DEFAULT 32
+#define KV_TABLES_MAX_MOST    4096
+#define KV_READERS_DEFAULT    126
+#define KV_READERS_MOST       65536
+#define KV_VALUE_BYTES_MAX    (UINT64_C(0x7fffffff))
+/* LMDB numbers its own two tables 0 and 1; ours follow. */
+#define KV_FREE_TABLE  0
+#define KV_MAIN_TABLE  1
+#define KV_FIRST_TABLE 2
+/* Ended read transactions kept for the next begin; each holds a reader's slot. */
+#define KV_IDLE_READERS_MAX 16
+
+/* A table that has a handle. */
+struct kv_name {
+    char *name; /* Owned; NUL-terminated. */
+    unsigned handle;
+    bool committed; /* False: made by the write transaction under way, seen by it alone. */
+};
+
+/*
+ * How many new pages a write transaction may have taken from above the last
+ * page in use, as an upper bound; see reserve.c for why it is one.
+ */
+struct kv_account {
+    uint64_t used_bytes;      /* Up to the last page in use at begin. */
+    uint64_t allowance_pages; /* For what the commit itself writes. */
+    uint64_t granted_pages;   /* What the reserve allows. */
+    uint64_t charged_pages;   /* The bound; at most granted, or the transaction has failed. */
+    uint64_t overflow_pages;  /* Part of charged: pages of values too big for a leaf. */
+    uint64_t cleared_pages;   /* Tree pages of tables cleared: not used again before the commit. */
+    uint64_t deletes;
+    bool *written; /* By handle: the table has been charged for its branches. */
+};
+
+struct bop_kv_txn {
+    struct bop_kv *kv;
+    MDB_txn *txn;
+    bool write;
+    int failed; /* 0, or what a commit will answer. */
+    unsigned cursors;
+};
+
+struct bop_kv_cursor {
+    struct bop_kv_txn *txn;
+    MDB_cursor *cursor;
+};
+
+struct bop_kv {
+    struct bop_allocator *allocator;
+    MDB_env *env;
+    int data_fd; /* Ours, with the lock on it; LMDB has a descriptor of its own. */
+    uint64_t map_bytes;
+    uint64_t step_bytes;
+    uint64_t page_bytes;
+    unsigned tables_max;
+
+    /* Written under LMDB's write lock, read by anybody. */
+    _Atomic uint64_t reserved_bytes;
+    _Atomic unsigned readers;
+
+    /* Under LMDB's write lock. */
+    struct bop_kv_txn writer;
+    struct kv_account account;
+
+    pthread_mutex_t mutex; /* Of what follows. */
+    struct kv_name *names; /* tables_max of them. */
+    unsigned name_count;
+    struct bop_kv_txn *idle[KV_IDLE_READERS_MAX]; /* Reset, ready to be renewed. */
+    unsigned idle_count;
+};
+
+/** LMDB's result, or a positive errno, as one of our codes. */
+int bop__kv_code(int lmdb_code);
+
+/** The used bytes of the last commit. */
+uint64_t bop__kv_used(struct bop_kv *kv);
+
+/* ---- reserve.c ---- */
+
+/** Reserve blocks of a file from `from` to `to`, where nobody writes meanwhile. */
+int bop__kv_allocate(int fd, uint64_t from, uint64_t to);
+
+/** Open the account of a write transaction: reserve a step ahead. */
+int bop__kv_account_open(struct bop_kv *kv, MDB_txn *txn);
+
+/** Reserve a first step, before any transaction. */
+int bop__kv_reserve_first(struct bop_kv *kv);
+
+/** Charge one change of a table that puts value_bytes (0 for none). 0 or BOP_ENOROOM. */
+int bop__kv_charge(struct bop_kv_txn *txn, unsigned table, uint64_t node_bytes, bool is_delete);
+
+/** Charge the clearing of a table. 0 or BOP_ENOROOM. */
+int bop__kv_charge_clear(struct bop_kv_txn *txn, unsigned table);
+
+/* ---- table.c ---- */
+
+/** Open every table there is, so that their handles do not depend on any transaction. */
+int bop__kv_tables_load(struct bop_kv *kv, struct bop_error *err);
+/** Keep the names that the write transaction made, or forget them. */
+void bop__kv_tables_settle(struct bop_kv *kv, bool committed);
+void bop__kv_tables_deinit(struct bop_kv *kv);
+
+/* ---- txn.c ---- */
+
+void bop__kv_idle_deinit(struct bop_kv *kv);
+
+#endif
