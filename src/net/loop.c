@@ -1,0 +1,320 @@
+/*
+ * The loop's turn, its beginning and its end.
+ *
+ * A turn goes, in this order: wait; posts; I/O (sources, then bytes kept by
+ * connections that were resumed); timers; hooks; flush; on_close of what was
+ * closed. What a step asks of an earlier one is done in the next turn, which
+ * then does not wait. So no callback can keep a turn from ending.
+ *
+ * Memory of sources goes only at the end of a turn, after the events that the
+ * kernel reported for it were gone through: no event finds its source freed.
+ */
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bop/error.h>
+
+#include "loop_internal.h"
+
+/* ---- Sources ---- */
+
+static int control(struct bop_loop *loop, int operation, struct bop__source *source,
+                   uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = source};
+
+    if (epoll_ctl(loop->epoll_fd, operation, source->fd, &event) != 0) {
+        return -errno;
+    }
+    source->watched = events;
+    return 0;
+}
+
+int bop__loop_watch(struct bop_loop *loop, struct bop__source *source, uint32_t events)
+{
+    return control(loop, EPOLL_CTL_ADD, source, events);
+}
+
+int bop__loop_rewatch(struct bop_loop *loop, struct bop__source *source, uint32_t events)
+{
+    return events == source->watched ? 0 : control(loop, EPOLL_CTL_MOD, source, events);
+}
+
+void bop__loop_close_source(struct bop_loop *loop, struct bop__source *source)
+{
+    if (source->fd < 0) {
+        return;
+    }
+    /* Closing unwatches only the last duplicate, and a forked child may hold one.
+     * It fails if the descriptor was never watched, which is fine. */
+    BOP_IGNORE(epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL));
+    /* Linux closes it whatever close() returns. */
+    BOP_IGNORE(close(source->fd));
+    source->fd = -1;
+    source->watched = 0;
+}
+
+/* ---- Spare buffers ---- */
+
+void bop__loop_take_spare(struct bop_loop *loop, struct bop_buf *buf)
+{
+    BOP_DEBUG_ASSERT(buf->data == NULL);
+    if (loop->spare_count > 0) {
+        struct bop_buf *spare = &loop->spares[--loop->spare_count];
+
+        buf->data = spare->data;
+        buf->capacity = spare->capacity;
+    }
+}
+
+void bop__loop_leave_spare(struct bop_loop *loop, struct bop_buf *buf)
+{
+    buf->size = 0;
+    if (buf->data == NULL) {
+        return;
+    }
+    if (buf->capacity <= BOP__SPARE_BUF_BYTES_MAX && loop->spare_count < BOP__SPARE_BUFS_MAX) {
+        loop->spares[loop->spare_count++] = *buf;
+        buf->data = NULL;
+        buf->capacity = 0;
+        return;
+    }
+    bop_buf_deinit(buf);
+}
+
+/* ---- The turn ---- */
+
+static bool has_work(struct bop_loop *loop)
+{
+    return !bop_list_empty(&loop->redeliver) || !bop_list_empty(&loop->flush) ||
+           !bop_list_empty(&loop->closing) || !bop_list_empty(&loop->retired) ||
+           bop__posts_pending(loop);
+}
+
+/* Microseconds to wait, UINT64_MAX for no limit. */
+static uint64_t wait_us(struct bop_loop *loop, int timeout_ms)
+{
+    uint64_t limit_us = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000;
+    uint64_t due_ms, now_us;
+
+    if (limit_us == 0 || has_work(loop)) {
+        return 0;
+    }
+    if (loop->timers.count == 0) {
+        return limit_us;
+    }
+    due_ms = loop->timers.heap[0].due_ms;
+    now_us = bop_clock_monotonic_us(loop->clock);
+    if (due_ms > UINT64_MAX / 1000) {
+        return limit_us;
+    }
+    return due_ms * 1000 <= now_us ? 0 : bop_min_u64(limit_us, due_ms * 1000 - now_us);
+}
+
+static int wait_events(struct bop_loop *loop, struct epoll_event *events, uint64_t us)
+{
+    uint64_t ms;
+
+    if (us != 0 && us != UINT64_MAX && !loop->lacks_pwait2) {
+        struct timespec timeout = {.tv_sec = (time_t)bop_min_u64(us / 1000000, INT32_MAX),
+                                   .tv_nsec = (long)(us % 1000000) * 1000};
+        int count = epoll_pwait2(loop->epoll_fd, events, BOP__EVENTS_MAX, &timeout, NULL);
+
+        /* Before Linux 5.11 there is none, and some containers refuse with EPERM
+         * what they do not know. */
+        if (count >= 0 || (errno != ENOSYS && errno != EPERM)) {
+            return count >= 0 ? count : -errno;
+        }
+        loop->lacks_pwait2 = true;
+    }
+    /* Rounded up: a wait that ends early would only be repeated. */
+    ms = us == UINT64_MAX ? us : us / 1000 + (us % 1000 != 0);
+    {
+        int timeout_ms = us == UINT64_MAX ? -1 : (int)bop_min_u64(ms, INT32_MAX);
+        int count = epoll_wait(loop->epoll_fd, events, BOP__EVENTS_MAX, timeout_ms);
+
+        return count >= 0 ? count : -errno;
+    }
+}
+
+static void run_hooks(struct bop_loop *loop)
+{
+    loop->hook_next = loop->hooks.next;
+    while (loop->hook_next != &loop->hooks) {
+        struct bop_hook *hook = BOP_CONTAINER_OF(loop->hook_next, struct bop_hook, link);
+
+        loop->hook_next = hook->link.next;
+        hook->fn(hook);
+    }
+    loop->hook_next = NULL;
+}
+
+int bop_loop_run_once(struct bop_loop *loop, int timeout_ms)
+{
+    struct epoll_event events[BOP__EVENTS_MAX];
+    int count;
+
+    BOP_ASSERT(!loop->in_turn);
+    count = wait_events(loop, events, wait_us(loop, timeout_ms));
+    if (count == -EINTR) {
+        count = 0; /* A signal: a turn without events. */
+    }
+    if (count < 0) {
+        return count;
+    }
+    loop->in_turn = true;
+    loop->now_ms = bop_clock_monotonic_ms(loop->clock);
+    bop__posts_run(loop);
+    for (int i = 0; i < count; i++) {
+        struct bop__source *source = (struct bop__source *)events[i].data.ptr;
+
+        /* The wake descriptor has no source; a closed one is not asked again. */
+        if (source != NULL && source->fd >= 0) {
+            source->on_events(source, events[i].events);
+        }
+    }
+    bop__tcp_redeliver_all(loop);
+    bop__timers_run(loop);
+    run_hooks(loop);
+    bop__tcp_flush_all(loop);
+    bop__tcp_finish_closes(loop);
+    loop->in_turn = false;
+    return 0;
+}
+
+int bop_loop_run(struct bop_loop *loop)
+{
+    bool stop = false;
+
+    do {
+        /* Acquire pairs with the release in bop_loop_stop(), as does the exchange. */
+        bool asked = atomic_load_explicit(&loop->wake.stop, memory_order_acquire);
+        /* Asked already: its wake may have been spent on an earlier turn. */
+        int rc = bop_loop_run_once(loop, asked ? 0 : -1);
+
+        if (rc != 0) {
+            return rc;
+        }
+        stop = atomic_exchange_explicit(&loop->wake.stop, false, memory_order_acquire);
+    } while (!stop);
+    return 0;
+}
+
+uint64_t bop_loop_now_ms(const struct bop_loop *loop)
+{
+    return loop->now_ms;
+}
+
+struct bop_allocator *bop_loop_allocator(const struct bop_loop *loop)
+{
+    return loop->allocator;
+}
+
+/* ---- Hooks ---- */
+
+void bop_loop_add_hook(struct bop_loop *loop, struct bop_hook *hook)
+{
+    bop_list_push_back(&loop->hooks, &hook->link);
+}
+
+void bop_loop_remove_hook(struct bop_loop *loop, struct bop_hook *hook)
+{
+    if (loop->hook_next == &hook->link) {
+        loop->hook_next = hook->link.next;
+    }
+    bop_list_remove(&hook->link);
+}
+
+/* ---- Beginning and end ---- */
+
+static int open_descriptors(struct bop_loop *loop)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->epoll_fd < 0) {
+        return -errno;
+    }
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->wake_fd < 0) {
+        return -errno;
+    }
+    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &event) == 0 ? 0 : -errno;
+}
+
+static void free_loop(struct bop_loop *loop)
+{
+    struct bop_allocator *allocator = loop->allocator;
+
+    bop__timers_deinit(loop);
+    while (loop->spare_count > 0) {
+        bop_buf_deinit(&loop->spares[--loop->spare_count]);
+    }
+    if (loop->wake_fd >= 0) {
+        BOP_IGNORE(close(loop->wake_fd)); /* Nothing is buffered in it. */
+    }
+    if (loop->epoll_fd >= 0) {
+        BOP_IGNORE(close(loop->epoll_fd)); /* As above. */
+    }
+    if (loop->receive != NULL) {
+        bop_free(allocator, loop->receive, BOP__RECEIVE_BYTES);
+    }
+    bop_free(allocator, loop, sizeof(*loop));
+}
+
+int bop_loop_create(const struct bop_loop_options *options, struct bop_loop **out_loop)
+{
+    struct bop_allocator *allocator = bop_allocator_or_default(options ? options->allocator : NULL);
+    struct bop_loop *loop = (struct bop_loop *)bop_alloc_zeroed(allocator, sizeof(*loop));
+    int rc;
+
+    if (loop == NULL) {
+        return BOP_ENOMEM;
+    }
+    loop->allocator = allocator;
+    loop->clock = options && options->clock ? options->clock : bop_clock_system();
+    loop->epoll_fd = -1;
+    loop->wake_fd = -1;
+    bop_list_init(&loop->hooks);
+    bop_list_init(&loop->connections);
+    bop_list_init(&loop->listeners);
+    bop_list_init(&loop->redeliver);
+    bop_list_init(&loop->flush);
+    bop_list_init(&loop->closing);
+    bop_list_init(&loop->retired);
+    atomic_init(&loop->wake.posted, NULL);
+    atomic_init(&loop->wake.stop, false);
+    loop->receive = (uint8_t *)bop_alloc(allocator, BOP__RECEIVE_BYTES);
+    rc = loop->receive != NULL ? open_descriptors(loop) : BOP_ENOMEM;
+    if (rc != 0) {
+        free_loop(loop);
+        return rc;
+    }
+    loop->now_ms = bop_clock_monotonic_ms(loop->clock);
+    *out_loop = loop;
+    return 0;
+}
+
+void bop_loop_destroy(struct bop_loop *loop)
+{
+    if (loop == NULL) {
+        return;
+    }
+    BOP_ASSERT(!loop->in_turn);
+    loop->destroying = true; /* From here on nothing new is opened. */
+    loop->in_turn = true;
+    bop__posts_run(loop);
+    bop__tcp_close_all(loop);
+    while (!bop_list_empty(&loop->closing) || !bop_list_empty(&loop->retired)) {
+        bop__tcp_finish_closes(loop);
+    }
+    /* What was posted by those; what these post in their turn has no loop left to
+     * run on and is dropped, or one that posts itself again would never end. */
+    bop__posts_run(loop);
+    while (bop_list_pop_front(&loop->hooks) != NULL) {
+    }
+    free_loop(loop);
+}

@@ -1,0 +1,136 @@
+/*
+ * The loop as its own files see it: what a turn works through, and how a
+ * connection, a listener or anything else with a descriptor takes part.
+ *
+ * Everything is the loop thread's but the two fields of struct bop__wake.
+ */
+#ifndef BOP_NET_LOOP_INTERNAL_H
+#define BOP_NET_LOOP_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include <bop/error.h>
+#include <bop/list.h>
+#include <bop/loop.h>
+#include <bop/slice.h>
+
+/* What one recv can bring. One buffer serves all connections of a loop, so an
+ * idle connection holds none. */
+#define BOP__RECEIVE_BYTES (512u * 1024)
+
+/* Descriptors one epoll_wait reports; the others wait for the next turn. */
+#define BOP__EVENTS_MAX 512
+
+/* Output buffers kept for reuse, and the largest worth keeping: at most 2 MiB a
+ * loop, and none for a connection with nothing to send. */
+#define BOP__SPARE_BUFS_MAX      64
+#define BOP__SPARE_BUF_BYTES_MAX (32u * 1024)
+
+/** A descriptor watched by the loop. Embedded; must live until the turn that unwatched it ends. */
+struct bop__source {
+    int fd;           /* -1 while there is none. */
+    uint32_t watched; /* The epoll events asked for. */
+    void (*on_events)(struct bop__source *source, uint32_t events);
+};
+
+/** One timer in the queue. The key lies here, so that sifting touches no timer but the moved. */
+struct bop__timer_entry {
+    uint64_t due_ms;
+    uint64_t sequence; /* Of starting: among equal times the first started fires first. */
+    struct bop_timer *timer;
+};
+
+/** A binary heap, earliest at 0. */
+struct bop__timers {
+    struct bop__timer_entry *heap;
+    size_t count;
+    size_t capacity;
+    uint64_t sequence; /* Of the next start. */
+};
+
+/** What other threads touch. */
+struct bop__wake {
+    _Atomic(struct bop_post *) posted; /* A stack, newest first. */
+    atomic_bool stop;
+};
+
+struct bop_loop {
+    struct bop_allocator *allocator;
+    struct bop_clock *clock;
+    uint64_t now_ms;
+    int epoll_fd;
+    int wake_fd; /* An eventfd, edge-triggered: never read, each write is one wake. */
+    bool in_turn;
+    bool destroying;
+    bool lacks_pwait2; /* The kernel refused epoll_pwait2: wait in whole milliseconds. */
+    struct bop__timers timers;
+    struct bop_list hooks;
+    struct bop_list *hook_next; /* The hook to run next, while they run. */
+
+    struct bop_list connections; /* bop_tcp.link of all that are not closing. */
+    struct bop_list listeners;   /* bop_tcp_listener.link of all that are listening. */
+    struct bop_list redeliver;   /* bop_tcp.pending of those resumed with bytes kept. */
+    struct bop_list flush;       /* bop_tcp.queued of those with output to send. */
+    struct bop_list closing;     /* bop_tcp.link of those that owe an on_close. */
+    struct bop_list retired;     /* bop_tcp_listener.link of those closed. */
+
+    uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
+    unsigned spare_count;
+    struct bop_buf spares[BOP__SPARE_BUFS_MAX];
+    char apart[64]; /* Keeps what other threads write off the lines the loop reads. */
+    struct bop__wake wake;
+};
+
+/** Move all links to an empty head, so that what is added meanwhile waits its turn. */
+static inline void bop__list_take(struct bop_list *from, struct bop_list *to)
+{
+    bop_list_init(to);
+    if (!bop_list_empty(from)) {
+        bop_list_insert_between(from->prev, to, from->next);
+        bop_list_init(from);
+    }
+}
+
+/* ---- loop.c ---- */
+
+/** Watch a descriptor for epoll events. Returns 0 or -errno. */
+BOP_MUST_USE int bop__loop_watch(struct bop_loop *loop, struct bop__source *source,
+                                 uint32_t events);
+/** Change the events. Returns 0 or -errno. */
+BOP_MUST_USE int bop__loop_rewatch(struct bop_loop *loop, struct bop__source *source,
+                                   uint32_t events);
+/** Unwatch and close the descriptor, if there is one. */
+void bop__loop_close_source(struct bop_loop *loop, struct bop__source *source);
+
+/** Give an empty buffer memory that another has left, if there is some. */
+void bop__loop_take_spare(struct bop_loop *loop, struct bop_buf *buf);
+/** Take the memory of a buffer whose content is not needed any more. */
+void bop__loop_leave_spare(struct bop_loop *loop, struct bop_buf *buf);
+
+/* ---- post.c ---- */
+
+/** Call what was posted before now, in order. */
+void bop__posts_run(struct bop_loop *loop);
+static inline bool bop__posts_pending(struct bop_loop *loop)
+{
+    /* Relaxed: only a hint to look; taking the posts synchronizes. */
+    return atomic_load_explicit(&loop->wake.posted, memory_order_relaxed) != NULL;
+}
+
+/* ---- timer.c ---- */
+
+/** Fire what is due at now_ms and was started before this call, in order of due time. */
+void bop__timers_run(struct bop_loop *loop);
+/** Mark all as stopped and free the queue. */
+void bop__timers_deinit(struct bop_loop *loop);
+
+/* ---- tcp.c, tcp_listen.c: the steps of a turn and of the loop's end ---- */
+
+void bop__tcp_redeliver_all(struct bop_loop *loop);
+void bop__tcp_flush_all(struct bop_loop *loop);
+/** Call on_close for those closed so far, and free them and retired listeners. */
+void bop__tcp_finish_closes(struct bop_loop *loop);
+/** Begin to close all connections and listeners. */
+void bop__tcp_close_all(struct bop_loop *loop);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * Posts: an intrusive lock-free stack for any number of producers, taken whole
+ * and reversed by the loop, so that what one thread posts runs in its order.
+ *
+ * Only a post that finds the stack empty wakes the loop: the ones after it ride
+ * on the same wake. The eventfd is watched edge-triggered and never read: each
+ * write is an edge of its own, so a write after the loop took the stack makes
+ * the next wait return, and none is lost.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "loop_internal.h"
+
+static void wake(struct bop_loop *loop)
+{
+    uint64_t one = 1;
+    int saved_errno = errno; /* bop_loop_stop() may run in a signal handler. */
+    ssize_t written;
+
+    do {
+        written = write(loop->wake_fd, &one, sizeof(one));
+    } while (written < 0 && errno == EINTR);
+    /* It can only fail when the counter is full, after 2^64 - 2 wakes. */
+    errno = saved_errno;
+}
+
+void bop_loop_post(struct bop_loop *loop, struct bop_post *post)
+{
+    struct bop_post *top;
+
+    /* Relaxed: the value only links; the exchange below validates it. */
+    top = atomic_load_explicit(&loop->wake.posted, memory_order_relaxed);
+    do {
+        post->next = top;
+        /* Release pairs with the acquire in bop__posts_run(): the loop sees what
+         * this thread wrote before posting. A chain of such exchanges is a
+         * release sequence, so that holds for every post of the stack. */
+    } while (!atomic_compare_exchange_weak_explicit(&loop->wake.posted, &top, post,
+                                                    memory_order_release, memory_order_relaxed));
+    /* From here on the post may have run and be gone. */
+    if (top == NULL) {
+        wake(loop);
+    }
+}
+
+void bop_loop_stop(struct bop_loop *loop)
+{
+    /* Release pairs with the acquire in bop_loop_run(): whoever stops the loop
+     * can rely on what it wrote before being seen after run has returned. */
+    atomic_store_explicit(&loop->wake.stop, true, memory_order_release);
+    wake(loop);
+}
+
+void bop__posts_run(struct bop_loop *loop)
+{
+    struct bop_post *newest, *oldest = NULL;
+
+    if (!bop__posts_pending(loop)) {
+        return;
+    }
+    /* Acquire pairs with the release in bop_loop_post(). */
+    newest = atomic_exchange_explicit(&loop->wake.posted, NULL, memory_order_acquire);
+    while (newest != NULL) {
+        struct bop_post *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct bop_post *post = oldest;
+
+        oldest = post->next; /* fn may free the post or post it again. */
+        post->next = NULL;
+        post->fn(post);
+    }
+}

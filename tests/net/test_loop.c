@@ -1,0 +1,172 @@
+/*
+ * Turns: hooks, their order, the loop's making and end.
+ */
+#include "net_fixture.h"
+
+struct fixture {
+    struct bop_faults faults;
+    struct test_heap heap;
+    struct net_clock clock;
+    struct bop_loop *loop;
+    char order[64]; /* A letter for each callback. */
+    size_t order_count;
+};
+
+struct test_hook {
+    struct bop_hook hook;
+    struct fixture *f;
+    char letter;
+    struct test_hook *to_remove;
+    struct test_hook *to_add;
+};
+
+static void note(struct fixture *f, char letter)
+{
+    REQUIRE(f->order_count + 1 < sizeof(f->order));
+    f->order[f->order_count++] = letter;
+}
+
+static void on_hook(struct bop_hook *hook)
+{
+    struct test_hook *self = BOP_CONTAINER_OF(hook, struct test_hook, hook);
+
+    note(self->f, self->letter);
+    if (self->to_remove != NULL) {
+        bop_loop_remove_hook(self->f->loop, &self->to_remove->hook);
+        self->to_remove = NULL;
+    }
+    if (self->to_add != NULL) {
+        bop_loop_add_hook(self->f->loop, &self->to_add->hook);
+        self->to_add = NULL;
+    }
+}
+
+static struct test_hook hook(struct fixture *f, char letter)
+{
+    return (struct test_hook){.hook.fn = on_hook, .f = f, .letter = letter};
+}
+
+static void setup(struct fixture *f)
+{
+    test_heap_init(&f->heap, &f->faults);
+    net_clock_init(&f->clock, 0);
+    REQUIRE_EQ(bop_loop_create(&(struct bop_loop_options){.allocator = &f->heap.allocator,
+                                                          .clock = &f->clock.clock},
+                               &f->loop),
+               0);
+}
+
+static void teardown(struct fixture *f)
+{
+    bop_loop_destroy(f->loop);
+    CHECK_EQ(f->heap.live, 0);
+}
+
+FIXTURE(setup, teardown)
+
+TEST(hook, run_in_order_of_adding_each_turn)
+{
+    struct test_hook a = hook(f, 'a'), b = hook(f, 'b');
+
+    bop_loop_add_hook(f->loop, &a.hook);
+    bop_loop_add_hook(f->loop, &b.hook);
+    turn(f->loop);
+    turn(f->loop);
+    CHECK_STR_EQ(f->order, "abab");
+}
+
+TEST(hook, may_remove_itself_and_the_next)
+{
+    struct test_hook a = hook(f, 'a'), b = hook(f, 'b'), c = hook(f, 'c');
+
+    bop_loop_add_hook(f->loop, &a.hook);
+    bop_loop_add_hook(f->loop, &b.hook);
+    bop_loop_add_hook(f->loop, &c.hook);
+    a.to_remove = &b;
+    c.to_remove = &c;
+    turn(f->loop);
+    turn(f->loop);
+    CHECK_STR_EQ(f->order, "aca");
+}
+
+TEST(hook, added_by_a_hook_comes_after_all_others)
+{
+    struct test_hook a = hook(f, 'a'), b = hook(f, 'b'), c = hook(f, 'c');
+
+    bop_loop_add_hook(f->loop, &a.hook);
+    bop_loop_add_hook(f->loop, &b.hook);
+    a.to_add = &c;
+    turn(f->loop);
+    turn(f->loop);
+    CHECK_STR_EQ(f->order, "abcabc");
+}
+
+struct lettered_post {
+    struct bop_post post;
+    struct fixture *f;
+};
+
+static void on_post(struct bop_post *post)
+{
+    note(BOP_CONTAINER_OF(post, struct lettered_post, post)->f, 'p');
+}
+
+struct lettered_timer {
+    struct bop_timer timer;
+    struct fixture *f;
+};
+
+static void on_timer(struct bop_timer *timer)
+{
+    note(BOP_CONTAINER_OF(timer, struct lettered_timer, timer)->f, 't');
+}
+
+TEST(loop, turns_through_posts_then_timers_then_hooks)
+{
+    struct test_hook h = hook(f, 'h');
+    struct lettered_post post = {.post.fn = on_post, .f = f};
+    struct lettered_timer timer = {.f = f};
+
+    bop_loop_add_hook(f->loop, &h.hook);
+    bop_timer_init(&timer.timer, on_timer);
+    CHECK_EQ(bop_timer_start(f->loop, &timer.timer, 0), 0);
+    bop_loop_post(f->loop, &post.post);
+    turn(f->loop);
+    CHECK_STR_EQ(f->order, "pth");
+}
+
+TEST(loop, gives_its_allocator_and_time)
+{
+    f->clock.now_us = 1234999;
+    turn(f->loop);
+    CHECK_EQ(bop_loop_now_ms(f->loop), 1234);
+    CHECK_PTR_EQ(bop_loop_allocator(f->loop), &f->heap.allocator);
+}
+
+TEST(loop, has_defaults_for_all_options)
+{
+    struct bop_loop *loop;
+
+    REQUIRE_EQ(bop_loop_create(NULL, &loop), 0);
+    turn(loop);
+    bop_loop_destroy(loop);
+    bop_loop_destroy(NULL);
+}
+
+TEST(loop, survives_each_fault)
+{
+    struct bop_loop_options options = {.allocator = &f->heap.allocator};
+
+    bop_loop_destroy(f->loop);
+    f->loop = NULL;
+    FAULT_SWEEP(&f->faults) {
+        struct bop_loop *loop = NULL;
+        int rc = bop_loop_create(&options, &loop);
+
+        CHECK_EQ(rc, f->faults.fired);
+        CHECK_EQ(loop == NULL, f->faults.fired != 0);
+        bop_loop_destroy(loop);
+        CHECK_EQ(f->heap.live, 0);
+    }
+    CHECK_EQ(f->faults.at, 2); /* The loop and its receive buffer. */
+}
