@@ -288,6 +288,7 @@ int bop_kv_open(const struct bop_kv_options *options, struct bop_kv **out_kv, st
     kv->tables_max = options->tables_max ? options->tables_max : KV_TABLES_MAX_DEFAULT;
     kv->writer = (struct bop_kv_txn){.kv = kv, .write = true};
     pthread_mutex_init(&kv->mutex, NULL); /* Cannot fail with these attributes. */
+    pthread_mutex_init(&kv->write_mutex, NULL);
 
     kv->names = bop_alloc_array(allocator, kv->tables_max, sizeof(*kv->names));
     kv->account.written = bop_alloc_array(allocator, kv->tables_max + KV_FIRST_TABLE,
@@ -320,6 +321,7 @@ void bop_kv_close(struct bop_kv *kv)
     bop_free(kv->allocator, kv->account.written,
              (kv->tables_max + KV_FIRST_TABLE) * sizeof(*kv->account.written));
     bop_free(kv->allocator, kv->names, kv->tables_max * sizeof(*kv->names));
+    pthread_mutex_destroy(&kv->write_mutex);
     pthread_mutex_destroy(&kv->mutex);
     bop_free(kv->allocator, kv, sizeof(*kv));
 }
@@ -381,3 +383,17 @@ void bop_kv_stats(struct bop_kv *kv, struct bop_kv_stats *out_stats)
         .last_txn = info.me_last_txnid,
     };
 }
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+/*
+ * LMDB orders readers and the writer by its page of roots, which the thread sanitizer cannot see:
+ * it would take every value read for a race with the put that wrote it.
+ */
+BOP_API const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "called_from_lib:liblmdb.so\n";
+}
+#endif
+#endif

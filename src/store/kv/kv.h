@@ -73,11 +73,11 @@ struct bop_kv {
     uint64_t page_bytes;
     unsigned tables_max;
 
-    /* Written under LMDB's write lock, read by anybody. */
+    /* Written by the writer, read by anybody. */
     _Atomic uint64_t reserved_bytes;
     _Atomic unsigned readers;
 
-    /* Under LMDB's write lock. */
+    pthread_mutex_t write_mutex; /* Held while a write transaction lasts. Of what follows: */
     struct bop_kv_txn writer;
     struct kv_account account;
 

@@ -370,6 +370,11 @@ int bop_kv_cursor_seek(struct bop_kv_cursor *cursor, enum bop_kv_seek seek, stru
         seek = key.size == 0 ? BOP_KV_FIRST : seek; /* All keys are above the empty one. */
     }
     rc = bop__kv_code(mdb_cursor_get(cursor->cursor, &k, &value, operations[seek]));
+    if (rc == 0 && seek == BOP_KV_LAST && cursor->txn->write) {
+        /* LMDB would remember the end, and miss a next entry that is put meanwhile if it begins a
+         * page. A search forgets that. */
+        rc = bop__kv_code(mdb_cursor_get(cursor->cursor, &k, &value, MDB_SET_KEY));
+    }
     if (rc == 0) {
         *out_key = slice_of(k);
         *out_value = slice_of(value);

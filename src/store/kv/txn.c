@@ -1,24 +1,28 @@
 /*
  * Transactions.
  *
- * There is one write transaction at a time; LMDB's write lock guards its struct,
- * which lies in the store, and its account. Ended read transactions keep their
- * slot in LMDB's table of readers and are renewed by the next begin, which then
- * needs neither memory nor LMDB's lock.
+ * There is one write transaction at a time, whose struct and account lie in the
+ * store; LMDB has a lock for that too, but ours is held for the whole of it. Ended
+ * read transactions keep their slot in LMDB's table of readers and are renewed
+ * by the next begin, which then needs neither memory nor LMDB's lock.
  */
 #include "kv.h"
 
 static int begin_write(struct bop_kv *kv, struct bop_kv_txn **out_txn)
 {
     MDB_txn *txn;
-    int rc = bop__kv_code(mdb_txn_begin(kv->env, NULL, 0, &txn));
+    int rc;
 
-    if (rc < 0) {
-        return rc;
+    pthread_mutex_lock(&kv->write_mutex);
+    rc = bop__kv_code(mdb_txn_begin(kv->env, NULL, 0, &txn));
+    if (rc == 0) {
+        rc = bop__kv_account_open(kv, txn);
+        if (rc < 0) {
+            mdb_txn_abort(txn);
+        }
     }
-    rc = bop__kv_account_open(kv, txn);
     if (rc < 0) {
-        mdb_txn_abort(txn);
+        pthread_mutex_unlock(&kv->write_mutex);
         return rc;
     }
     BOP_ASSERT(!kv->writer.txn);
@@ -109,32 +113,28 @@ int bop_kv_begin(struct bop_kv *kv, bool write, struct bop_kv_txn **out_txn)
     return write ? begin_write(kv, out_txn) : begin_read(kv, out_txn);
 }
 
-/* Once LMDB's transaction has ended the writer's struct may be the next writer's, so everything of
- * ours comes before it, but for the names, which have a lock of their own. */
 int bop_kv_commit(struct bop_kv_txn *txn)
 {
     struct bop_kv *kv = txn->kv;
-    MDB_txn *ending = txn->txn;
     int rc = txn->failed;
 
-    BOP_ASSERT(txn->cursors == 0);
-    if (!txn->write) {
-        end_read(txn);
-        return 0;
-    }
-    if (rc < 0) {
+    if (!txn->write || rc < 0) {
         bop_kv_abort(txn);
         return rc;
     }
+    BOP_ASSERT(txn->cursors == 0);
+    rc = bop__kv_code(mdb_txn_commit(txn->txn));
     txn->txn = NULL;
-    rc = bop__kv_code(mdb_txn_commit(ending));
     bop__kv_tables_settle(kv, rc == 0);
+    /* The account was right: nothing was written where no block was. */
+    BOP_ASSERT(bop__kv_used(kv) <= atomic_load_explicit(&kv->reserved_bytes, memory_order_relaxed));
+    pthread_mutex_unlock(&kv->write_mutex);
     return rc;
 }
 
 void bop_kv_abort(struct bop_kv_txn *txn)
 {
-    MDB_txn *ending;
+    struct bop_kv *kv;
 
     if (!txn) {
         return;
@@ -144,8 +144,9 @@ void bop_kv_abort(struct bop_kv_txn *txn)
         end_read(txn);
         return;
     }
-    bop__kv_tables_settle(txn->kv, false);
-    ending = txn->txn;
+    kv = txn->kv;
+    mdb_txn_abort(txn->txn);
     txn->txn = NULL;
-    mdb_txn_abort(ending);
+    bop__kv_tables_settle(kv, false);
+    pthread_mutex_unlock(&kv->write_mutex);
 }
