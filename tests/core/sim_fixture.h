@@ -10,9 +10,6 @@
 /* Enough for each outcome to be seen that has a chance worth the name. */
 #define SEEDS 300
 
-#define FOR_EACH_SEED(disk)                                                                        \
-    for (uint64_t seed_ = 0; seed_ < SEEDS && disk_begin(disk, seed_); disk_end(disk), seed_++)
-
 struct disk {
     struct test_heap *heap;
     struct bop_fs_sim *sim;
@@ -26,7 +23,7 @@ struct fixture {
     struct disk disk;
 };
 
-static inline bool disk_begin(struct disk *disk, uint64_t seed)
+static inline void disk_begin(struct disk *disk, uint64_t seed)
 {
     struct bop_fs_sim_options options = {.allocator = disk->heap ? &disk->heap->allocator : NULL,
                                          .seed = seed,
@@ -34,7 +31,6 @@ static inline bool disk_begin(struct disk *disk, uint64_t seed)
 
     REQUIRE_EQ(bop_fs_sim_create(&options, &disk->sim), 0);
     disk->fs = bop_fs_sim_fs(disk->sim);
-    return true;
 }
 
 static inline void disk_end(struct disk *disk)
@@ -42,6 +38,20 @@ static inline void disk_end(struct disk *disk)
     bop_fs_sim_destroy(disk->sim);
     disk->sim = NULL;
     disk->fs = NULL;
+}
+
+/* One disk after another, until all seeds had theirs:
+ *
+ *     for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) { ... }
+ */
+static inline bool disk_of_seed(struct disk *disk, uint64_t seed)
+{
+    disk_end(disk);
+    if (seed == SEEDS) {
+        return false;
+    }
+    disk_begin(disk, seed);
+    return true;
 }
 
 static inline void fixture_setup(struct fixture *f)

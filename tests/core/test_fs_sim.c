@@ -239,8 +239,7 @@ TEST(sim, stops_amid_a_write)
     struct disk *disk = &f->disk;
     bool none = false, part = false, all = false;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         static const char data[1000];
         int fd = make_durable(disk, "f", 'a', 100);
         int64_t size;

@@ -46,8 +46,7 @@ TEST(sim_file, keeps_what_was_synced)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', 10000);
 
         fill(disk, fd, 'b', 3000, 5000);
@@ -66,8 +65,7 @@ TEST(sim_file, loses_sectors_by_chance)
     struct disk *disk = &f->disk;
     unsigned all_old = 0, all_new = 0, mixed = 0;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         unsigned kept = 0;
 
         fill(disk, make_durable(disk, "f", 'a', 20 * SECTOR), 'b', 20 * SECTOR, 0);
@@ -93,8 +91,7 @@ TEST(sim_file, tears_a_write_at_sectors_only)
     struct disk *disk = &f->disk;
     bool torn = false;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         char part[3];
 
         fill(disk, make_durable(disk, "f", 'a', 4 * SECTOR), 'b', 1000, 300);
@@ -118,8 +115,7 @@ TEST(sim_file, may_keep_an_earlier_version)
     struct disk *disk = &f->disk;
     unsigned seen[3] = {0};
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', SECTOR);
         char letter;
 
@@ -138,8 +134,7 @@ TEST(sim_file, keeps_or_loses_growth)
     struct disk *disk = &f->disk;
     bool none = false, all = false, part = false, zeros = false;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int64_t size;
 
         fill(disk, make_durable(disk, "f", 'a', 700), 'b', 5000, 700);
@@ -169,8 +164,7 @@ TEST(sim_file, keeps_or_loses_a_cut)
     struct disk *disk = &f->disk;
     bool cut = false, whole = false;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', 10000);
         int64_t size;
 
@@ -189,8 +183,7 @@ TEST(sim_file, keeps_a_synced_cut)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', 10000);
 
         REQUIRE_EQ(disk->fs->truncate(disk->fs, fd, 700), 0);
@@ -209,8 +202,7 @@ TEST(sim_file, may_be_found_empty_after_a_rewrite)
     struct disk *disk = &f->disk;
     bool empty = false, old = false, new = false;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd;
 
         close_file(disk, make_durable(disk, "f", 'a', 4 * SECTOR));
@@ -232,8 +224,7 @@ TEST(sim_file, keeps_everything_when_the_process_dies)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', 10000);
         uint64_t digest;
 
@@ -250,8 +241,7 @@ TEST(sim_file, is_settled_by_a_power_loss)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         uint64_t digest;
 
         fill(disk, make_durable(disk, "f", 'a', 10000), 'b', 9000, 5000);
@@ -270,8 +260,7 @@ TEST(sim_file, loses_what_a_failed_sync_should_have_written)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', 10000);
 
         fill(disk, fd, 'b', 20000, 0);
@@ -289,8 +278,7 @@ TEST(sim_file, can_be_written_again_after_a_failed_sync)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', 2 * SECTOR);
 
         fill(disk, fd, 'b', 2 * SECTOR, 0);
@@ -310,8 +298,7 @@ TEST(sim_file, flips_a_bit_in_every_version)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         char letter;
 
         fill(disk, make_durable(disk, "f", 'a', 2 * SECTOR), 'b', SECTOR, 0);
@@ -433,13 +420,12 @@ TEST(sim_file, behaves_like_a_simple_model)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = make_durable(disk, "f", 'a', 0);
         struct bop_random random;
         struct model model = {0};
 
-        bop_random_seed(&random, seed_);
+        bop_random_seed(&random, seed);
         model_settle(&model);
         for (int round = 0; round < 10; round++) {
             uint64_t steps = bop_random_below(&random, 12);

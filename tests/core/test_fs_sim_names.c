@@ -184,8 +184,7 @@ TEST(sim_names, may_lose_a_new_name)
     struct disk *disk = &f->disk;
     unsigned there = 0;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         int fd = open_file(disk, "f");
 
         fill(disk, fd, 'a', 100, 0);
@@ -201,8 +200,7 @@ TEST(sim_names, keep_a_synced_name)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         close_file(disk, make_durable(disk, "f", 'a', 100));
         bop_fs_sim_lose_power(disk->sim);
         CHECK_EQ(letter_at(disk, "f", 0, 100), 'a');
@@ -215,8 +213,7 @@ TEST(sim_names, may_keep_a_name_and_lose_its_content)
     struct disk *disk = &f->disk;
     bool empty = false;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         fill(disk, open_file(disk, "f"), 'a', 100, 0);
         sync_dir(disk, "/");
         bop_fs_sim_lose_power(disk->sim);
@@ -231,8 +228,7 @@ TEST(sim_names, may_bring_a_deleted_file_back)
     struct disk *disk = &f->disk;
     unsigned there = 0;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         close_file(disk, make_durable(disk, "f", 'a', 100));
         REQUIRE_EQ(disk->fs->unlink(disk->fs, "f"), 0);
         bop_fs_sim_lose_power(disk->sim);
@@ -246,8 +242,7 @@ TEST(sim_names, keep_a_synced_deletion)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         close_file(disk, make_durable(disk, "f", 'a', 100));
         REQUIRE_EQ(disk->fs->unlink(disk->fs, "f"), 0);
         sync_dir(disk, "/");
@@ -261,8 +256,7 @@ TEST(sim_names, rename_in_one_step)
     struct disk *disk = &f->disk;
     unsigned renamed = 0;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         close_file(disk, make_durable(disk, "new", 'n', 100));
         close_file(disk, make_durable(disk, "old", 'o', 100));
         rename_file(disk, "new", "old");
@@ -284,8 +278,7 @@ TEST(sim_names, go_through_their_history_in_order)
     struct disk *disk = &f->disk;
     unsigned seen[4] = {0};
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         close_file(disk, make_durable(disk, "f", 'a', 100));
         rename_file(disk, "f", "g");
         rename_file(disk, "g", "h");
@@ -302,8 +295,7 @@ TEST(sim_names, are_independent_of_each_other)
     struct disk *disk = &f->disk;
     unsigned seen[2][2] = {{0}};
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         make_empty(disk, "first");
         make_empty(disk, "second");
         bop_fs_sim_lose_power(disk->sim);
@@ -325,8 +317,7 @@ TEST(sim_names, rename_across_directories_in_one_step)
     struct disk *disk = &f->disk;
 
     for (int which = 0; which < 3; which++) {
-        FOR_EACH_SEED(disk)
-        {
+        for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
             make_two_dirs(disk);
             make_empty(disk, "a/f");
             sync_dir(disk, "a");
@@ -345,8 +336,7 @@ TEST(sim_names, sync_with_what_led_to_them)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         make_two_dirs(disk);
         make_empty(disk, "a/f");
         rename_file(disk, "a/f", "b/g");
@@ -362,8 +352,7 @@ TEST(sim_names, of_other_directories_stay_unsynced)
     struct disk *disk = &f->disk;
     unsigned there = 0;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         make_two_dirs(disk);
         make_empty(disk, "a/f");
         sync_dir(disk, "b");
@@ -377,8 +366,7 @@ TEST(sim_names, of_directories_survive)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         /* The name was a file's before, whose deletion is not synced. */
         close_file(disk, make_durable(disk, "a", 'a', 100));
         REQUIRE_EQ(disk->fs->unlink(disk->fs, "a"), 0);
@@ -394,8 +382,7 @@ TEST(sim_names, lose_what_a_failed_sync_should_have_written)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         close_file(disk, make_durable(disk, "f", 'a', 100));
         rename_file(disk, "f", "g");
         bop_fs_sim_fail_syncs(disk->sim, 1);
@@ -412,8 +399,7 @@ TEST(sim_names, stay_when_the_process_dies)
 {
     struct disk *disk = &f->disk;
 
-    FOR_EACH_SEED(disk)
-    {
+    for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
         close_file(disk, make_durable(disk, "f", 'a', 100));
         rename_file(disk, "f", "g");
         bop_fs_sim_kill_process(disk->sim);
