@@ -30,7 +30,7 @@
 #define MACHINE_SESSIONS_MAX           100000 /* Open sessions. */
 #define MACHINE_SESSION_TIMEOUT_MIN_MS 1000
 #define MACHINE_SESSION_TIMEOUT_MAX_MS (24 * 3600 * 1000)
-#define MACHINE_SCAN_LIMIT_MAX         10000         /* Entries in one page of a scan. */
+#define MACHINE_SCAN_LIMIT_MAX         10000 /* Entries in one page of a scan; asked for with 0. */
 #define MACHINE_SCAN_BYTES_MAX         (1024 * 1024) /* Bytes after which a page ends. */
 
 struct machine;
@@ -66,9 +66,11 @@ struct bop_slice bop__machine_configuration(const struct machine *machine);
 
 /* ---- Applying ---- */
 
-/** What became of an entry. The result bytes lie in the buffer given to apply. */
+/** What became of an entry. The result bytes lie in the buffer given to apply: for a WRITE the
+ * operation's, for a SESSION_OPEN the session u64, else none. */
 struct machine_result {
-    enum command_kind kind; /* 0 for BARRIER and CHANGE entries: nobody to answer. */
+    enum command_kind kind; /* 0 for BARRIER and CHANGE entries, and for commands that cannot be
+                             * decoded: nobody to answer. */
     uint64_t origin_node;
     uint64_t origin_request;
     uint64_t session; /* WRITE: its session; SESSION_OPEN: the new one. */
@@ -113,7 +115,16 @@ BOP_MUST_USE int bop__machine_read(struct machine_view *view, const struct bop_o
 BOP_MUST_USE int bop__machine_content_digest(struct machine_view *view, uint64_t *out_digest);
 
 /* ---- Sessions. Liveness is the leader's business and not replicated: seen_ms is any clock of the
- * caller's ---- */
+ * caller's. A session that was never heard of counts as heard of when sessions_expired() first
+ * meets it ---- */
+
+/** The timeout that a session gets which asks for this one. */
+static inline uint32_t bop__machine_session_timeout(uint32_t timeout_ms)
+{
+    return timeout_ms < MACHINE_SESSION_TIMEOUT_MIN_MS   ? MACHINE_SESSION_TIMEOUT_MIN_MS
+           : timeout_ms > MACHINE_SESSION_TIMEOUT_MAX_MS ? MACHINE_SESSION_TIMEOUT_MAX_MS
+                                                         : timeout_ms;
+}
 
 uint64_t bop__machine_session_count(const struct machine *machine);
 /** True if the session is open; and, if token is not NULL, the token is its. */

@@ -1,0 +1,213 @@
+/*
+ * What the files of the state machine share. machine.c keeps batches and
+ * positions, machine_map.c and machine_counter.c run operations, machine_session.c
+ * keeps sessions and machine_reply.c what their writes came to.
+ *
+ * Three things lie in memory beside the store:
+ *
+ *   sessions  all of them, by id, without their replies;
+ *   maps      id and size of the maps last used: a size goes to the store when
+ *             the batch is committed, and not once an entry;
+ *   chunks    replies of the sessions last heard: a chunk of 64 goes to the
+ *             store when the batch is committed, and not once a reply.
+ *
+ * maps and chunks are caches of bounded size. When one is full, what it has that
+ * the store has not is written there and all of it is forgotten. As a record's
+ * content is the same whenever it is written, the store's content after a commit
+ * does not depend on that, nor on where batches begin and end.
+ */
+#ifndef BOP_CLUSTER_MACHINE_INTERNAL_H
+#define BOP_CLUSTER_MACHINE_INTERNAL_H
+
+#include "machine.h"
+#include "machine_record.h"
+
+#define MACHINE_MAPS_CACHED_MAX    384  /* Of MACHINE_MAP_SLOTS. */
+#define MACHINE_MAP_SLOTS          512  /* A power of two. */
+#define MACHINE_CHUNKS_CACHED_MIN  16   /* Room to begin with; */
+#define MACHINE_CHUNKS_CACHED_MAX  1024 /* and to grow to. */
+#define MACHINE_CHUNK_SLOTS        2048 /* A power of two, well above that. */
+#define MACHINE_SESSION_SLOTS_MIN  64   /* A power of two. */
+#define MACHINE_SCRATCH_BYTES_KEPT (256 * 1024)
+#define MACHINE_SEEN_UNKNOWN       UINT64_MAX /* Not heard of since it came into memory. */
+
+/* ---- Maps ---- */
+
+struct map_state {
+    struct machine_map_record record;
+    uint32_t hash;
+    bool used;
+    bool dirty; /* The store has another record, or none. */
+    uint8_t name_size;
+    uint8_t name[BOP_NAME_MAX];
+};
+
+struct map_cache {
+    struct map_state *slots; /* Open addressing, linear; nothing is ever removed but all. */
+    size_t count;
+};
+
+/* ---- Sessions ---- */
+
+struct session {
+    uint64_t id; /* 0: the slot is free. */
+    uint64_t seen_ms;
+    uint32_t timeout_ms;
+    uint8_t token[BOP_TOKEN_SIZE];
+    /* What follows from the session's chunks; not known before loaded. */
+    bool loaded;
+    uint64_t acked;
+    uint64_t chunk_last; /* The highest chunk that has a reply; 0: perhaps none. */
+};
+
+struct session_table {
+    struct session *slots; /* Open addressing, linear. */
+    size_t capacity;       /* A power of two, or 0. */
+    size_t count;
+};
+
+/* ---- Replies ---- */
+
+struct chunk_state {
+    uint64_t session;
+    uint64_t number;
+    bool stored; /* The store has a record of it. */
+    bool dirty;  /* And not this one. */
+    bool dead;   /* Removed from the store; nothing looks for it any more. */
+    struct machine_chunk chunk;
+};
+
+struct chunk_cache {
+    struct chunk_state *chunks; /* Owned; count of capacity are in use. */
+    size_t count;
+    size_t capacity;
+    uint16_t *index; /* MACHINE_CHUNK_SLOTS, each 0 or 1 + the chunk's place. Linear. */
+};
+
+struct machine {
+    struct bop_allocator *allocator;
+    struct bop_kv *kv;
+    struct bop_kv_table tables[MACHINE_TABLES];
+    struct bop_kv_txn *txn; /* The batch under way, or NULL. */
+    int failed;             /* Not 0: memory and store may differ, nothing is applied any more. */
+
+    struct machine_position position; /* The batch included. */
+    uint32_t map_next;                /* Id of the next map. */
+    bool map_next_dirty;
+    struct bop_buf conf;
+
+    struct session_table sessions;
+    struct map_cache maps;
+    struct chunk_cache chunks;
+    struct bop_buf scratch; /* A record to be written. */
+
+    uint64_t batch_applied; /* Entries of the batch under way. */
+    uint64_t batch_replays;
+    int64_t batch_entries; /* By how many the maps grew. */
+    uint64_t entries;      /* Of all maps, as of the last commit. */
+    struct bop_metric *metric_applied;
+    struct bop_metric *metric_replays;
+    struct bop_metric *metric_sessions;
+    struct bop_metric *metric_entries;
+};
+
+struct machine_view {
+    struct bop_allocator *allocator;
+    struct bop_kv_txn *txn;
+    struct bop_kv_table tables[MACHINE_TABLES];
+    struct machine_position position;
+};
+
+/* ---- Operations: what a write came to ---- */
+
+static inline void machine_reply_set(struct machine_reply *reply, enum bop_status status)
+{
+    reply->status = (uint8_t)status;
+    reply->size = 0;
+}
+
+static inline void machine_reply_add_u8(struct machine_reply *reply, uint8_t value)
+{
+    reply->result[reply->size++] = value;
+}
+
+static inline void machine_reply_add_u64(struct machine_reply *reply, uint64_t value)
+{
+    bop_store_u64(reply->result + reply->size, value);
+    reply->size = (uint8_t)(reply->size + 8);
+}
+
+/** Run a write. 0, with *out_reply set, or a code that ends the batch. */
+BOP_MUST_USE int bop__machine_map_write(struct machine *machine, uint64_t index,
+                                        const struct bop_operation *operation,
+                                        struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_counter_write(struct machine *machine, uint64_t index,
+                                            const struct bop_operation *operation,
+                                            struct machine_reply *out_reply);
+
+/** Run a read. A bop_status, or a negative code. */
+BOP_MUST_USE int bop__machine_map_read(struct machine_view *view,
+                                       const struct bop_operation *operation, struct bop_buf *out);
+BOP_MUST_USE int bop__machine_counter_read(struct machine_view *view,
+                                           const struct bop_operation *operation,
+                                           struct bop_buf *out);
+
+/** Write what the cache has and the store has not. */
+BOP_MUST_USE int bop__machine_maps_flush(struct machine *machine);
+void bop__machine_maps_forget(struct machine *machine);
+
+/* ---- Sessions ---- */
+
+/** Borrowed until a session is added or removed. */
+struct session *bop__machine_session_find(const struct machine *machine, uint64_t id);
+
+/** Fill the table from the store, in txn; what was seen of a session stays known. */
+BOP_MUST_USE int bop__machine_sessions_load(struct machine *machine, struct bop_kv_txn *txn);
+
+/** Run the commands of sessions; out_result is filled in. 0, or a code that ends the batch. */
+BOP_MUST_USE int bop__machine_session_write(struct machine *machine, uint64_t index,
+                                            const struct command *command,
+                                            struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_session_open(struct machine *machine, uint64_t index,
+                                           const struct command *command,
+                                           struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_session_close(struct machine *machine, const struct command *command,
+                                            struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_sessions_expire(struct machine *machine,
+                                              const struct command *command,
+                                              struct machine_reply *out_reply);
+/** Run the operation of a WRITE, without a look at its session. */
+BOP_MUST_USE int bop__machine_execute(struct machine *machine, uint64_t index,
+                                      struct bop_slice operation, struct machine_reply *out_reply);
+
+/* ---- Replies ---- */
+
+/** Find out what is known of a session from its chunks, if that was not done. */
+BOP_MUST_USE int bop__machine_replies_load(struct machine *machine, struct session *session);
+
+/** The chunk of a sequence, empty if there is none. Borrowed until the next call. */
+BOP_MUST_USE int bop__machine_replies_chunk(struct machine *machine, const struct session *session,
+                                            uint64_t sequence, struct chunk_state **out_chunk);
+
+/** Remove the chunks from first up to but without end. */
+BOP_MUST_USE int bop__machine_replies_remove(struct machine *machine, const struct session *session,
+                                             uint64_t first, uint64_t end);
+BOP_MUST_USE int bop__machine_replies_flush(struct machine *machine);
+void bop__machine_replies_forget(struct machine *machine);
+
+/* ---- The store, for snapshots ---- */
+
+/** Open or make all tables. */
+BOP_MUST_USE int bop__machine_tables_open(struct bop_kv_txn *txn,
+                                          struct bop_kv_table tables[MACHINE_TABLES]);
+
+/** Chain a record to a digest of content. */
+uint64_t bop__machine_record_digest(uint64_t digest, enum machine_table table, struct bop_slice key,
+                                    struct bop_slice value);
+
+typedef int machine_walk_fn(void *user, enum machine_table table, struct bop_slice key,
+                            struct bop_slice value);
+/** Call fn for each record, in the order of tables and keys, until it returns another than 0. */
+BOP_MUST_USE int bop__machine_walk(struct machine_view *view, machine_walk_fn *fn, void *user);
+
+#endif

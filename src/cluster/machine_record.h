@@ -1,0 +1,179 @@
+/*
+ * The records of the state machine's tables as bytes: a disk format, and the
+ * format of snapshots, docs/design/state-machine.md. Numbers in values are
+ * little-endian; numbers in keys big-endian, so that they sort.
+ *
+ * Decoders accept exactly what the encoders make and return BOP_ECORRUPT for
+ * anything else: what is not whole must not be applied upon.
+ */
+#ifndef BOP_CLUSTER_MACHINE_RECORD_H
+#define BOP_CLUSTER_MACHINE_RECORD_H
+
+#include <bop/slice.h>
+#include <bop/wire.h>
+
+#include "machine.h"
+
+#define MACHINE_FORMAT 1
+
+/* A disk format: snapshots number the tables like this. META is last, so that a state that is
+ * loaded in this order gets its position after all else. */
+enum machine_table {
+    MACHINE_MAPS = 0,     /* name -> id, entries, created */
+    MACHINE_ENTRIES = 1,  /* map id u32, key -> version, value */
+    MACHINE_COUNTERS = 2, /* name -> value, created */
+    MACHINE_SESSIONS = 3, /* id u64 -> timeout, token, opened */
+    MACHINE_REPLIES = 4,  /* session id u64, chunk u64 -> the replies of 64 sequences */
+    MACHINE_META = 5,     /* format, position, conf, map_next */
+};
+#define MACHINE_TABLES 6
+
+/* Keys of META, in their order. */
+#define MACHINE_META_CONF     "conf"
+#define MACHINE_META_FORMAT   "format"
+#define MACHINE_META_MAP_NEXT "map_next"
+#define MACHINE_META_POSITION "position"
+
+#define MACHINE_POSITION_SIZE 40
+#define MACHINE_CONF_MAX      65536 /* Bytes of a CHANGE entry's payload. */
+
+static inline void machine_store_be32(uint8_t *p, uint32_t value)
+{
+    bop_store_u32(p, __builtin_bswap32(value));
+}
+
+static inline void machine_store_be64(uint8_t *p, uint64_t value)
+{
+    bop_store_u64(p, __builtin_bswap64(value));
+}
+
+static inline uint64_t machine_load_be64(const uint8_t *p)
+{
+    return __builtin_bswap64(bop_load_u64(p));
+}
+
+/** One step of a 64-bit digest (splitmix64's finalizer, Steele and others 2014). */
+static inline uint64_t machine_mix(uint64_t digest, uint64_t word)
+{
+    uint64_t x = (digest ^ word) + UINT64_C(0x9e3779b97f4a7c15);
+
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+/* ---- Position ---- */
+
+void bop__machine_position_encode(uint8_t out_bytes[MACHINE_POSITION_SIZE],
+                                  const struct machine_position *position);
+BOP_MUST_USE int bop__machine_position_decode(struct bop_slice bytes,
+                                              struct machine_position *out_position);
+
+/* ---- Maps ---- */
+
+#define MACHINE_MAP_RECORD_SIZE 20
+
+struct machine_map_record {
+    uint32_t id;
+    uint64_t entries;
+    uint64_t created; /* Index of the entry that made it. */
+};
+void bop__machine_map_encode(uint8_t out_bytes[MACHINE_MAP_RECORD_SIZE],
+                             const struct machine_map_record *record);
+BOP_MUST_USE int bop__machine_map_decode(struct bop_slice bytes,
+                                         struct machine_map_record *out_record);
+
+/* ---- Entries ---- */
+
+/*
+ * A key of up to MACHINE_SHORT_KEY_MAX bytes is stored as it is. A longer one as
+ * its first MACHINE_LONG_PREFIX bytes and the SHA-256 of the whole, which makes
+ * a store key of exactly BOP_KV_KEY_MAX bytes and so never one of the first kind.
+ */
+#define MACHINE_MAP_ID_SIZE   4
+#define MACHINE_DIGEST_SIZE   32
+#define MACHINE_SHORT_KEY_MAX (BOP_KV_KEY_MAX - MACHINE_MAP_ID_SIZE - 1)
+#define MACHINE_LONG_PREFIX   (BOP_KV_KEY_MAX - MACHINE_MAP_ID_SIZE - MACHINE_DIGEST_SIZE)
+
+struct machine_key {
+    size_t size;
+    uint8_t bytes[BOP_KV_KEY_MAX];
+};
+
+/** The store key of a map's key. Returns 0 or BOP_ENOMEM. */
+BOP_MUST_USE int bop__machine_key_make(uint32_t map, struct bop_slice key,
+                                       struct machine_key *out_key);
+
+struct machine_entry {
+    uint64_t version;
+    struct bop_slice key; /* Whole. */
+    struct bop_slice value;
+};
+
+/** Take a record apart; slices are borrowed from both. */
+BOP_MUST_USE int bop__machine_entry_decode(struct bop_slice store_key, struct bop_slice bytes,
+                                           struct machine_entry *out_entry);
+/** Replace what is in buf by the bytes of an entry. Returns 0 or BOP_ENOMEM. */
+BOP_MUST_USE int bop__machine_entry_encode(const struct machine_key *store_key,
+                                           const struct machine_entry *entry, struct bop_buf *buf);
+
+/* ---- Counters ---- */
+
+#define MACHINE_COUNTER_SIZE 16
+
+struct machine_counter {
+    int64_t value;
+    uint64_t created;
+};
+void bop__machine_counter_encode(uint8_t out_bytes[MACHINE_COUNTER_SIZE],
+                                 const struct machine_counter *counter);
+BOP_MUST_USE int bop__machine_counter_decode(struct bop_slice bytes,
+                                             struct machine_counter *out_counter);
+
+/* ---- Sessions ---- */
+
+#define MACHINE_SESSION_SIZE (4 + BOP_TOKEN_SIZE + 8)
+
+struct machine_session_record {
+    uint32_t timeout_ms;
+    uint8_t token[BOP_TOKEN_SIZE];
+    uint64_t opened_ms;
+};
+void bop__machine_session_encode(uint8_t out_bytes[MACHINE_SESSION_SIZE],
+                                 const struct machine_session_record *record);
+BOP_MUST_USE int bop__machine_session_decode(struct bop_slice bytes,
+                                             struct machine_session_record *out_record);
+
+/* ---- Replies ---- */
+
+#define MACHINE_CHUNK_REPLIES 64
+#define MACHINE_RESULT_MAX    24 /* Bytes of a write's result. */
+#define MACHINE_CHUNK_KEY     16
+/* acked, applied, then status, size and bytes of each reply. */
+#define MACHINE_CHUNK_MAX (16 + MACHINE_CHUNK_REPLIES * (2 + MACHINE_RESULT_MAX))
+
+struct machine_reply {
+    uint8_t status;
+    uint8_t size;
+    uint8_t result[MACHINE_RESULT_MAX];
+};
+
+/** What a session's writes with sequences 64 n to 64 n + 63 came to. */
+struct machine_chunk {
+    uint64_t acked;   /* The session's when the last of them was applied. */
+    uint64_t applied; /* Bit i: sequence 64 n + i is. */
+    struct machine_reply replies[MACHINE_CHUNK_REPLIES];
+};
+/** Returns the size. */
+size_t bop__machine_chunk_encode(uint8_t out_bytes[MACHINE_CHUNK_MAX],
+                                 const struct machine_chunk *chunk);
+BOP_MUST_USE int bop__machine_chunk_decode(struct bop_slice bytes, struct machine_chunk *out_chunk);
+void bop__machine_chunk_key(uint8_t out_key[MACHINE_CHUNK_KEY], uint64_t session, uint64_t number);
+
+/* ---- All of them ---- */
+
+/** Does a record make sense by itself? Returns 0, BOP_ECORRUPT, BOP_EVERSION or BOP_ENOMEM. */
+BOP_MUST_USE int bop__machine_record_check(enum machine_table table, struct bop_slice key,
+                                           struct bop_slice value);
+
+#endif

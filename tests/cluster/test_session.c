@@ -1,0 +1,312 @@
+#include "machine_help.h"
+
+#define TOKEN  "0123456789abcde"
+#define TOKEN2 "0123456789abcdf"
+
+struct fixture {
+    struct test_heap heap;
+    struct world world;
+    uint64_t session;
+    struct bop_operation add;
+};
+
+static void setup(struct fixture *f)
+{
+    test_heap_init(&f->heap, NULL);
+    world_init(&f->world, &f->heap.allocator);
+    f->session = world_session(&f->world, 5000, TOKEN);
+    f->add = op_add("c", 1);
+}
+
+static void teardown(struct fixture *f)
+{
+    world_close(&f->world);
+    CHECK_EQ(f->heap.live, 0);
+}
+
+FIXTURE(setup, teardown)
+
+/* Add 1 to the counter. Returns its new value, or minus the status. */
+static int64_t add(struct fixture *f, uint64_t sequence, uint64_t acked)
+{
+    uint8_t status = world_write(&f->world, f->session, sequence, acked, &f->add);
+
+    return status == BOP_STATUS_OK ? world_decoded(&f->world, BOP_OP_COUNTER_ADD).number : -status;
+}
+
+TEST(session, id_is_the_index_that_opened_it)
+{
+    struct world *w = &f->world;
+
+    CHECK_EQ(f->session, 1);
+    CHECK_EQ(world_result(w).size, 8);
+    CHECK_EQ(bop_load_u64(world_result(w).data), 1);
+    CHECK_EQ(world_put(w, "m", "k", "v"), BOP_STATUS_OK);
+    CHECK_EQ(world_session(w, 5000, TOKEN), 3);
+    CHECK_EQ(bop__machine_session_count(w->machine), 2);
+}
+
+TEST(session, checks_its_token)
+{
+    const struct machine *machine = f->world.machine;
+
+    CHECK_EQ(bop__machine_session_check(machine, 1, (const uint8_t *)TOKEN), true);
+    CHECK_EQ(bop__machine_session_check(machine, 1, (const uint8_t *)TOKEN2), false);
+    CHECK_EQ(bop__machine_session_check(machine, 1, NULL), true);
+    CHECK_EQ(bop__machine_session_check(machine, 2, NULL), false);
+    CHECK_EQ(bop__machine_session_check(machine, 0, NULL), false);
+}
+
+TEST(session, write_runs_once)
+{
+    CHECK_EQ(add(f, 1, 0), 1);
+    CHECK_EQ(add(f, 1, 0), 1);
+    CHECK_EQ(add(f, 2, 0), 2);
+    CHECK_EQ(add(f, 1, 0), 1);
+    world_reopen(&f->world);
+    CHECK_EQ(add(f, 1, 0), 1);
+    CHECK_EQ(add(f, 2, 0), 2);
+    CHECK_EQ(add(f, 3, 0), 3);
+}
+
+/* In one batch too, and whatever the number of the operation is by then. */
+TEST(session, retry_in_the_same_batch_runs_once)
+{
+    world_begin(&f->world);
+    CHECK_EQ(add(f, 5, 0), 1);
+    CHECK_EQ(add(f, 5, 0), 1);
+    CHECK_EQ(add(f, 4, 0), 2); /* The log's order counts, not the sequences'. */
+    CHECK_EQ(add(f, 5, 0), 1);
+    world_commit(&f->world);
+    CHECK_EQ(add(f, 4, 0), 2);
+}
+
+/* Failures are results as others: the retry must not find another answer. */
+TEST(session, remembers_failures)
+{
+    struct world *w = &f->world;
+    struct bop_operation put = op_put("m", bytes("k"), bytes("v"));
+    struct bop_operation get = {.op = BOP_OP_MAP_GET, .name = bytes("m"), .key = bytes("k")};
+    struct bop_result result;
+
+    CHECK_EQ(world_put(w, "m", "k", "old"), BOP_STATUS_OK); /* Index 2. */
+    put.condition = BOP_IF_ABSENT;
+    CHECK_EQ(world_write(w, 1, 1, 0, &put), BOP_STATUS_CONDITION);
+    CHECK_EQ(world_decoded(w, BOP_OP_MAP_PUT).version, 2);
+    CHECK_EQ(world_delete(w, "m", "k"), BOP_STATUS_OK);
+    CHECK_EQ(world_write(w, 1, 1, 0, &put), BOP_STATUS_CONDITION);
+    CHECK_EQ(world_decoded(w, BOP_OP_MAP_PUT).version, 2);
+    result = world_get(w, "m", bytes("k"));
+    CHECK_EQ(result.status, BOP_STATUS_NOT_FOUND);
+
+    CHECK_EQ(world_write(w, 1, 2, 0, &get), BOP_STATUS_BAD_REQUEST); /* No write. */
+    CHECK_EQ(world_write(w, 1, 2, 0, &put), BOP_STATUS_BAD_REQUEST);
+    CHECK_EQ(world_write(w, 1, 3, 0, &put), BOP_STATUS_OK);
+}
+
+TEST(session, forgets_what_is_acknowledged)
+{
+    for (uint64_t i = 1; i <= 200; i++) {
+        CHECK_EQ(add(f, i, 0), i);
+    }
+    CHECK_EQ(add(f, 201, 130), 201);
+    CHECK_EQ(add(f, 130, 0), -BOP_STATUS_STALE);
+    CHECK_EQ(add(f, 1, 0), -BOP_STATUS_STALE);
+    CHECK_EQ(add(f, 131, 0), 131);
+    CHECK_EQ(add(f, 202, 7), 202); /* Never taken back. */
+    CHECK_EQ(add(f, 130, 0), -BOP_STATUS_STALE);
+    world_reopen(&f->world);
+    CHECK_EQ(add(f, 130, 0), -BOP_STATUS_STALE);
+    CHECK_EQ(add(f, 131, 0), 131);
+    CHECK_EQ(add(f, 203, 0), 203);
+}
+
+/* A duplicate changes nothing, what it says of acknowledgements included. */
+TEST(session, retry_acknowledges_nothing)
+{
+    CHECK_EQ(add(f, 1, 0), 1);
+    CHECK_EQ(add(f, 2, 0), 2);
+    CHECK_EQ(add(f, 2, 1), 2);
+    CHECK_EQ(add(f, 1, 0), 1);
+}
+
+TEST(session, refuses_numbers_that_make_no_sense)
+{
+    CHECK_EQ(add(f, 0, 0), -BOP_STATUS_BAD_REQUEST);
+    CHECK_EQ(add(f, 5, 5), -BOP_STATUS_BAD_REQUEST);
+    CHECK_EQ(add(f, 5, UINT64_MAX), -BOP_STATUS_BAD_REQUEST);
+    CHECK_EQ(add(f, 5, 4), 1);
+}
+
+TEST(session, window_is_bounded)
+{
+    CHECK_EQ(add(f, MACHINE_WINDOW_MAX + 1, 0), -BOP_STATUS_BUSY);
+    CHECK_EQ(add(f, MACHINE_WINDOW_MAX, 0), 1);
+    CHECK_EQ(add(f, UINT64_MAX, 0), -BOP_STATUS_BUSY);
+    CHECK_EQ(add(f, MACHINE_WINDOW_MAX + 1, 0), -BOP_STATUS_BUSY); /* Not remembered. */
+    CHECK_EQ(add(f, MACHINE_WINDOW_MAX + 1, 1), 2);                /* Its own word counts. */
+    CHECK_EQ(add(f, UINT64_MAX, UINT64_MAX - 1), 3);
+    CHECK_EQ(add(f, UINT64_MAX, UINT64_MAX - 1), 3);
+    CHECK_EQ(add(f, MACHINE_WINDOW_MAX, 0), -BOP_STATUS_STALE);
+}
+
+/* More chunks than are kept in memory; every fourth reply is asked for again. */
+TEST(session, window_may_be_filled)
+{
+    world_begin(&f->world);
+    for (uint64_t i = MACHINE_WINDOW_MAX; i > 0; i--) {
+        CHECK_EQ(add(f, i, 0), MACHINE_WINDOW_MAX - i + 1);
+    }
+    world_commit(&f->world);
+    world_reopen(&f->world);
+    for (uint64_t i = 1; i <= MACHINE_WINDOW_MAX; i += 4) {
+        world_begin(&f->world);
+        CHECK_EQ(add(f, i, 0), MACHINE_WINDOW_MAX - i + 1);
+        world_commit(&f->world);
+    }
+    CHECK_EQ(add(f, MACHINE_WINDOW_MAX + 1, MACHINE_WINDOW_MAX), MACHINE_WINDOW_MAX + 1);
+}
+
+/* 1500 sessions have a chunk each in a batch, and 1024 are cached. */
+TEST(session, may_be_one_of_many)
+{
+    struct world *w = &f->world;
+    uint64_t sessions[1500];
+
+    world_begin(w);
+    for (size_t i = 0; i < BOP_COUNT_OF(sessions); i++) {
+        sessions[i] = world_session(w, 5000, TOKEN);
+    }
+    for (unsigned round = 0; round < 4; round++) {
+        for (size_t i = 0; i < BOP_COUNT_OF(sessions); i++) {
+            f->session = sessions[i];
+            /* Rounds 1 and 3 repeat the writes of rounds 0 and 2. */
+            CHECK_EQ(add(f, 1 + round / 2, 0), 1 + (round / 2) * BOP_COUNT_OF(sessions) + i);
+        }
+        if (round == 1) {
+            world_commit(w);
+            world_reopen(w);
+            world_begin(w);
+        }
+    }
+    world_commit(w);
+    CHECK_EQ(world_expire(w, sessions, 1000), BOP_STATUS_OK);
+    CHECK_EQ(bop__machine_session_count(w->machine), 501); /* 500 and that of the fixture. */
+    for (size_t i = 0; i < BOP_COUNT_OF(sessions); i++) {
+        f->session = sessions[i];
+        CHECK_EQ(add(f, 1, 0), i < 1000 ? -BOP_STATUS_NO_SESSION : (int64_t)i + 1);
+    }
+}
+
+TEST(session, ends_with_its_token)
+{
+    struct world *w = &f->world;
+
+    CHECK_EQ(add(f, 1, 0), 1);
+    CHECK_EQ(world_end_session(w, 1, TOKEN2), BOP_STATUS_REFUSED);
+    CHECK_EQ(add(f, 1, 0), 1);
+    CHECK_EQ(world_end_session(w, 1, TOKEN), BOP_STATUS_OK);
+    CHECK_EQ(bop__machine_session_count(w->machine), 0);
+    CHECK_EQ(add(f, 1, 0), -BOP_STATUS_NO_SESSION);
+    CHECK_EQ(world_end_session(w, 1, TOKEN), BOP_STATUS_NO_SESSION);
+    world_reopen(w);
+    CHECK_EQ(add(f, 2, 0), -BOP_STATUS_NO_SESSION);
+}
+
+/* After its end the store holds as much of it as if it had never been: nothing. */
+TEST(session, leaves_no_replies_behind)
+{
+    struct world *w = &f->world;
+    struct machine_view *view;
+
+    for (uint64_t i = 1; i <= 300; i++) {
+        CHECK_EQ(add(f, i * 7, 0), i);
+    }
+    world_reopen(w); /* It is not in memory then. */
+    CHECK_EQ(world_expire(w, &f->session, 1), BOP_STATUS_OK);
+    REQUIRE_EQ(bop__machine_view_open(w->machine, &view), 0);
+    bop__machine_view_close(view);
+    bop__machine_close(w->machine);
+    w->machine = NULL;
+    {
+        struct bop_kv_options options = {.path = w->options.path};
+        struct bop_kv_table table;
+        struct bop_kv_txn *txn;
+        struct bop_kv *kv;
+        uint64_t count = 1;
+
+        REQUIRE_EQ(bop_kv_open(&options, &kv, NULL), 0);
+        REQUIRE_EQ(bop_kv_begin(kv, false, &txn), 0);
+        REQUIRE_EQ(bop_kv_table_open(txn, "replies", false, &table), 0);
+        REQUIRE_EQ(bop_kv_table_count(txn, table, &count), 0);
+        bop_kv_abort(txn);
+        bop_kv_close(kv);
+        CHECK_EQ(count, 0);
+    }
+}
+
+TEST(session, expiry_of_what_is_gone_is_nothing)
+{
+    uint64_t ids[4] = {99, 0, f->session, f->session};
+
+    CHECK_EQ(world_expire(&f->world, ids, 4), BOP_STATUS_OK);
+    CHECK_EQ(bop__machine_session_count(f->world.machine), 0);
+    CHECK_EQ(world_expire(&f->world, ids, 4), BOP_STATUS_OK);
+}
+
+/* ---- Liveness ---- */
+
+TEST(liveness, expires_what_was_silent_for_longer_than_its_timeout)
+{
+    struct machine *machine = f->world.machine;
+    uint64_t ids[4];
+
+    CHECK_EQ(bop__machine_session_seen(machine, 1, 100), true);
+    CHECK_EQ(bop__machine_session_seen(machine, 2, 100), false);
+    CHECK_EQ(bop__machine_sessions_expired(machine, 5100, ids, 4), 0);
+    REQUIRE_EQ(bop__machine_sessions_expired(machine, 5101, ids, 4), 1);
+    CHECK_EQ(ids[0], 1);
+    CHECK_EQ(bop__machine_sessions_expired(machine, 5101, ids, 0), 0);
+    CHECK_EQ(bop__machine_sessions_expired(machine, 50, ids, 4), 0); /* Before it was seen. */
+    bop__machine_sessions_seen_all(machine, 6000);
+    CHECK_EQ(bop__machine_sessions_expired(machine, 11000, ids, 4), 0);
+    CHECK_EQ(bop__machine_sessions_expired(machine, 11001, ids, 4), 1);
+}
+
+/* Nobody is ended for silence before somebody has begun to listen. */
+TEST(liveness, begins_when_first_asked_for)
+{
+    struct machine *machine = f->world.machine;
+    uint64_t ids[4];
+
+    CHECK_EQ(bop__machine_sessions_expired(machine, 1000000, ids, 4), 0);
+    CHECK_EQ(bop__machine_sessions_expired(machine, 1005000, ids, 4), 0);
+    CHECK_EQ(bop__machine_sessions_expired(machine, 1005001, ids, 4), 1);
+}
+
+TEST(liveness, outlives_an_aborted_batch)
+{
+    struct world *w = &f->world;
+    uint64_t ids[4];
+
+    CHECK_EQ(bop__machine_session_seen(w->machine, 1, 100), true);
+    world_begin(w);
+    CHECK_EQ(world_put(w, "m", "k", "v"), BOP_STATUS_OK);
+    world_abort(w);
+    CHECK_EQ(bop__machine_sessions_expired(w->machine, 5101, ids, 4), 1);
+}
+
+TEST(liveness, clamps_the_timeout)
+{
+    struct world *w = &f->world;
+    uint64_t ids[4];
+
+    CHECK_EQ(bop__machine_session_timeout(0), 1000);
+    CHECK_EQ(bop__machine_session_timeout(1001), 1001);
+    CHECK_EQ(bop__machine_session_timeout(UINT32_MAX), 24 * 3600 * 1000);
+    f->session = world_session(w, 1, TOKEN);
+    bop__machine_sessions_seen_all(w->machine, 0);
+    CHECK_EQ(bop__machine_sessions_expired(w->machine, 1000, ids, 4), 0);
+    REQUIRE_EQ(bop__machine_sessions_expired(w->machine, 1001, ids, 4), 1);
+    CHECK_EQ(ids[0], f->session);
+}
