@@ -314,7 +314,5 @@ void bop_loop_destroy(struct bop_loop *loop)
     /* What was posted by those; what these post in their turn has no loop left to
      * run on and is dropped, or one that posts itself again would never end. */
     bop__posts_run(loop);
-    while (bop_list_pop_front(&loop->hooks) != NULL) {
-    }
     free_loop(loop);
 }
