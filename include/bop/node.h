@@ -1,0 +1,85 @@
+/*
+ * A node of a BOP cluster on a loop: what bopd runs, and what a program embeds
+ * that wants to be a member itself.
+ *
+ * A node listens on one port for clients and peers alike, dials every peer, keeps
+ * its share of the state in a data directory, and runs two threads of its own for
+ * the disk; everything else happens on the loop it is given.
+ *
+ * Threads: the loop's only.
+ */
+#ifndef BOP_NODE_H
+#define BOP_NODE_H
+
+#include <bop/alloc.h>
+#include <bop/error.h>
+#include <bop/log.h>
+#include <bop/loop.h>
+#include <bop/metrics.h>
+#include <bop/raft.h>
+
+struct bop_node;
+
+struct bop_node_peer {
+    uint64_t id;
+    const char *host;
+    uint16_t port;
+};
+
+struct bop_node_options {
+    struct bop_allocator *allocator; /* Borrowed, as all pointers here but texts, until destroy. */
+    struct bop_loop *loop;           /* Required. */
+    struct bop_log *log;             /* Default: none. */
+    struct bop_metrics *metrics;     /* Default: none. */
+    const char *data;                /* The data directory, made if missing. Required. */
+    const char *cluster;             /* The cluster's name. Default: "bop". */
+    const char *version;             /* Told to clients. Default: the library's. */
+    uint64_t id;                     /* Above 0. Required. */
+    const char *listen_host;         /* Default: 127.0.0.1. */
+    uint16_t listen_port;            /* 0: any free one. */
+    const struct bop_node_peer *peers; /* All servers of a new cluster; self may be among them. */
+    unsigned peer_count;               /* At most BOP_RAFT_SERVERS_MAX. */
+    bool join;                         /* Begin empty and ask the peers to be added. */
+    unsigned election_timeout_ms;      /* Default 300. */
+    unsigned heartbeat_ms;             /* Default 50. */
+    unsigned clients_max;              /* Connections. Default 10,000. */
+    uint64_t snapshot_entries;         /* Between snapshots. Default 100,000. */
+    uint64_t trailing_entries;         /* Kept below one. Default 10,000. */
+    uint64_t segment_bytes;            /* Of a log file. Default 64 MiB. */
+    /* The node cannot go on: its disk failed, say. It answers nothing any more; destroy it. */
+    void (*on_failed)(void *user, int code, const char *message);
+    void *user;
+};
+
+/** What could not be had when starting failed. */
+enum bop_node_part {
+    BOP_NODE_LISTEN,
+    BOP_NODE_DATA,
+};
+
+/** Listen, recover the data, begin to take part. out_failed_part may be NULL. */
+BOP_API BOP_MUST_USE int bop_node_start(const struct bop_node_options *options,
+                                        struct bop_node **out_node,
+                                        enum bop_node_part *out_failed_part, struct bop_error *err);
+
+/** Where it listens. */
+BOP_API uint16_t bop_node_port(const struct bop_node *node);
+
+/**
+ * Stop in order: hand over leadership if it has it, let what is under way finish
+ * for a moment, close. stopped is called once, from the loop; then destroy it.
+ */
+BOP_API void bop_node_stop(struct bop_node *node, void (*stopped)(void *user), void *user);
+
+/** Free a node, stopped or not; connections are closed, requests end as retryable. NULL is fine. */
+BOP_API void bop_node_destroy(struct bop_node *node);
+
+struct bop_node_status {
+    enum bop_raft_state state;
+    uint64_t term;
+    uint64_t leader;
+    uint64_t applied;
+};
+BOP_API void bop_node_status(struct bop_node *node, struct bop_node_status *out_status);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * Shared by node.c (start, stop, the replica on the loop), node_link.c (peers)
+ * and node_conn.c (accepted connections).
+ */
+#ifndef BOP_CLUSTER_NODE_H
+#define BOP_CLUSTER_NODE_H
+
+#include <bop/node.h>
+#include <bop/tcp.h>
+
+#include "replica.h"
+#include "service.h"
+
+#define LINK_RETRY_MIN_MS 20   /* Between attempts to reach a peer, doubling... */
+#define LINK_RETRY_MAX_MS 500  /* ...up to this. */
+#define LINK_REFUSED_MS   5000 /* After it said no. */
+#define LINK_CONNECT_MS   2000
+#define LINK_STALL_MS     5000 /* A queue that does not move for so long is a dead peer. */
+#define STOP_WAIT_MS      1000 /* For leadership to be handed over. */
+#define CLOSE_FLUSH_MS    1000
+#define HOST_MAX          256
+
+struct bop_node;
+
+/** The way to one peer: a connection we dial for what we say, one it dials for what it says. */
+struct node_link {
+    struct bop_node *node;
+    uint64_t id; /* 0: free. */
+    char host[HOST_MAX];
+    uint16_t port;
+    struct bop_tcp *out; /* Dialed; NULL while not connected. */
+    bool ready;          /* It welcomed us. */
+    bool refused;
+    bool complained;      /* The log knows already that it cannot be reached. */
+    struct node_conn *in; /* Accepted from it. */
+    struct bop_timer retry;
+    uint64_t retry_ms;
+    size_t queued;      /* Of out when last looked at... */
+    uint64_t queued_ms; /* ...and since when. */
+};
+
+/** An accepted connection: a client's, or a peer's once it said PEER_HELLO. */
+struct node_conn {
+    struct bop_list link; /* In node->conns. */
+    struct bop_node *node;
+    struct bop_tcp *tcp;
+    struct service_conn *client; /* NULL before the first frame, and for a peer. */
+    struct node_link *peer;      /* NULL for a client. */
+    bool closing;
+};
+
+struct bop_node {
+    struct bop_node_options options;
+    struct bop_allocator *allocator;
+    struct bop_loop *loop;
+    struct bop_log *log;
+    char data[4096];
+    char cluster[256];
+    char version[64];
+    char host[HOST_MAX];
+    char address[HOST_MAX + 8];
+    struct bop_tcp_listener *listener;
+    struct bop_lane *log_lane;
+    struct bop_lane *work_lane;
+    struct bop_post log_post;
+    struct bop_post work_post;
+    struct replica *replica;
+    struct service *service;
+    struct replica_transport transport;
+    struct node_link links[BOP_RAFT_SERVERS_MAX + 1];
+    struct bop_list conns;
+    struct bop_hook hook;
+    struct bop_timer timer; /* The replica's deadline. */
+    struct bop_timer watch; /* Looks after links. */
+    bool started;
+    bool closing;
+    /* Stopping. */
+    void (*stopped)(void *user);
+    void *stopped_user;
+    uint64_t stop_by_ms;
+    struct bop_post stopped_post;
+    struct bop_metric *bad_frames;
+};
+
+/* node_link.c */
+void bop__node_links_init(struct bop_node *node);
+void bop__node_links_configure(struct bop_node *node, const struct bop_raft_configuration *conf);
+struct node_link *bop__node_link(struct bop_node *node, uint64_t id);
+void bop__node_link_add(struct bop_node *node, uint64_t id, const char *host, uint16_t port);
+void bop__node_links_close(struct bop_node *node);
+void bop__node_links_watch(struct bop_node *node);
+
+/* node_conn.c */
+bool bop__node_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, void *user);
+void bop__node_conns_close(struct bop_node *node);
+void bop__node_conn_close(struct node_conn *conn);
+
+#endif

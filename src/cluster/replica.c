@@ -1,0 +1,563 @@
+/*
+ * The replica as a whole: open, close, one turn, deadlines, status.
+ *
+ * Invariants:
+ *
+ *   (1) applied <= min(commit, durable) since start, and never moves while a
+ *       snapshot is being installed.
+ *   (2) durable_told <= durable <= last entry of the log.
+ *   (3) A vote or a term is on disk before a message that follows from it is queued.
+ *   (4) After a failure nothing more is sent, answered or written.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "data_dir.h"
+#include "replica_internal.h"
+
+int bop__replica_fail(struct replica *replica, int code, const char *format, ...)
+{
+    va_list args;
+
+    if (replica->failed == 0) {
+        replica->failed = code;
+        va_start(args, format);
+        vsnprintf(replica->failure, sizeof(replica->failure), format, args);
+        va_end(args);
+    }
+    return replica->failed;
+}
+
+int bop__replica_path(const struct replica *replica, char *out_path, const char *format, ...)
+{
+    int length = snprintf(out_path, PATH_MAX_BYTES, "%s/", replica->options.path);
+    int more;
+    va_list args;
+
+    if (length < 0 || length >= PATH_MAX_BYTES) {
+        return -ENAMETOOLONG;
+    }
+    va_start(args, format);
+    more = vsnprintf(out_path + length, (size_t)(PATH_MAX_BYTES - length), format, args);
+    va_end(args);
+    return more < 0 || more >= PATH_MAX_BYTES - length ? -ENAMETOOLONG : 0;
+}
+
+/* ---- Creation ---- */
+
+static void set_defaults(struct replica_options *options)
+{
+    options->allocator = bop_allocator_or_default(options->allocator);
+    if (options->snapshot_entries == 0) {
+        options->snapshot_entries = 100000;
+    }
+    if (options->trailing_entries == 0) {
+        options->trailing_entries = 10000;
+    }
+    if (options->election_timeout_ms == 0) {
+        options->election_timeout_ms = 300;
+    }
+    if (options->heartbeat_ms == 0) {
+        options->heartbeat_ms = 50;
+    }
+}
+
+/* Copies of the texts in options, so that the caller's may go. */
+static int copy_strings(struct replica *replica)
+{
+    const char **texts[] = {&replica->options.path, &replica->options.boot_id,
+                            &replica->options.cluster, &replica->options.address};
+    char *at;
+
+    for (size_t n = 0; n < BOP_COUNT_OF(texts); n++) {
+        replica->strings_size += strlen(*texts[n]) + 1;
+    }
+    replica->strings = bop_alloc(replica->allocator, replica->strings_size);
+    if (!replica->strings) {
+        return BOP_ENOMEM;
+    }
+    at = replica->strings;
+    for (size_t n = 0; n < BOP_COUNT_OF(texts); n++) {
+        size_t size = strlen(*texts[n]) + 1;
+
+        memcpy(at, *texts[n], size);
+        *texts[n] = at;
+        at += size;
+    }
+    return 0;
+}
+
+static int allocate(struct replica *replica)
+{
+    struct bop_allocator *allocator = replica->allocator;
+
+    replica->decode_entries = bop_alloc_array(allocator, PEER_ENTRIES_MAX,
+                                              sizeof(struct bop_raft_entry));
+    replica->log_views = bop_alloc_array(allocator, LOG_READ_MAX, sizeof(struct bop_aof_view));
+    replica->result_list = bop_alloc_array(allocator, APPLY_ENTRIES_MAX,
+                                           sizeof(struct machine_result));
+    replica->writes = bop_alloc_array(allocator, PENDING_WRITES_MAX,
+                                      sizeof(struct replica_write *));
+    replica->submit_entries = bop_alloc_array(allocator, PROPOSALS_MAX,
+                                              sizeof(struct bop_raft_entry));
+    if (!replica->decode_entries || !replica->log_views || !replica->result_list ||
+        !replica->writes || !replica->submit_entries) {
+        return BOP_ENOMEM;
+    }
+    return copy_strings(replica);
+}
+
+static void register_metrics(struct replica *replica)
+{
+    struct bop_metrics *metrics = replica->options.metrics;
+
+    if (!metrics) {
+        return;
+    }
+    replica->metrics.applied = bop_metrics_counter(metrics, "bop_replica_applied_total", NULL,
+                                                   "Entries applied to the state.");
+    replica->metrics.term = bop_metrics_gauge(metrics, "bop_raft_term", NULL, "The current term.");
+    replica->metrics.leader = bop_metrics_gauge(metrics, "bop_raft_leader", NULL,
+                                                "1 while this node leads.");
+    replica->metrics.commit = bop_metrics_gauge(metrics, "bop_raft_commit_index", NULL,
+                                                "The last committed entry.");
+    replica->metrics.elections = bop_metrics_counter(metrics, "bop_raft_elections_won_total", NULL,
+                                                     "Elections this node won.");
+    replica->metrics.proposals = bop_metrics_counter(metrics, "bop_replica_proposals_total", NULL,
+                                                     "Commands submitted as leader.");
+    replica->metrics.reads = bop_metrics_counter(metrics, "bop_replica_reads_total", NULL,
+                                                 "Linearizable reads served.");
+    replica->metrics.snapshots_taken = bop_metrics_counter(metrics, "bop_snapshots_taken_total",
+                                                           NULL, "Snapshots written.");
+    replica->metrics.snapshots_installed = bop_metrics_counter(
+        metrics, "bop_snapshots_installed_total", NULL, "Snapshots installed from a peer.");
+    replica->metrics.dropped_appends = bop_metrics_counter(
+        metrics, "bop_replica_dropped_appends_total", NULL,
+        "Appends dropped because the disk fell behind.");
+    replica->metrics.apply_batch = bop_metrics_histogram(
+        metrics, "bop_replica_apply_batch_entries", NULL, "Entries applied in one transaction.");
+}
+
+static void init(struct replica *replica, const struct replica_options *options)
+{
+    replica->options = *options;
+    set_defaults(&replica->options);
+    replica->allocator = replica->options.allocator;
+    replica->fs = replica->options.fs;
+    replica->votes.fd = -1;
+    bop_random_seed(&replica->random, replica->options.seed);
+    /* No id of an earlier life of this node is met again: entries of it may still be applied. */
+    replica->write_next = bop_random_next(&replica->random) >> 2;
+    replica->write_oldest = replica->write_next;
+    replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
+    bop_list_init(&replica->reads_new);
+    bop_list_init(&replica->read_batches);
+    bop__entry_cache_init(&replica->cache, replica->allocator, ENTRY_CACHE_MAX);
+    bop_buf_init(&replica->scratch, replica->allocator, 0);
+    bop_buf_init(&replica->log_scratch, replica->allocator, 0);
+    bop_buf_init(&replica->results, replica->allocator, 0);
+    bop_buf_init(&replica->proposals, replica->allocator, 0);
+    bop_buf_init(&replica->submitting, replica->allocator, 0);
+    bop_buf_init(&replica->taking.conf, replica->allocator, 0);
+}
+
+/* The first entry of a new cluster: its servers. Every node makes the same one. */
+static int bootstrap(struct replica *replica, struct bop_error *err)
+{
+    struct bop_raft_entry entry = {.term = 1, .type = BOP_RAFT_CHANGE};
+    int rc;
+
+    if (replica->options.join || replica->snapshot.raft.index != 0 ||
+        bop_aof_last(replica->aof) >= bop_aof_first(replica->aof)) {
+        return 0;
+    }
+    bop_buf_clear(&replica->scratch);
+    rc = bop_raft_configuration_encode(replica->options.initial, &replica->scratch);
+    if (rc == 0) {
+        entry.data = bop_buf_slice(&replica->scratch);
+        rc = bop__replica_log_append(replica, 1, &entry, 1);
+    }
+    if (rc == 0 && replica->votes.term == 0) {
+        rc = bop__vote_file_save(&replica->votes, 1, 0);
+    }
+    return rc < 0 ? bop_error_set(err, rc, "write the first entry") : 0;
+}
+
+/* Read the log's terms for the engine. The payload is needed of configurations only. */
+static int read_entries(struct replica *replica, struct bop_raft_entry *entries, uint64_t first,
+                        size_t count, struct bop_buf *configurations, struct bop_error *err)
+{
+    for (size_t n = 0; n < count; n++) {
+        struct bop_raft_entry storage;
+        const struct bop_raft_entry *entry = bop__replica_log_get(replica, first + n, &storage);
+
+        if (!entry) {
+            return bop_error_say(err, replica->failed, "%s", replica->failure);
+        }
+        entries[n] = *entry;
+        entries[n].data = bop_slice(NULL, 0);
+        if (entry->type == BOP_RAFT_CHANGE) {
+            int rc = bop_buf_append(configurations, entry->data.data, entry->data.size);
+
+            if (rc < 0) {
+                return rc;
+            }
+            /* The buffer may still move: the address is filled in below. */
+            entries[n].data.size = entry->data.size;
+        }
+    }
+    for (size_t n = 0, at = 0; n < count; n++) {
+        if (entries[n].type == BOP_RAFT_CHANGE) {
+            entries[n].data.data = configurations->data + at;
+            at += entries[n].data.size;
+        }
+    }
+    return 0;
+}
+
+static int start_engine(struct replica *replica, struct bop_error *err)
+{
+    uint64_t first = bop_aof_first(replica->aof);
+    size_t count = (size_t)(bop_aof_last(replica->aof) + 1 - first);
+    size_t size = sizeof(struct bop_raft_entry);
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_START, .now_ms = replica->now_ms};
+    struct bop_raft_entry *entries = bop_alloc_array(replica->allocator, count + 1, size);
+    struct bop_buf configurations;
+    int rc = BOP_ENOMEM;
+
+    bop_buf_init(&configurations, replica->allocator, 0);
+    if (entries) {
+        rc = read_entries(replica, entries, first, count, &configurations, err);
+    }
+    if (rc == 0) {
+        event.start.term = replica->votes.term;
+        event.start.vote = replica->votes.vote;
+        event.start.snapshot = replica->snapshot.raft.index ? &replica->snapshot.raft : NULL;
+        event.start.first_index = first;
+        event.start.entries = entries;
+        event.start.count = count;
+        rc = bop__replica_step(replica, &event);
+        if (rc < 0) {
+            bop_error_set(err, rc, "start consensus from %s", replica->options.path);
+        }
+    }
+    bop_buf_deinit(&configurations);
+    if (entries) {
+        bop_free(replica->allocator, entries, (count + 1) * size);
+    }
+    return rc;
+}
+
+static int create_engine(struct replica *replica, struct bop_error *err)
+{
+    struct bop_raft_options options = {
+        .allocator = replica->allocator,
+        .id = replica->options.id,
+        .address = replica->options.address,
+        .seed = bop_random_next(&replica->random),
+        .election_timeout_ms = replica->options.election_timeout_ms,
+        .heartbeat_ms = replica->options.heartbeat_ms,
+        .install_timeout_ms = 5000,
+    };
+
+    return bop_raft_create(replica->options.engine, &options, &replica->raft, err);
+}
+
+static int recover(struct replica *replica, struct bop_error *err)
+{
+    char path[PATH_MAX_BYTES];
+    bool whole = replica->dir.state_whole;
+    int rc = replica->options.state_path ? snprintf(replica->state_path, PATH_MAX_BYTES, "%s",
+                                                    replica->options.state_path) < PATH_MAX_BYTES
+                                               ? 0
+                                               : -ENAMETOOLONG
+                                         : bop__replica_path(replica, replica->state_path, "state");
+
+    if (rc == 0) {
+        rc = bop__replica_path(replica, path, "vote");
+    }
+    if (rc == 0) {
+        rc = bop__vote_file_open(&replica->votes, replica->fs, path, replica->dir.fresh, err);
+    }
+    if (rc == 0) {
+        rc = bop__replica_log_open(replica, err);
+    }
+    if (rc == 0) {
+        rc = bop__data_dir_mark(replica->fs, replica->options.path, replica->options.boot_id, err);
+    }
+    if (rc == 0) {
+        rc = bop__replica_state_open(replica, whole, err);
+    }
+    if (rc == 0) {
+        rc = bootstrap(replica, err);
+    }
+    if (rc == 0) {
+        rc = create_engine(replica, err);
+    }
+    if (rc == 0) {
+        rc = start_engine(replica, err);
+    }
+    if (rc == 0 && replica->dir.fresh) {
+        rc = bop__data_dir_claim(replica->fs, replica->options.path, replica->options.id,
+                                 replica->options.cluster, err);
+    }
+    return rc;
+}
+
+int bop__replica_open(const struct replica_options *options, struct replica **out_replica,
+                      struct bop_error *err)
+{
+    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct replica *replica = bop_alloc_zeroed(allocator, sizeof(*replica));
+    int rc;
+
+    if (!replica) {
+        return bop_error_set(err, BOP_ENOMEM, "open a replica");
+    }
+    init(replica, options);
+    rc = allocate(replica);
+    if (rc < 0) {
+        replica->dir.lock_fd = -1;
+        bop_error_set(err, rc, "open a replica");
+    } else {
+        rc = bop__data_dir_open(&replica->dir, replica->fs, replica->options.path,
+                                replica->options.id, replica->options.cluster,
+                                replica->options.boot_id, err);
+    }
+    if (rc == 0) {
+        rc = recover(replica, err);
+    }
+    if (rc < 0) {
+        replica->failed = rc;
+        bop__replica_close(replica);
+        return rc;
+    }
+    register_metrics(replica);
+    *out_replica = replica;
+    return 0;
+}
+
+/* Sync what was not, so that the next start need not make the state anew. */
+static void close_in_order(struct replica *replica)
+{
+    struct bop_error err = {0};
+
+    if (replica->failed != 0 || !replica->machine) {
+        return;
+    }
+    if (bop__machine_sync(replica->machine, &err) < 0 ||
+        bop__data_dir_mark(replica->fs, replica->options.path, DATA_DIR_CLEAN, &err) < 0) {
+        bop_log(replica->options.log, BOP_LOG_WARN, "replica",
+                "the state will be made anew at the next start of the system: %s", err.message);
+    }
+}
+
+static void free_arrays(struct replica *replica)
+{
+    struct bop_allocator *allocator = replica->allocator;
+
+    bop_free(allocator, replica->decode_entries, PEER_ENTRIES_MAX * sizeof(struct bop_raft_entry));
+    bop_free(allocator, replica->log_views, LOG_READ_MAX * sizeof(struct bop_aof_view));
+    bop_free(allocator, replica->result_list, APPLY_ENTRIES_MAX * sizeof(struct machine_result));
+    bop_free(allocator, replica->writes, PENDING_WRITES_MAX * sizeof(struct replica_write *));
+    bop_free(allocator, replica->submit_entries, PROPOSALS_MAX * sizeof(struct bop_raft_entry));
+    bop_free(allocator, replica->log_records,
+             replica->log_records_capacity * sizeof(struct bop_aof_record));
+    bop_free(allocator, replica->strings, replica->strings_size);
+}
+
+void bop__replica_close(struct replica *replica)
+{
+    if (!replica) {
+        return;
+    }
+    if (replica->writes) {
+        bop__replica_requests_deinit(replica);
+    }
+    bop__replica_snapshot_deinit(replica);
+    close_in_order(replica);
+    bop__machine_close(replica->machine);
+    bop_raft_destroy(replica->raft);
+    bop_aof_close(replica->aof);
+    bop__vote_file_close(&replica->votes);
+    bop__data_dir_close(&replica->dir, replica->fs);
+    bop__entry_cache_deinit(&replica->cache);
+    bop_buf_deinit(&replica->scratch);
+    bop_buf_deinit(&replica->log_scratch);
+    bop_buf_deinit(&replica->results);
+    bop_buf_deinit(&replica->proposals);
+    bop_buf_deinit(&replica->submitting);
+    bop_buf_deinit(&replica->taking.conf);
+    free_arrays(replica);
+    bop_free(replica->allocator, replica, sizeof(*replica));
+}
+
+bool bop__replica_busy(const struct replica *replica)
+{
+    return bop_aof_busy(replica->aof) || replica->taking.active ||
+           replica->install.phase == INSTALL_CHECKING || replica->install.phase == INSTALL_LOADING;
+}
+
+/* ---- Turning ---- */
+
+static void tell_durable(struct replica *replica)
+{
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_ENTRIES_PERSISTED,
+                                   .now_ms = replica->now_ms,
+                                   .persisted_index = replica->durable};
+
+    if (replica->durable <= replica->durable_told || replica->status.installing) {
+        return;
+    }
+    replica->durable_told = replica->durable;
+    /* A failure is kept in the replica. */
+    BOP_IGNORE(bop__replica_step(replica, &event));
+}
+
+static void tick(struct replica *replica)
+{
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_TIME, .now_ms = replica->now_ms};
+
+    if (replica->now_ms >= bop_raft_deadline_ms(replica->raft)) {
+        /* A failure is kept in the replica. */
+        BOP_IGNORE(bop__replica_step(replica, &event));
+    }
+    if (replica->now_ms >= replica->housekeeping_ms) {
+        replica->housekeeping_ms = replica->now_ms + HOUSEKEEPING_MS;
+        bop__replica_requests_housekeeping(replica);
+        bop__replica_join_turn(replica);
+        bop_metric_set(replica->metrics.commit, (int64_t)replica->status.commit);
+    }
+}
+
+void bop__replica_turn(struct replica *replica)
+{
+    replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
+    if (replica->failed == 0) {
+        tick(replica);
+    }
+    if (replica->failed == 0) {
+        tell_durable(replica);
+        bop__replica_requests_turn(replica);
+        bop__replica_apply(replica);
+        bop__replica_reads_serve(replica);
+        bop__replica_snapshot_turn(replica);
+    }
+    if (replica->failed != 0 && !replica->failure_told) {
+        replica->failure_told = true;
+        replica->options.events.on_failed(replica->options.events.user, replica->failed,
+                                          replica->failure);
+    }
+    BOP_ASSERT(replica->durable_told <= replica->durable);
+}
+
+uint64_t bop__replica_deadline_ms(const struct replica *replica)
+{
+    return bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
+}
+
+int bop__replica_failed(const struct replica *replica)
+{
+    return replica->failed;
+}
+
+bool bop__replica_transfer(struct replica *replica)
+{
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_TRANSFER};
+
+    replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
+    event.now_ms = replica->now_ms;
+    return replica->status.state == BOP_RAFT_LEADER && bop__replica_step(replica, &event) == 0;
+}
+
+/* ---- Looking in ---- */
+
+struct machine *bop__replica_machine(struct replica *replica)
+{
+    return replica->machine;
+}
+
+void bop__replica_raft_status(const struct replica *replica, struct bop_raft_status *out_status)
+{
+    *out_status = replica->status;
+}
+
+void bop__replica_configuration(const struct replica *replica,
+                                struct bop_raft_configuration *out_conf)
+{
+    *out_conf = replica->conf;
+}
+
+static struct bop_slice address_of(struct replica *replica, uint64_t id)
+{
+    for (unsigned n = 0; n < replica->conf.count; n++) {
+        if (replica->conf.servers[n].id == id) {
+            return bop_slice_cstr(replica->conf.servers[n].address);
+        }
+    }
+    return bop_slice(NULL, 0);
+}
+
+uint64_t bop__replica_leader(struct replica *replica, struct bop_slice *out_address)
+{
+    *out_address = address_of(replica, replica->status.leader);
+    return replica->status.leader;
+}
+
+static const char *health(const struct replica *replica)
+{
+    if (replica->failed != 0) {
+        return replica->failure;
+    }
+    if (replica->state_full) {
+        return "no room on disk: free some";
+    }
+    if (replica->install.phase >= INSTALL_WAITING) {
+        return "installing a snapshot";
+    }
+    return replica->status.leader == 0 ? "no leader known" : "ok";
+}
+
+static void status_peer(struct replica *replica, const struct bop_raft_server *server,
+                        struct bop_status_peer *out)
+{
+    const struct replica_peer *peer = bop__replica_peer(replica, server->id);
+    bool self = server->id == replica->options.id;
+
+    *out = (struct bop_status_peer){
+        .id = server->id,
+        .address = bop_slice_cstr(server->address),
+        .role = (uint8_t)server->role,
+        .connected = self || (peer && peer->connected),
+        .silent_ms = self                     ? 0
+                     : peer && peer->heard_ms ? replica->now_ms - peer->heard_ms
+                                              : UINT64_MAX,
+        .match = self ? replica->durable : bop_raft_match_index(replica->raft, server->id),
+    };
+}
+
+void bop__replica_status(struct replica *replica, struct bop_status_response *out)
+{
+    *out = (struct bop_status_response){
+        .node = replica->options.id,
+        .cluster = bop_slice_cstr(replica->options.cluster),
+        .state = (uint8_t)replica->status.state,
+        .term = replica->status.term,
+        .leader = replica->status.leader,
+        .commit = replica->status.commit,
+        .applied = replica->applied,
+        .first_index = bop_aof_first(replica->aof),
+        .last_index = bop_aof_last(replica->aof),
+        .durable_index = replica->durable,
+        .snapshot_index = replica->snapshot.raft.index,
+        .health = bop_slice_cstr(health(replica)),
+    };
+    if (replica->machine) {
+        out->sessions = bop__machine_session_count(replica->machine);
+        out->applied_digest = bop__machine_position(replica->machine).digest;
+    }
+    for (unsigned n = 0; n < replica->conf.count && n < BOP_STATUS_PEERS_MAX; n++) {
+        status_peer(replica, &replica->conf.servers[n], &out->peers[n]);
+        out->peer_count++;
+    }
+}

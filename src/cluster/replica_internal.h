@@ -1,0 +1,269 @@
+/*
+ * The replica's own state, shared by the files replica*.c.
+ *
+ *      replica.c           open, close, one turn, deadlines, status
+ *      replica_log.c       entries: the log file and the cache in front of it
+ *      replica_step.c      one event into the engine, and what its update asks for
+ *      replica_apply.c     committed entries into the state machine
+ *      replica_request.c   writes and reads of clients, forwarding, sessions
+ *      replica_peer.c      frames from and messages to peers
+ *      replica_snapshot.c  taking and installing snapshots, the state at start
+ *      replica_transfer.c  snapshots on their way to and from peers
+ *      replica_join.c      a node that asks to be added
+ */
+#ifndef BOP_CLUSTER_REPLICA_INTERNAL_H
+#define BOP_CLUSTER_REPLICA_INTERNAL_H
+
+#include <inttypes.h>
+
+#include <bop/aof.h>
+
+#include "data_dir.h"
+#include "entry_cache.h"
+#include "peer_wire.h"
+#include "replica.h"
+#include "snapshot.h"
+#include "vote_file.h"
+
+/* Bounds. Each has a reason beside it; none is met in ordinary use. */
+#define PENDING_WRITES_MAX 16384               /* Of this node's clients. A power of two. */
+#define UNCOMMITTED_MAX    (32u * 1024 * 1024) /* Bytes a leader takes ahead of commit. */
+#define LOG_PENDING_MAX    (64u * 1024 * 1024) /* Bytes a follower takes ahead of its disk. */
+#define ENTRY_CACHE_MAX    (4u * 1024 * 1024)
+#define LOG_READ_MAX       1024          /* Entries read back from disk at once... */
+#define LOG_READ_BYTES     (256u * 1024) /* ...and their bytes. */
+#define APPLY_ENTRIES_MAX  4096          /* In one transaction. */
+#define APPLY_BYTES_MAX    (2u * 1024 * 1024)
+#define READ_BATCHES_MAX   8             /* Asked for and not granted; later reads join the next. */
+#define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
+#define SEND_STALL_MS      10000 /* Without an acknowledgement; then a transfer is given up. */
+#define SNAPSHOT_BYTES_MAX (1ull << 40)   /* That a peer may announce. */
+#define CHUNK_WINDOW       (1024u * 1024) /* Sent and not acknowledged. */
+#define ALIVE_MAX          512            /* Sessions in one message to the leader. */
+#define PROPOSALS_MAX      8192           /* Of one turn; more wait for the next. */
+#define WRITE_DEADLINE_MS  5000           /* Then the outcome is given as unknown. */
+#define TAKE_RETRY_MS      5000           /* After a snapshot that could not be taken. */
+#define APPLY_RETRY_MS     500            /* After a full disk. */
+#define HOUSEKEEPING_MS    100
+#define PATH_MAX_BYTES     4096
+
+struct replica_peer {
+    uint64_t id; /* 0: free. */
+    bool connected;
+    uint64_t heard_ms; /* 0: never. */
+    /* A snapshot on its way to this peer. */
+    struct {
+        bool active;
+        int fd;
+        uint64_t raft_term;
+        uint64_t index;
+        uint64_t term;
+        uint64_t size;
+        uint64_t sent;
+        uint64_t acked;
+        uint64_t acked_ms;
+    } send;
+};
+
+/** A snapshot on its way to us. */
+struct incoming_snapshot {
+    bool active;
+    int fd;
+    uint64_t from;
+    uint64_t raft_term;
+    uint64_t index;
+    uint64_t term;
+    uint64_t size;
+    uint64_t received;
+};
+
+struct read_batch {
+    struct bop_list link;
+    uint64_t context;
+    uint64_t index; /* 0: not granted yet. */
+    struct bop_list reads;
+};
+
+/** A snapshot of our own being written. */
+struct snapshot_taking {
+    bool active;
+    struct bop_task task;
+    struct machine_view *view;
+    struct bop_buf conf;
+    struct snapshot_info info;
+    char path[PATH_MAX_BYTES];
+    int rc;
+    struct bop_error error;
+};
+
+enum install_phase {
+    INSTALL_IDLE,
+    INSTALL_CHECKING, /* A received file is verified and given its name. */
+    INSTALL_WAITING,  /* The engine wants it; a snapshot of our own is still being written. */
+    INSTALL_LOADING,  /* The state is made from it. */
+    INSTALL_SETTLING, /* Done but for the log's reset, which may not be durable yet. */
+};
+
+/** A snapshot of a peer's being put in place of our state. */
+struct snapshot_install {
+    enum install_phase phase;
+    struct bop_task task;
+    int fd; /* CHECKING: of the received file. */
+    uint64_t from;
+    uint64_t raft_term;
+    struct snapshot_info info;
+    char path[PATH_MAX_BYTES]; /* Its name once checked. */
+    int rc;
+    struct bop_error error;
+};
+
+struct replica {
+    struct replica_options options;
+    struct bop_allocator *allocator;
+    struct bop_fs *fs;
+    char *strings; /* Backing of the texts in options. */
+    size_t strings_size;
+
+    int failed;
+    char failure[BOP_ERROR_MESSAGE_MAX];
+    bool failure_told;
+
+    struct bop_random random;
+    uint64_t now_ms; /* Of this turn. */
+    struct data_dir dir;
+
+    /* Consensus and log. */
+    struct bop_raft *raft;
+    struct bop_raft_status status; /* After the last step. */
+    struct vote_file votes;
+    struct bop_aof *aof;
+    struct entry_cache cache;
+    uint64_t durable;                   /* As told by the log; stepped up to... */
+    uint64_t durable_told;              /* ...here. */
+    struct bop_raft_configuration conf; /* The newest. */
+    struct bop_raft_entry *decode_entries;
+    struct bop_buf scratch;         /* Of one call. */
+    struct bop_buf log_scratch;     /* Entries read back from disk. */
+    struct bop_aof_view *log_views; /* LOG_READ_MAX of them: a window of entries read back. */
+    uint64_t log_window;            /* Index of the first one. */
+    unsigned log_window_count;
+    struct bop_aof_record *log_records;
+    size_t log_records_capacity;
+
+    /* State machine. */
+    struct machine *machine; /* NULL while a snapshot is being loaded. */
+    uint64_t applied;
+    bool state_full;         /* The last batch found no room... */
+    uint64_t apply_again_ms; /* ...and is tried again then. */
+    struct bop_buf results;
+    struct machine_result *result_list; /* APPLY_ENTRIES_MAX of them. */
+
+    /* Requests. */
+    struct replica_write **writes; /* PENDING_WRITES_MAX, by id. */
+    uint64_t write_next;           /* The next id. */
+    uint64_t write_oldest;         /* No pending write has a lower id. */
+    size_t write_count;
+    uint64_t pending_leader; /* Leader and term under which pending writes were sent. */
+    uint64_t pending_term;
+    struct bop_buf proposals; /* Commands of this turn: u32 size, bytes. */
+    unsigned proposal_count;
+    struct bop_buf submitting; /* The commands that are being submitted. */
+    /* Leader: bytes submitted and not committed, in two buckets that take turns: the
+     * older one is empty once the entry it ends with is committed. */
+    struct {
+        uint64_t bytes;
+        uint64_t last;
+    } uncommitted[2];
+    uint64_t time_ms; /* The highest time stamped. */
+    struct bop_list reads_new;
+    struct bop_list read_batches; /* In order of asking. */
+    unsigned read_batch_count;
+    uint64_t read_context;
+    uint64_t alive[ALIVE_MAX]; /* Sessions to tell the leader about. */
+    unsigned alive_count;
+    uint64_t housekeeping_ms;              /* When next. */
+    struct bop_raft_entry *submit_entries; /* PROPOSALS_MAX of them. */
+    bool expiring;                         /* An EXPIRE of ours is on its way. */
+    struct replica_write expire_write;
+
+    /* Peers. */
+    struct replica_peer peers[BOP_RAFT_SERVERS_MAX + 1];
+
+    /* Snapshots. */
+    struct snapshot_info snapshot; /* The newest; raft.index 0: none. */
+    struct incoming_snapshot incoming;
+    struct snapshot_taking taking;
+    struct snapshot_install install;
+    char state_path[PATH_MAX_BYTES];
+    uint64_t take_again_ms; /* After one that could not be taken. */
+    uint64_t join_ms;       /* When to ask next. */
+
+    /* Metrics. */
+    struct {
+        struct bop_metric *applied, *commit, *term, *leader, *proposals, *reads, *elections;
+        struct bop_metric *snapshots_taken, *snapshots_installed, *dropped_appends;
+        struct bop_histogram *apply_batch;
+    } metrics;
+};
+
+/* replica.c */
+int bop__replica_fail(struct replica *replica, int code, const char *format, ...) BOP_PRINTF(3, 4);
+BOP_MUST_USE int bop__replica_path(const struct replica *replica, char *out_path,
+                                   const char *format, ...) BOP_PRINTF(3, 4);
+
+/* replica_log.c */
+BOP_MUST_USE int bop__replica_log_open(struct replica *replica, struct bop_error *err);
+BOP_MUST_USE int bop__replica_log_append(struct replica *replica, uint64_t index,
+                                         const struct bop_raft_entry *entries, unsigned count);
+/** The entry, borrowed until the next call of this module; NULL: it could not be read (replica
+ * failed). */
+const struct bop_raft_entry *bop__replica_log_get(struct replica *replica, uint64_t index,
+                                                  struct bop_raft_entry *storage);
+
+/* replica_step.c */
+int bop__replica_step(struct replica *replica, const struct bop_raft_event *event);
+
+/* replica_apply.c */
+void bop__replica_apply(struct replica *replica);
+
+/* replica_request.c */
+void bop__replica_requests_turn(struct replica *replica);
+void bop__replica_requests_leadership(struct replica *replica);
+void bop__replica_requests_housekeeping(struct replica *replica);
+void bop__replica_requests_deinit(struct replica *replica);
+void bop__replica_reads_serve(struct replica *replica);
+void bop__replica_read_granted(struct replica *replica, const struct bop_raft_read_update *read);
+void bop__replica_write_finish(struct replica *replica, const struct machine_result *result);
+void bop__replica_write_refused(struct replica *replica, uint64_t id);
+int bop__replica_forwarded(struct replica *replica, uint64_t peer, struct bop_slice command);
+void bop__replica_alive_list(struct replica *replica, struct bop_slice payload);
+
+/* replica_peer.c */
+struct replica_peer *bop__replica_peer(struct replica *replica, uint64_t id);
+void bop__replica_send(struct replica *replica, const struct bop_raft_message *message);
+/** Begin a frame to a peer; NULL if it cannot be had now. End it with bop__replica_frame_end(). */
+struct bop_buf *bop__replica_frame_begin(struct replica *replica, uint64_t peer, size_t *out_at);
+void bop__replica_frame_end(struct replica *replica, uint64_t peer, struct bop_buf *buf, size_t at,
+                            enum bop_wire_kind kind, const struct bop_writer *writer);
+
+/* replica_snapshot.c */
+BOP_MUST_USE int bop__replica_state_open(struct replica *replica, bool trusted,
+                                         struct bop_error *err);
+void bop__replica_snapshot_turn(struct replica *replica);
+void bop__replica_snapshot_install(struct replica *replica,
+                                   const struct bop_raft_snapshot *snapshot);
+
+/* replica_transfer.c */
+void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message);
+void bop__replica_snapshot_stop_sending(struct replica *replica, struct replica_peer *peer);
+int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
+                                const struct peer_chunk *chunk);
+void bop__replica_snapshot_ack(struct replica *replica, struct replica_peer *peer,
+                               const struct peer_chunk_ack *ack);
+void bop__replica_snapshot_deinit(struct replica *replica);
+
+/* replica_join.c */
+void bop__replica_join_turn(struct replica *replica);
+int bop__replica_join_asked(struct replica *replica, struct bop_slice payload);
+
+#endif

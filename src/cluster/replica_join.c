@@ -1,0 +1,109 @@
+/*
+ * A node that asks to be added: it begins with an empty log, asks every peer it
+ * knows until it finds itself in the configuration, and whoever leads adds it as
+ * standby and makes it a voter once it has caught up.
+ */
+#include "replica_internal.h"
+
+#define JOIN_ASK_MS    500
+#define JOIN_CAUGHT_UP 1000 /* Entries that a standby may lack to become a voter. */
+
+static bool is_member(const struct bop_raft_configuration *conf, uint64_t id)
+{
+    for (unsigned n = 0; n < conf->count; n++) {
+        if (conf->servers[n].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void ask(struct replica *replica, uint64_t peer)
+{
+    size_t at;
+    struct bop_buf *out = bop__replica_frame_begin(replica, peer, &at);
+    struct bop_writer writer;
+
+    if (!out) {
+        return;
+    }
+    writer = bop_writer(out);
+    bop_write_u64(&writer, replica->options.id);
+    bop_write_bytes(&writer, bop_slice_cstr(replica->options.address));
+    bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_JOIN, &writer);
+}
+
+static void change(struct replica *replica, const struct bop_raft_configuration *conf)
+{
+    struct bop_raft_event event = {
+        .type = BOP_RAFT_EVENT_CHANGE, .now_ms = replica->now_ms, .change = conf};
+
+    /* Refused while another change is under way: the next turn of housekeeping tries again. */
+    BOP_IGNORE(bop__replica_step(replica, &event));
+}
+
+/* Leader: make the first standby that has caught up a voter. */
+static void promote(struct replica *replica)
+{
+    struct bop_raft_configuration conf = replica->conf;
+
+    if (!replica->status.ready || replica->status.changing) {
+        return;
+    }
+    for (unsigned n = 0; n < conf.count; n++) {
+        struct bop_raft_server *server = &conf.servers[n];
+
+        if (server->role == BOP_RAFT_STANDBY &&
+            bop_raft_match_index(replica->raft, server->id) + JOIN_CAUGHT_UP >=
+                replica->status.last_index) {
+            server->role = BOP_RAFT_VOTER;
+            bop_log(replica->options.log, BOP_LOG_INFO, "raft", "promote node=%" PRIu64,
+                    server->id);
+            change(replica, &conf);
+            return;
+        }
+    }
+}
+
+void bop__replica_join_turn(struct replica *replica)
+{
+    if (replica->status.state == BOP_RAFT_LEADER) {
+        promote(replica);
+        return;
+    }
+    if (!replica->options.join || is_member(&replica->conf, replica->options.id) ||
+        replica->now_ms < replica->join_ms) {
+        return;
+    }
+    replica->join_ms = replica->now_ms + JOIN_ASK_MS;
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        if (replica->peers[n].connected) {
+            ask(replica, replica->peers[n].id);
+        }
+    }
+}
+
+int bop__replica_join_asked(struct replica *replica, struct bop_slice payload)
+{
+    struct bop_reader reader = bop_reader(payload);
+    struct bop_raft_configuration conf = replica->conf;
+    struct bop_raft_server *server = &conf.servers[conf.count];
+    uint64_t id = bop_read_u64(&reader);
+    struct bop_slice address = bop_read_string(&reader);
+
+    if (!bop_reader_done(&reader) || id == 0 || address.size == 0 ||
+        address.size >= sizeof(conf.servers[0].address)) {
+        return BOP_EMALFORMED;
+    }
+    if (!replica->status.ready || replica->status.changing || is_member(&conf, id) ||
+        conf.count == BOP_RAFT_SERVERS_MAX) {
+        return 0;
+    }
+    *server = (struct bop_raft_server){.id = id, .role = BOP_RAFT_STANDBY};
+    memcpy(server->address, address.data, address.size);
+    conf.count++;
+    bop_log(replica->options.log, BOP_LOG_INFO, "raft", "add node=%" PRIu64 " at %s", id,
+            server->address);
+    change(replica, &conf);
+    return 0;
+}

@@ -1,0 +1,279 @@
+/*
+ * Frames from peers and messages to them. A message that cannot be sent now is
+ * dropped: consensus repeats what matters.
+ */
+#include "replica_internal.h"
+
+struct replica_peer *bop__replica_peer(struct replica *replica, uint64_t id)
+{
+    struct replica_peer *free_peer = NULL;
+
+    if (id == 0 || id == replica->options.id) {
+        return NULL;
+    }
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        if (replica->peers[n].id == id) {
+            return &replica->peers[n];
+        }
+        if (!free_peer && replica->peers[n].id == 0) {
+            free_peer = &replica->peers[n];
+        }
+    }
+    if (free_peer) {
+        *free_peer = (struct replica_peer){.id = id, .send.fd = -1};
+    }
+    return free_peer;
+}
+
+struct bop_buf *bop__replica_frame_begin(struct replica *replica, uint64_t peer, size_t *out_at)
+{
+    struct replica_transport *transport = replica->options.transport;
+    struct bop_buf *out = transport->output(transport, peer);
+
+    return out && bop_wire_begin(out, out_at) == 0 ? out : NULL;
+}
+
+void bop__replica_frame_end(struct replica *replica, uint64_t peer, struct bop_buf *buf, size_t at,
+                            enum bop_wire_kind kind, const struct bop_writer *writer)
+{
+    struct replica_transport *transport = replica->options.transport;
+
+    if (writer->code < 0) {
+        /* No memory for all of it: nothing of it goes out. */
+        buf->size = at;
+        return;
+    }
+    bop_wire_end(buf, at, kind, BOP_WIRE_REQUEST, 0);
+    transport->flush(transport, peer);
+}
+
+/* How many entries from index on go into one frame. 0: one could not be read. */
+static unsigned frame_entries(struct replica *replica, uint64_t index, unsigned count)
+{
+    size_t bytes = 0;
+    unsigned n;
+
+    for (n = 0; n < count && n < PEER_ENTRIES_MAX; n++) {
+        struct bop_raft_entry storage;
+        const struct bop_raft_entry *entry = bop__replica_log_get(replica, index + n, &storage);
+
+        if (!entry) {
+            return 0;
+        }
+        bytes += bop__peer_entry_size(entry);
+        if (n > 0 && bytes > PEER_APPEND_BYTES_MAX) {
+            break;
+        }
+    }
+    return n;
+}
+
+/* Send one frame of an append; returns how many entries went out, 0: give up. */
+static unsigned send_append_part(struct replica *replica, struct bop_raft_message *part,
+                                 unsigned left)
+{
+    unsigned count = frame_entries(replica, part->append.prev_index + 1, left);
+    struct bop_writer writer;
+    struct bop_buf *out;
+    size_t at;
+
+    if (count == 0) {
+        return 0;
+    }
+    out = bop__replica_frame_begin(replica, part->peer, &at);
+    if (!out) {
+        return 0;
+    }
+    part->append.count = count;
+    writer = bop_writer(out);
+    bop__peer_raft_encode(&writer, part);
+    for (unsigned n = 0; n < count; n++) {
+        struct bop_raft_entry storage;
+        const struct bop_raft_entry *entry = bop__replica_log_get(
+            replica, part->append.prev_index + 1 + n, &storage);
+
+        if (!entry) {
+            writer.code = BOP_EFAILED;
+            break;
+        }
+        bop__peer_entry_encode(&writer, entry);
+        if (n + 1 == count) {
+            part->append.prev_index += count;
+            part->append.prev_term = entry->term;
+        }
+    }
+    bop__replica_frame_end(replica, part->peer, out, at, BOP_WIRE_KIND_PEER_RAFT, &writer);
+    return writer.code < 0 ? 0 : count;
+}
+
+/* An append of many entries goes out in frames of bounded size; prev moves on from one to the next.
+ */
+static void send_append(struct replica *replica, const struct bop_raft_message *message)
+{
+    struct bop_raft_message part = *message;
+    unsigned left = message->append.count;
+
+    if (part.append.prev_index + 1 < bop_aof_first(replica->aof)) {
+        bop_log(replica->options.log, BOP_LOG_WARN, "raft",
+                "entries a peer needs are gone peer=%" PRIu64 " from=%" PRIu64, message->peer,
+                part.append.prev_index + 1);
+        return;
+    }
+    while (left > 0) {
+        unsigned sent = send_append_part(replica, &part, left);
+
+        if (sent == 0) {
+            return;
+        }
+        left -= sent;
+    }
+}
+
+void bop__replica_send(struct replica *replica, const struct bop_raft_message *message)
+{
+    struct bop_writer writer;
+    struct bop_buf *out;
+    size_t at;
+
+    if (message->type == BOP_RAFT_INSTALL) {
+        bop__replica_snapshot_send(replica, message);
+        return;
+    }
+    if (message->type == BOP_RAFT_APPEND && message->append.count > 0) {
+        send_append(replica, message);
+        return;
+    }
+    out = bop__replica_frame_begin(replica, message->peer, &at);
+    if (!out) {
+        return;
+    }
+    writer = bop_writer(out);
+    bop__peer_raft_encode(&writer, message);
+    bop__replica_frame_end(replica, message->peer, out, at, BOP_WIRE_KIND_PEER_RAFT, &writer);
+}
+
+void bop__replica_peer_connected(struct replica *replica, uint64_t id)
+{
+    struct replica_peer *peer = bop__replica_peer(replica, id);
+
+    if (peer) {
+        peer->connected = true;
+    }
+}
+
+void bop__replica_peer_lost(struct replica *replica, uint64_t id)
+{
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_PEER_LOST, .peer = id};
+    struct replica_peer *peer = bop__replica_peer(replica, id);
+
+    if (!peer) {
+        return;
+    }
+    peer->connected = false;
+    bop__replica_snapshot_stop_sending(replica, peer);
+    replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
+    event.now_ms = replica->now_ms;
+    /* A failure is kept in the replica and told in the next turn. */
+    BOP_IGNORE(bop__replica_step(replica, &event));
+    if (id == replica->status.leader) {
+        /* What was forwarded may not have arrived: as good as a new leader. */
+        replica->pending_leader = 0;
+        bop__replica_requests_leadership(replica);
+    }
+}
+
+/* A follower whose disk falls behind drops entries rather than holding them all in memory. */
+static bool must_drop(struct replica *replica, const struct bop_raft_message *message)
+{
+    if (message->type != BOP_RAFT_APPEND || message->append.count == 0 ||
+        replica->cache.bytes <= LOG_PENDING_MAX) {
+        return false;
+    }
+    bop_metric_add(replica->metrics.dropped_appends, 1);
+    return true;
+}
+
+static int receive_raft(struct replica *replica, uint64_t peer, struct bop_slice payload)
+{
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_RECEIVE, .now_ms = replica->now_ms};
+    struct bop_raft_message message;
+    int rc = bop__peer_raft_decode(payload, replica->decode_entries, &message);
+
+    if (rc < 0) {
+        return rc;
+    }
+    message.peer = peer;
+    if (must_drop(replica, &message)) {
+        return 0;
+    }
+    event.receive = &message;
+    rc = bop__replica_step(replica, &event);
+    /* What the engine refuses changes nothing, and its own failure is not the peer's fault. */
+    return 0;
+}
+
+static int receive_refused(struct replica *replica, struct bop_slice payload)
+{
+    struct bop_reader reader = bop_reader(payload);
+    uint64_t id = bop_read_u64(&reader);
+
+    if (!bop_reader_done(&reader)) {
+        return BOP_EMALFORMED;
+    }
+    bop__replica_write_refused(replica, id);
+    return 0;
+}
+
+static int receive_chunk(struct replica *replica, uint64_t peer, struct bop_slice payload)
+{
+    struct peer_chunk chunk;
+    int rc = bop__peer_chunk_decode(payload, &chunk);
+
+    return rc < 0 ? rc : bop__replica_snapshot_chunk(replica, peer, &chunk);
+}
+
+static int receive_chunk_ack(struct replica *replica, struct replica_peer *peer,
+                             struct bop_slice payload)
+{
+    struct peer_chunk_ack ack;
+    int rc = bop__peer_chunk_ack_decode(payload, &ack);
+
+    if (rc == 0) {
+        bop__replica_snapshot_ack(replica, peer, &ack);
+    }
+    return rc;
+}
+
+int bop__replica_peer_frame(struct replica *replica, uint64_t id,
+                            const struct bop_wire_frame *frame)
+{
+    struct replica_peer *peer = bop__replica_peer(replica, id);
+
+    if (replica->failed != 0) {
+        return 0;
+    }
+    if (!peer) {
+        return BOP_EPROTOCOL;
+    }
+    replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
+    peer->heard_ms = replica->now_ms;
+    switch (frame->kind) {
+    case BOP_WIRE_KIND_PEER_RAFT:
+        return receive_raft(replica, id, frame->payload);
+    case BOP_WIRE_KIND_PEER_FORWARD:
+        return bop__replica_forwarded(replica, id, frame->payload);
+    case BOP_WIRE_KIND_PEER_FORWARD_REFUSED:
+        return receive_refused(replica, frame->payload);
+    case BOP_WIRE_KIND_PEER_ALIVE:
+        bop__replica_alive_list(replica, frame->payload);
+        return 0;
+    case BOP_WIRE_KIND_PEER_SNAPSHOT_CHUNK:
+        return receive_chunk(replica, id, frame->payload);
+    case BOP_WIRE_KIND_PEER_SNAPSHOT_ACK:
+        return receive_chunk_ack(replica, peer, frame->payload);
+    case BOP_WIRE_KIND_PEER_JOIN:
+        return bop__replica_join_asked(replica, frame->payload);
+    default:
+        return BOP_EPROTOCOL;
+    }
+}

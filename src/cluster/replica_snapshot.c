@@ -1,0 +1,445 @@
+/*
+ * Snapshots: taking our own, finding the newest at start, and making the state
+ * from one. How they travel is replica_transfer.c.
+ *
+ * A file is named by index and term, so that the newest is found by name:
+ * snapshots/<index as %016x>-<term as %016x>.snap.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "replica_internal.h"
+
+static int snapshot_path(const struct replica *replica, char *out_path, uint64_t index,
+                         uint64_t term)
+{
+    return bop__replica_path(replica, out_path, "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap",
+                             index, term);
+}
+
+static void machine_options(const struct replica *replica, struct machine_options *out_options)
+{
+    *out_options = (struct machine_options){
+        .allocator = replica->allocator,
+        .metrics = replica->options.metrics,
+        .path = replica->state_path,
+        .bytes_max = replica->options.state_bytes_max,
+        .grow_step_bytes = replica->options.state_step_bytes,
+    };
+}
+
+/* ---- What lies in the directory ---- */
+
+static bool parse_name(const char *name, uint64_t *out_index, uint64_t *out_term)
+{
+    char expected[64];
+    unsigned long long index, term;
+
+    if (sscanf(name, "%16llx-%16llx.snap", &index, &term) != 2) {
+        return false;
+    }
+    snprintf(expected, sizeof(expected), "%016llx-%016llx.snap", index, term);
+    *out_index = index;
+    *out_term = term;
+    return strcmp(expected, name) == 0;
+}
+
+struct newest_search {
+    uint64_t below; /* Only snapshots under this index count. */
+    uint64_t index;
+    uint64_t term;
+};
+
+static int newest_visit(void *user, const char *name)
+{
+    struct newest_search *search = user;
+    uint64_t index, term;
+
+    if (parse_name(name, &index, &term) && index < search->below && index >= search->index) {
+        search->index = index;
+        search->term = term;
+    }
+    return 0;
+}
+
+/* Find the newest snapshot that is whole. 0 also if there is none (raft.index 0). */
+static int find_newest(struct replica *replica, struct bop_error *err)
+{
+    struct newest_search search = {.below = UINT64_MAX};
+    char directory[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
+    int rc = bop__replica_path(replica, directory, "snapshots");
+
+    memset(&replica->snapshot, 0, sizeof(replica->snapshot));
+    if (rc == 0) {
+        rc = bop_fs_mkdirs(replica->fs, directory);
+    }
+    while (rc == 0) {
+        search.index = 0;
+        rc = replica->fs->list(replica->fs, directory, newest_visit, &search);
+        if (rc < 0 || search.index == 0) {
+            break;
+        }
+        rc = snapshot_path(replica, path, search.index, search.term);
+        if (rc == 0) {
+            rc = bop__snapshot_check(replica->allocator, replica->fs, path, &replica->snapshot,
+                                     err);
+        }
+        if (rc == 0 || rc == BOP_ENOMEM || rc == BOP_EVERSION) {
+            return rc;
+        }
+        bop_log(replica->options.log, BOP_LOG_WARN, "snapshot", "skip one that is not whole: %s",
+                err ? err->message : path);
+        memset(&replica->snapshot, 0, sizeof(replica->snapshot));
+        search.below = search.index;
+        rc = 0;
+    }
+    return rc < 0 ? bop_error_set(err, rc, "look for snapshots in %s", directory) : 0;
+}
+
+struct old_files {
+    struct replica *replica;
+    const char *directory;
+};
+
+static bool is_being_sent(const struct replica *replica, uint64_t index)
+{
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        if (replica->peers[n].send.active && replica->peers[n].send.index == index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int old_visit(void *user, const char *name)
+{
+    struct old_files *old = user;
+    struct replica *replica = old->replica;
+    char path[PATH_MAX_BYTES];
+    uint64_t index, term;
+
+    if (parse_name(name, &index, &term) && index < replica->snapshot.raft.index &&
+        !is_being_sent(replica, index) &&
+        bop__replica_path(replica, path, "snapshots/%s", name) == 0) {
+        /* Best effort: it is looked for again after the next snapshot. */
+        BOP_IGNORE(replica->fs->unlink(replica->fs, path));
+    }
+    return 0;
+}
+
+static void remove_old(struct replica *replica)
+{
+    char directory[PATH_MAX_BYTES];
+    struct old_files old = {.replica = replica, .directory = directory};
+
+    if (bop__replica_path(replica, directory, "snapshots") == 0) {
+        /* Best effort, as above. */
+        BOP_IGNORE(replica->fs->list(replica->fs, directory, old_visit, &old));
+    }
+}
+
+/* ---- At start ---- */
+
+/* True if the log goes on from the newest snapshot; else it must begin anew there. */
+static int log_fits(struct replica *replica, bool *out_fits, struct bop_error *err)
+{
+    const struct bop_raft_snapshot *snapshot = &replica->snapshot.raft;
+    struct bop_raft_entry storage;
+    const struct bop_raft_entry *entry;
+
+    *out_fits = true;
+    if (snapshot->index == 0 || snapshot->index + 1 == bop_aof_first(replica->aof)) {
+        return 0;
+    }
+    if (snapshot->index + 1 < bop_aof_first(replica->aof)) {
+        return bop_error_say(
+            err, BOP_ECORRUPT,
+            "the log in %s begins at entry %" PRIu64
+            " but the newest whole snapshot ends at %" PRIu64
+            ": move the directory away and start with --join to fetch the data from the others",
+            replica->options.path, bop_aof_first(replica->aof), snapshot->index);
+    }
+    if (snapshot->index > bop_aof_last(replica->aof)) {
+        *out_fits = false;
+        return 0;
+    }
+    entry = bop__replica_log_get(replica, snapshot->index, &storage);
+    if (!entry) {
+        return bop_error_say(err, replica->failed, "%s", replica->failure);
+    }
+    *out_fits = entry->term == snapshot->term;
+    return 0;
+}
+
+static int load_newest(struct replica *replica, const struct machine_options *options,
+                       struct bop_error *err)
+{
+    char path[PATH_MAX_BYTES];
+    struct snapshot_info info;
+    int rc;
+
+    if (replica->snapshot.raft.index == 0) {
+        return bop_kv_remove(replica->state_path, err);
+    }
+    rc = snapshot_path(replica, path, replica->snapshot.raft.index, replica->snapshot.raft.term);
+    return rc < 0 ? rc : bop__snapshot_load(replica->fs, path, options, &info, err);
+}
+
+/* Open the store as it lies there and see whether it goes on to the log's entries. */
+static bool try_state(struct replica *replica, const struct machine_options *options)
+{
+    struct bop_error err = {0};
+    uint64_t index;
+
+    if (bop__machine_open(options, &replica->machine, &err) < 0) {
+        bop_log(replica->options.log, BOP_LOG_WARN, "state", "make it anew: %s", err.message);
+        replica->machine = NULL;
+        return false;
+    }
+    index = bop__machine_position(replica->machine).index;
+    if (index + 1 >= bop_aof_first(replica->aof) && index <= bop_aof_last(replica->aof)) {
+        return true;
+    }
+    bop__machine_close(replica->machine);
+    replica->machine = NULL;
+    return false;
+}
+
+int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_error *err)
+{
+    struct machine_options options;
+    bool fits;
+    int rc = find_newest(replica, err);
+
+    if (rc == 0) {
+        rc = log_fits(replica, &fits, err);
+    }
+    if (rc == 0 && !fits) {
+        /* The snapshot came and the process died before the log was reset. */
+        rc = bop_aof_reset(replica->aof, replica->snapshot.raft.index + 1);
+        replica->durable = replica->snapshot.raft.index;
+        replica->durable_told = replica->durable;
+        replica->log_window_count = 0;
+        if (rc < 0) {
+            bop_error_set(err, rc, "reset the log");
+        }
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    machine_options(replica, &options);
+    if (!trusted || !try_state(replica, &options)) {
+        rc = load_newest(replica, &options, err);
+        if (rc == 0) {
+            rc = bop__machine_open(&options, &replica->machine, err);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    replica->applied = bop__machine_position(replica->machine).index;
+    if (replica->applied + 1 < bop_aof_first(replica->aof)) {
+        return bop_error_say(err, BOP_ECORRUPT,
+                             "the log in %s begins at entry %" PRIu64
+                             " and nothing leads there: move the directory away and start with "
+                             "--join to fetch the data from the others",
+                             replica->options.path, bop_aof_first(replica->aof));
+    }
+    return 0;
+}
+
+/* ---- Taking one ---- */
+
+static void take_run(struct bop_task *task)
+{
+    struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
+    struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
+
+    taking->rc = bop__snapshot_write(replica->allocator, replica->fs, taking->path, taking->view,
+                                     bop_buf_slice(&taking->conf), &taking->info, &taking->error);
+}
+
+/* The first entry to keep in the log below a new snapshot: for followers a little
+ * behind, and for those that are being sent an older snapshot. */
+static uint64_t first_kept(const struct replica *replica, uint64_t index)
+{
+    uint64_t trailing = replica->options.trailing_entries;
+    uint64_t first = index > trailing ? index - trailing + 1 : 1;
+
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        if (replica->peers[n].send.active) {
+            first = bop_min_u64(first, replica->peers[n].send.index + 1);
+        }
+    }
+    return bop_max_u64(first, bop_aof_first(replica->aof));
+}
+
+static void take_finish(struct replica *replica)
+{
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_SNAPSHOT_TAKEN,
+                                   .now_ms = replica->now_ms};
+    uint64_t index = replica->taking.info.raft.index;
+    uint64_t keep;
+    int rc;
+
+    if (index <= replica->snapshot.raft.index || replica->install.phase > INSTALL_CHECKING) {
+        return; /* A newer one came from a peer meanwhile. */
+    }
+    keep = first_kept(replica, index);
+    event.taken.snapshot = &replica->taking.info.raft;
+    event.taken.trailing = index + 1 - keep;
+    if (bop__replica_step(replica, &event) < 0) {
+        return;
+    }
+    replica->snapshot = replica->taking.info;
+    bop_metric_add(replica->metrics.snapshots_taken, 1);
+    bop_log(replica->options.log, BOP_LOG_INFO, "snapshot",
+            "taken index=%" PRIu64 " bytes=%" PRIu64 " entries=%" PRIu64, index,
+            replica->snapshot.bytes, replica->snapshot.entries);
+    rc = bop_aof_truncate_front(replica->aof, keep);
+    if (rc < 0) {
+        bop__replica_fail(replica, rc, "truncate the log: %s", bop_strerror(rc));
+    }
+    remove_old(replica);
+}
+
+static void take_done(struct bop_task *task)
+{
+    struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
+    struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
+
+    bop__machine_view_close(taking->view);
+    taking->view = NULL;
+    taking->active = false;
+    if (replica->failed != 0) {
+        return;
+    }
+    if (taking->rc < 0) {
+        /* Nothing is lost by that but room for the log; the next turn of entries tries again. */
+        bop_log(replica->options.log, BOP_LOG_WARN, "snapshot", "not taken: %s",
+                taking->error.message);
+        replica->take_again_ms = replica->now_ms + TAKE_RETRY_MS;
+        return;
+    }
+    take_finish(replica);
+}
+
+static void take(struct replica *replica)
+{
+    struct snapshot_taking *taking = &replica->taking;
+    struct machine_position position = bop__machine_position(replica->machine);
+    struct bop_slice conf = bop__machine_configuration(replica->machine);
+
+    bop_buf_clear(&taking->conf);
+    if (snapshot_path(replica, taking->path, position.index, position.term) < 0 ||
+        bop_buf_append(&taking->conf, conf.data, conf.size) < 0 ||
+        bop__machine_view_open(replica->machine, &taking->view) < 0) {
+        replica->take_again_ms = replica->now_ms + TAKE_RETRY_MS;
+        return;
+    }
+    taking->active = true;
+    memset(&taking->error, 0, sizeof(taking->error));
+    taking->task = (struct bop_task){.run = take_run, .done = take_done};
+    bop_executor_submit(replica->options.work_executor, &taking->task);
+}
+
+/* ---- Installing one ---- */
+
+static void load_run(struct bop_task *task)
+{
+    struct snapshot_install *install = BOP_CONTAINER_OF(task, struct snapshot_install, task);
+    struct replica *replica = BOP_CONTAINER_OF(install, struct replica, install);
+    struct machine_options options;
+    struct snapshot_info info;
+
+    machine_options(replica, &options);
+    install->rc = bop__snapshot_load(replica->fs, install->path, &options, &info, &install->error);
+}
+
+static void load_done(struct bop_task *task)
+{
+    struct snapshot_install *install = BOP_CONTAINER_OF(task, struct snapshot_install, task);
+    struct replica *replica = BOP_CONTAINER_OF(install, struct replica, install);
+    struct machine_options options;
+
+    if (replica->failed != 0) {
+        return;
+    }
+    if (install->rc == 0) {
+        machine_options(replica, &options);
+        install->rc = bop__machine_open(&options, &replica->machine, &install->error);
+    }
+    if (install->rc < 0) {
+        bop__replica_fail(replica, install->rc, "install a snapshot: %s", install->error.message);
+        return;
+    }
+    replica->applied = bop__machine_position(replica->machine).index;
+    install->phase = INSTALL_SETTLING;
+}
+
+void bop__replica_snapshot_install(struct replica *replica,
+                                   const struct bop_raft_snapshot *snapshot)
+{
+    struct snapshot_install *install = &replica->install;
+    int rc;
+
+    if (install->info.raft.index != snapshot->index || install->info.raft.term != snapshot->term) {
+        bop__replica_fail(replica, BOP_EPROTOCOL, "asked to install a snapshot that is not here");
+        return;
+    }
+    rc = bop_aof_reset(replica->aof, snapshot->index + 1);
+    if (rc < 0) {
+        bop__replica_fail(replica, rc, "reset the log: %s", bop_strerror(rc));
+        return;
+    }
+    bop__entry_cache_clear(&replica->cache);
+    replica->log_window_count = 0;
+    replica->durable = snapshot->index;
+    replica->durable_told = snapshot->index;
+    install->phase = INSTALL_WAITING;
+}
+
+/* Begin to load once no view of the old state is open any more. */
+static void install_load(struct replica *replica)
+{
+    struct snapshot_install *install = &replica->install;
+
+    bop__machine_close(replica->machine);
+    replica->machine = NULL;
+    install->phase = INSTALL_LOADING;
+    install->task = (struct bop_task){.run = load_run, .done = load_done};
+    bop_executor_submit(replica->options.work_executor, &install->task);
+}
+
+static void install_finish(struct replica *replica)
+{
+    struct snapshot_install *install = &replica->install;
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_SNAPSHOT_PERSISTED,
+                                   .now_ms = replica->now_ms,
+                                   .snapshot_persisted = &install->info.raft};
+
+    install->phase = INSTALL_IDLE;
+    replica->snapshot = install->info;
+    bop_metric_add(replica->metrics.snapshots_installed, 1);
+    bop_log(replica->options.log, BOP_LOG_INFO, "snapshot",
+            "installed index=%" PRIu64 " bytes=%" PRIu64 " from node=%" PRIu64,
+            install->info.raft.index, install->info.bytes, install->from);
+    /* A failure is kept in the replica. */
+    BOP_IGNORE(bop__replica_step(replica, &event));
+    remove_old(replica);
+}
+
+void bop__replica_snapshot_turn(struct replica *replica)
+{
+    if (replica->install.phase == INSTALL_WAITING && !replica->taking.active) {
+        install_load(replica);
+    }
+    if (replica->install.phase == INSTALL_SETTLING && !bop_aof_busy(replica->aof)) {
+        install_finish(replica);
+    }
+    if (replica->install.phase == INSTALL_IDLE && !replica->taking.active && replica->machine &&
+        replica->applied >= replica->snapshot.raft.index + replica->options.snapshot_entries &&
+        replica->now_ms >= replica->take_again_ms) {
+        take(replica);
+    }
+}

@@ -1,0 +1,308 @@
+/*
+ * Snapshots on their way: the newest file is streamed to a peer in chunks, a
+ * window of them unacknowledged; the receiver writes them to a file, verifies the
+ * whole, and only then tells consensus that a snapshot has come.
+ */
+#include "replica_internal.h"
+
+/* ---- Sending ---- */
+
+void bop__replica_snapshot_stop_sending(struct replica *replica, struct replica_peer *peer)
+{
+    if (!peer->send.active) {
+        return;
+    }
+    /* It was open for reading only. */
+    BOP_IGNORE(replica->fs->close(replica->fs, peer->send.fd));
+    peer->send.active = false;
+    peer->send.fd = -1;
+}
+
+/* Send one chunk. False: not now, or the transfer was given up. */
+static bool send_chunk(struct replica *replica, struct replica_peer *peer)
+{
+    struct peer_chunk chunk = {
+        .raft_term = peer->send.raft_term,
+        .index = peer->send.index,
+        .term = peer->send.term,
+        .size = peer->send.size,
+        .offset = peer->send.sent,
+    };
+    size_t size = (size_t)bop_min_u64(CHUNK_BYTES, peer->send.size - peer->send.sent);
+    struct bop_writer writer;
+    struct bop_buf *out;
+    size_t at;
+    int rc;
+
+    bop_buf_clear(&replica->scratch);
+    if (bop_buf_reserve(&replica->scratch, size) < 0) {
+        return false;
+    }
+    rc = bop_fs_read_exact(replica->fs, peer->send.fd, replica->scratch.data, size,
+                           peer->send.sent);
+    if (rc < 0) {
+        bop_log(replica->options.log, BOP_LOG_WARN, "snapshot", "send to node %" PRIu64 ": %s",
+                peer->id, bop_strerror(rc));
+        bop__replica_snapshot_stop_sending(replica, peer);
+        return false;
+    }
+    chunk.bytes = bop_slice(replica->scratch.data, size);
+    out = bop__replica_frame_begin(replica, peer->id, &at);
+    if (!out) {
+        return false;
+    }
+    writer = bop_writer(out);
+    bop__peer_chunk_encode(&writer, &chunk);
+    bop__replica_frame_end(replica, peer->id, out, at, BOP_WIRE_KIND_PEER_SNAPSHOT_CHUNK, &writer);
+    if (writer.code < 0) {
+        return false;
+    }
+    peer->send.sent += size;
+    return true;
+}
+
+static void send_window(struct replica *replica, struct replica_peer *peer)
+{
+    while (peer->send.active && peer->send.sent < peer->send.size &&
+           peer->send.sent - peer->send.acked < CHUNK_WINDOW && send_chunk(replica, peer)) {
+    }
+}
+
+void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message)
+{
+    struct replica_peer *peer = bop__replica_peer(replica, message->peer);
+    const struct bop_raft_snapshot *newest = &replica->snapshot.raft;
+    char path[PATH_MAX_BYTES];
+    int rc;
+
+    if (!peer || !peer->connected || newest->index == 0) {
+        return;
+    }
+    if (peer->send.active && replica->now_ms - peer->send.acked_ms < SEND_STALL_MS) {
+        return; /* On its way; consensus is only impatient. */
+    }
+    bop__replica_snapshot_stop_sending(replica, peer);
+    rc = bop__replica_path(replica, path, "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap",
+                           newest->index, newest->term);
+    if (rc == 0) {
+        rc = replica->fs->open(replica->fs, path, O_RDONLY);
+    }
+    if (rc < 0) {
+        bop_log(replica->options.log, BOP_LOG_WARN, "snapshot", "open %s: %s", path,
+                bop_strerror(rc));
+        return;
+    }
+    peer->send.active = true;
+    peer->send.fd = rc;
+    peer->send.raft_term = message->term;
+    peer->send.index = newest->index;
+    peer->send.term = newest->term;
+    peer->send.size = replica->snapshot.bytes;
+    peer->send.sent = 0;
+    peer->send.acked = 0;
+    peer->send.acked_ms = replica->now_ms;
+    bop_log(replica->options.log, BOP_LOG_INFO, "snapshot",
+            "send to node=%" PRIu64 " index=%" PRIu64 " bytes=%" PRIu64, peer->id, newest->index,
+            peer->send.size);
+    send_window(replica, peer);
+}
+
+void bop__replica_snapshot_ack(struct replica *replica, struct replica_peer *peer,
+                               const struct peer_chunk_ack *ack)
+{
+    if (!peer->send.active || ack->index != peer->send.index) {
+        return;
+    }
+    if (ack->offset > peer->send.sent || ack->offset < peer->send.acked) {
+        /* Given up over there, or nonsense: consensus asks again in time. */
+        bop__replica_snapshot_stop_sending(replica, peer);
+        return;
+    }
+    peer->send.acked = ack->offset;
+    peer->send.acked_ms = replica->now_ms;
+    if (peer->send.acked == peer->send.size) {
+        bop__replica_snapshot_stop_sending(replica, peer);
+    } else {
+        send_window(replica, peer);
+    }
+}
+
+/* ---- Receiving ---- */
+
+static void acknowledge(struct replica *replica, uint64_t peer, uint64_t index, uint64_t offset)
+{
+    struct peer_chunk_ack ack = {.index = index, .offset = offset};
+    size_t at;
+    struct bop_buf *out = bop__replica_frame_begin(replica, peer, &at);
+    struct bop_writer writer;
+
+    if (out) {
+        writer = bop_writer(out);
+        bop__peer_chunk_ack_encode(&writer, &ack);
+        bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_SNAPSHOT_ACK, &writer);
+    }
+}
+
+static void incoming_stop(struct replica *replica)
+{
+    if (replica->incoming.active) {
+        /* What it holds is not wanted any more. */
+        BOP_IGNORE(replica->fs->close(replica->fs, replica->incoming.fd));
+        replica->incoming.active = false;
+    }
+}
+
+static int incoming_start(struct replica *replica, uint64_t peer, const struct peer_chunk *chunk)
+{
+    char path[PATH_MAX_BYTES];
+    int rc;
+
+    incoming_stop(replica);
+    rc = bop__replica_path(replica, path, "snapshots/incoming.tmp");
+    if (rc == 0) {
+        rc = replica->fs->open(replica->fs, path, O_RDWR | O_CREAT | O_TRUNC);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    replica->incoming = (struct incoming_snapshot){
+        .active = true,
+        .fd = rc,
+        .from = peer,
+        .raft_term = chunk->raft_term,
+        .index = chunk->index,
+        .term = chunk->term,
+        .size = chunk->size,
+    };
+    return 0;
+}
+
+static void check_run(struct bop_task *task)
+{
+    struct snapshot_install *install = BOP_CONTAINER_OF(task, struct snapshot_install, task);
+    struct replica *replica = BOP_CONTAINER_OF(install, struct replica, install);
+    struct bop_fs *fs = replica->fs;
+    char path[PATH_MAX_BYTES], directory[PATH_MAX_BYTES];
+    int closed, rc = fs->sync(fs, install->fd);
+
+    closed = fs->close(fs, install->fd);
+    rc = rc < 0 ? rc : closed;
+    if (rc == 0) {
+        rc = bop__replica_path(replica, path, "snapshots/incoming.tmp");
+    }
+    if (rc == 0) {
+        rc = bop__replica_path(replica, directory, "snapshots");
+    }
+    if (rc == 0) {
+        rc = bop__snapshot_check(replica->allocator, fs, path, &install->info, &install->error);
+    }
+    if (rc == 0) {
+        rc = fs->rename(fs, path, install->path);
+    }
+    if (rc == 0) {
+        rc = fs->sync_dir(fs, directory);
+    }
+    install->rc = rc;
+}
+
+static void check_done(struct bop_task *task)
+{
+    struct snapshot_install *install = BOP_CONTAINER_OF(task, struct snapshot_install, task);
+    struct replica *replica = BOP_CONTAINER_OF(install, struct replica, install);
+    struct bop_raft_message message = {.type = BOP_RAFT_INSTALL};
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_RECEIVE, .receive = &message};
+
+    install->phase = INSTALL_IDLE;
+    if (replica->failed != 0) {
+        return;
+    }
+    if (install->rc < 0) {
+        bop_log(replica->options.log, BOP_LOG_WARN, "snapshot",
+                "drop the one from node %" PRIu64 ": %s", install->from,
+                install->error.code ? install->error.message : bop_strerror(install->rc));
+        return;
+    }
+    replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
+    event.now_ms = replica->now_ms;
+    message.peer = install->from;
+    message.term = install->raft_term;
+    message.install = install->info.raft;
+    /* Either the engine asks for the install, which moves the phase on, or it has no use
+     * for this snapshot any more; a failure is kept in the replica. */
+    BOP_IGNORE(bop__replica_step(replica, &event));
+}
+
+static void incoming_check(struct replica *replica)
+{
+    struct snapshot_install *install = &replica->install;
+    struct incoming_snapshot *incoming = &replica->incoming;
+
+    incoming->active = false;
+    memset(install, 0, sizeof(*install));
+    install->phase = INSTALL_CHECKING;
+    install->fd = incoming->fd;
+    install->from = incoming->from;
+    install->raft_term = incoming->raft_term;
+    if (bop__replica_path(replica, install->path, "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap",
+                          incoming->index, incoming->term) < 0) {
+        install->path[0] = '\0'; /* The rename will say so. */
+    }
+    install->task = (struct bop_task){.run = check_run, .done = check_done};
+    bop_executor_submit(replica->options.work_executor, &install->task);
+}
+
+/* True if the chunk is the next one of the transfer that runs. */
+static bool is_next(const struct incoming_snapshot *incoming, uint64_t peer,
+                    const struct peer_chunk *chunk)
+{
+    return incoming->active && incoming->from == peer && incoming->index == chunk->index &&
+           incoming->term == chunk->term && incoming->size == chunk->size &&
+           incoming->received == chunk->offset;
+}
+
+int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
+                                const struct peer_chunk *chunk)
+{
+    struct incoming_snapshot *incoming = &replica->incoming;
+    int rc = 0;
+
+    if (chunk->size == 0 || chunk->size > SNAPSHOT_BYTES_MAX || chunk->index == 0 ||
+        chunk->index == UINT64_MAX || chunk->bytes.size == 0 || chunk->bytes.size > chunk->size ||
+        chunk->offset > chunk->size - chunk->bytes.size) {
+        return BOP_EMALFORMED;
+    }
+    if (replica->install.phase != INSTALL_IDLE) {
+        acknowledge(replica, peer, chunk->index, UINT64_MAX);
+        return 0;
+    }
+    if (chunk->offset == 0) {
+        rc = incoming_start(replica, peer, chunk);
+    } else if (!is_next(incoming, peer, chunk)) {
+        return 0; /* Of a transfer that was given up. */
+    }
+    if (rc == 0) {
+        rc = bop_fs_write_all(replica->fs, incoming->fd, chunk->bytes.data, chunk->bytes.size,
+                              chunk->offset);
+    }
+    if (rc < 0) {
+        bop_log(replica->options.log, BOP_LOG_WARN, "snapshot", "receive from node %" PRIu64 ": %s",
+                peer, bop_strerror(rc));
+        incoming_stop(replica);
+        acknowledge(replica, peer, chunk->index, UINT64_MAX);
+        return 0;
+    }
+    incoming->received += chunk->bytes.size;
+    acknowledge(replica, peer, chunk->index, incoming->received);
+    if (incoming->received == incoming->size) {
+        incoming_check(replica);
+    }
+    return 0;
+}
+
+void bop__replica_snapshot_deinit(struct replica *replica)
+{
+    incoming_stop(replica);
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        bop__replica_snapshot_stop_sending(replica, &replica->peers[n]);
+    }
+}

@@ -1,0 +1,63 @@
+/*
+ * What a node does for its clients: frames in, frames out, no socket. One
+ * service a node, one connection object a client.
+ *
+ * Both the protocol's own kinds and the prototype's are answered here; requests
+ * become commands and reads of the replica. Answers go out in the order in which
+ * they are known, each under its request's id.
+ *
+ * Threads: the replica's owner's only.
+ */
+#ifndef BOP_CLUSTER_SERVICE_H
+#define BOP_CLUSTER_SERVICE_H
+
+#include <bop/alloc.h>
+#include <bop/clock.h>
+#include <bop/wire.h>
+
+#include "replica.h"
+
+#define SERVICE_OUTSTANDING_MAX 8192 /* Requests of one connection; then it is paused... */
+#define SERVICE_OUTSTANDING_LOW 4096 /* ...until so few are left. */
+
+struct service;
+struct service_conn;
+
+/** How a connection reaches its client. user is the one given at open. */
+struct service_io {
+    /* The queue to append whole frames to; NULL: gone, or over its bound. */
+    struct bop_buf *(*output)(void *user);
+    void (*flush)(void *user);
+    /* Requests may be given again after one was answered BOP_EAGAIN. */
+    void (*resume)(void *user);
+    /* Close once what is queued has gone out. May be called more than once. */
+    void (*close)(void *user);
+};
+
+struct service_options {
+    struct bop_allocator *allocator; /* Borrowed, as all pointers here, until destroy. */
+    struct bop_clock *clock;
+    struct replica *replica;
+    const char *cluster;
+    const char *version;
+    uint64_t node;
+};
+
+BOP_MUST_USE int bop__service_create(const struct service_options *options,
+                                     struct service **out_service);
+/** All connections are closed and the replica has answered all requests. */
+void bop__service_destroy(struct service *service);
+
+BOP_MUST_USE int bop__service_connect(struct service *service, const struct service_io *io,
+                                      void *user, struct service_conn **out_conn);
+
+/** The client is gone: io is not called any more. What it asked for is finished in silence. */
+void bop__service_disconnect(struct service_conn *conn);
+
+/**
+ * Take a request. Returns 0; BOP_EAGAIN: not taken, give it again after resume;
+ * any other code: close, the client breaks the protocol.
+ */
+BOP_MUST_USE int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *frame);
+
+#endif
