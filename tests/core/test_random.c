@@ -3,7 +3,45 @@
  */
 #include <bop/random.h>
 
+#include <errno.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "tap.h"
+
+/* What the system's generator does in this program, reset before each test. */
+static size_t system_limit;  /* Bytes a call; 0: no limit. */
+static int system_errors[4]; /* Of the first calls; 0: none. */
+static unsigned system_calls;
+
+/* Takes the place of the C library's. */
+ssize_t getrandom(void *buffer, size_t length, unsigned flags)
+{
+    unsigned call = system_calls++;
+
+    if (call < BOP_COUNT_OF(system_errors) && system_errors[call] != 0) {
+        errno = system_errors[call];
+        return -1;
+    }
+    if (system_limit > 0 && length > system_limit) {
+        length = system_limit;
+    }
+    return syscall(SYS_getrandom, buffer, length, flags);
+}
+
+struct fixture {
+    int unused;
+};
+
+static void setup(struct fixture *f)
+{
+    system_limit = 0;
+    memset(system_errors, 0, sizeof(system_errors));
+    system_calls = 0;
+}
+
+FIXTURE(setup, NULL)
 
 /* splitmix64 from 1234567, as published with the generator. */
 TEST(random, seeds_by_splitmix64)
@@ -98,19 +136,22 @@ TEST(random_below, is_uniform)
     }
 }
 
-/* A bound of 3/4 of the range: taking the remainder would give the lower third twice as often. */
+/* A bound of 3/4 of the range. Four numbers fall on three results, so without a second throw
+ * every third result would come twice as often, in half of all cases. */
 TEST(random_below, is_fair_for_large_bounds)
 {
     const uint64_t bound = UINT64_C(3) << 62;
-    unsigned lower_third = 0;
+    unsigned thirds[3] = {0};
     struct bop_random random;
 
     bop_random_seed(&random, 4);
     for (int i = 0; i < 30000; i++) {
-        lower_third += bop_random_below(&random, bound) < UINT64_C(1) << 62;
+        thirds[bop_random_below(&random, bound) % 3]++;
     }
-    CHECK(lower_third > 10000 - 490); /* Six sigma of sqrt(30000 * 1/3 * 2/3) = 81.6. */
-    CHECK(lower_third < 10000 + 490);
+    for (int i = 0; i < 3; i++) {
+        CHECK(thirds[i] > 10000 - 490); /* Six sigma of sqrt(30000 * 1/3 * 2/3) = 81.6. */
+        CHECK(thirds[i] < 10000 + 490);
+    }
 }
 
 TEST(random_chance, is_never_at_0_and_always_at_1)
@@ -124,8 +165,8 @@ TEST(random_chance, is_never_at_0_and_always_at_1)
     }
 }
 
-/* 10,000 bytes, more than one call may give. That one of the 256 values is missing has a
- * probability of 10^-14; what is past the end stays. */
+/* That one of the 256 values is missing in 10,000 bytes has a probability of 10^-14; what is
+ * past the end stays. */
 TEST(random_secret, fills_all_and_no_more)
 {
     static uint8_t secret[10001];
@@ -139,6 +180,31 @@ TEST(random_secret, fills_all_and_no_more)
         CHECK(seen[i]);
     }
     CHECK_EQ(secret[10000], 0);
+}
+
+/* 25 bytes by 7 at a time, and an interruption in between: 7, -EINTR, 7, 7, 4. */
+TEST(random_secret, goes_on_after_a_part_and_after_a_signal)
+{
+    static const uint8_t zeros[7];
+    uint8_t secret[26] = {0};
+
+    system_limit = 7;
+    system_errors[1] = EINTR;
+    CHECK_EQ(bop_random_secret(secret, 25), 0);
+    CHECK_EQ(system_calls, 5);
+    CHECK(memcmp(secret, zeros, 7) != 0);
+    CHECK(memcmp(secret + 7, zeros, 7) != 0);
+    CHECK(memcmp(secret + 14, zeros, 7) != 0);
+    CHECK(memcmp(secret + 21, zeros, 4) != 0);
+    CHECK_EQ(secret[25], 0);
+}
+
+TEST(random_secret, says_why_it_failed)
+{
+    uint8_t secret[8];
+
+    system_errors[0] = ENOSYS;
+    CHECK_EQ(bop_random_secret(secret, sizeof(secret)), -ENOSYS);
 }
 
 TEST(random_secret, differs_each_time)

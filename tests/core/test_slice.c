@@ -219,12 +219,24 @@ TEST(buf, is_full_at_its_bound)
     CHECK_EQ(f->buf.size, 100);
 }
 
+TEST(buf, is_full_above_a_bound_that_was_lowered)
+{
+    REQUIRE_EQ(bop_buf_append(&f->buf, "abc", 3), 0);
+    f->buf.size_max = 2;
+    CHECK_EQ(bop_buf_append(&f->buf, "d", 1), BOP_EFULL);
+    bop_buf_consume(&f->buf, 2);
+    CHECK_EQ(bop_buf_append(&f->buf, "d", 1), 0);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->buf), bytes("cd"));
+}
+
 TEST(buf, refuses_sizes_that_cannot_be)
 {
     REQUIRE_EQ(bop_buf_append(&f->buf, "abc", 3), 0);
+    f->faults.at = 0;
     CHECK_EQ(bop_buf_reserve(&f->buf, SIZE_MAX), BOP_ENOMEM);
     CHECK_EQ(bop_buf_reserve(&f->buf, SIZE_MAX - 2), BOP_ENOMEM);
     CHECK_EQ(bop_buf_reserve(&f->buf, SIZE_MAX / 2), BOP_ENOMEM);
+    CHECK_EQ(f->faults.at, 0); /* The allocator was not asked. */
     CHECK_SLICE_EQ(bop_buf_slice(&f->buf), bytes("abc"));
 }
 
