@@ -19,7 +19,7 @@
 /* -EFBIG above. */
 #define SIM_FILE_BYTES_MAX (UINT64_C(1) << 32)
 #define SIM_NAME_BYTES_MAX 255
-/* Changes of names that may wait for a sync; above, the oldest becomes durable. */
+/* Changes of names that may wait for a sync; above, the older half becomes durable. */
 #define SIM_CHANGES_MAX 4096
 
 /* What a power loss does to that which was not synced. */

@@ -437,6 +437,14 @@ void bop__sim_tree_sync(struct sim_tree *tree, struct sim_node *dir, bool fail)
     dir_purge(tree, dir);
 }
 
+/* Finish the older half of all changes: a beginning, so nothing that led to them is missing. */
+static void finish_oldest(struct sim_tree *tree)
+{
+    for (unsigned i = 0; i < SIM_CHANGES_MAX / 2; i++) {
+        change_finish(tree, change_of(tree->changes.next), true);
+    }
+}
+
 /* ---- Changes are made ---- */
 
 /* Note a change and make it the current state. `at_once`: and the disk's. */
@@ -449,7 +457,7 @@ static int make_change(struct sim_tree *tree, struct sim_name *from, struct sim_
         return BOP_ENOMEM;
     }
     if (tree->change_count == SIM_CHANGES_MAX) {
-        finish_needed(tree, NULL, change_of(tree->changes.next), true);
+        finish_oldest(tree);
     }
     change->from = from;
     change->to = to;

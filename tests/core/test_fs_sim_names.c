@@ -407,7 +407,7 @@ TEST(sim_names, stay_when_the_process_dies)
     }
 }
 
-/* Changes without a sync do not gather without bound: the oldest become durable. */
+/* Changes without a sync do not gather without bound: the older become durable. */
 TEST(sim_names, become_durable_when_very_many)
 {
     struct disk *disk = &f->disk;
