@@ -1,0 +1,72 @@
+# The everyday commands, by name. Meson and Ninja do the work.
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := release
+
+SEEDS   ?= 1000
+SECONDS ?= 300
+SAN     := -Db_sanitize=address,undefined -Db_lundef=false -Ddebug_checks=true -Dmimalloc=disabled
+RELEASE := --buildtype=release
+
+release: build/release/build.ninja ## build/release/bopd and build/release/bop
+	ninja -C build/release
+
+demo: release ## three nodes, their leader killed in mid-stream, nothing lost (KEEP=1 leaves them running)
+	build/release/bop demo --bopd build/release/bopd $(if $(filter 1,$(KEEP)),--keep)
+
+test: build/test/build.ninja ## all tests, under the address and undefined-behaviour sanitizers
+	ninja -C build/test
+	scripts/run-tests build/test
+
+test-thread: build/tsan/build.ninja ## the tests of code with threads, under the thread sanitizer
+	ninja -C build/tsan
+	scripts/run-tests build/tsan core net aof cluster
+
+sim: build/sim/build.ninja ## whole clusters on virtual time, disk and network: SEEDS=1000
+	ninja -C build/sim tests/sim/sim
+	scripts/run-sim build/sim/tests/sim/sim $(SEEDS)
+
+bench: bench-cluster ## all benchmarks
+
+bench-cluster: release ## writes, reads, failover and memory, with etcd beside us
+	scripts/deps bench
+	bench/cluster
+
+fuzz: build/fuzz/build.ninja ## every fuzzer for SECONDS=300 each
+	ninja -C build/fuzz
+	scripts/run-fuzz build/fuzz $(SECONDS)
+
+lint: ## formatting, and clang-tidy over the sources
+	scripts/deps lint
+	scripts/lint
+
+fmt: ## format the sources
+	scripts/deps lint
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+build/release/build.ninja:
+	scripts/deps build
+	meson setup build/release $(RELEASE)
+
+build/test/build.ninja:
+	scripts/deps test
+	CC=clang meson setup build/test $(SAN)
+
+build/tsan/build.ninja:
+	scripts/deps test
+	CC=clang meson setup build/tsan -Db_sanitize=thread -Db_lundef=false -Dmimalloc=disabled
+
+build/sim/build.ninja:
+	scripts/deps test
+	meson setup build/sim --buildtype=debugoptimized -Ddebug_checks=true
+
+build/fuzz/build.ninja:
+	scripts/deps fuzz
+	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Ddefault_library=static
+
+.PHONY: release demo test test-thread sim bench bench-cluster fuzz lint fmt clean help
