@@ -38,7 +38,8 @@ BOP_API void bop_metrics_destroy(struct bop_metrics *metrics);
  * Register. name follows Prometheus' rules ([a-zA-Z_:][a-zA-Z0-9_:]*), help is
  * a sentence, labels is NULL or text like `peer="2"`; all are copied. Each
  * returns NULL when memory is short or the name is not well-formed or is in use
- * for another type.
+ * for another type, or when the registry holds 4096 series: labels must not take
+ * ever new values.
  */
 BOP_API struct bop_metric *bop_metrics_counter(struct bop_metrics *metrics, const char *name,
                                                const char *labels, const char *help);
