@@ -31,7 +31,7 @@ static int digits(const struct bop_list *list)
 {
     int forward = 0, backward = 0, scale = 1;
 
-    BOP_LIST_FOR_EACH (link, list) {
+    BOP_LIST_FOR_EACH(link, list) {
         forward = forward * 10 + BOP_CONTAINER_OF(link, struct item, link)->number;
     }
     for (const struct bop_list *link = list->prev; link != list; link = link->prev) {
@@ -100,7 +100,7 @@ TEST(list, lets_the_safe_walk_remove_what_it_visits)
     for (int i = 0; i < 3; i++) {
         bop_list_push_back(&f->list, &f->items[i].link);
     }
-    BOP_LIST_FOR_EACH_SAFE (link, &f->list) {
+    BOP_LIST_FOR_EACH_SAFE(link, &f->list) {
         struct item *item = BOP_CONTAINER_OF(link, struct item, link);
 
         visited++;
