@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -262,6 +263,15 @@ static inline ssize_t raw_receive(int fd, void *buffer, size_t size)
     ssize_t got = recv(fd, buffer, size, MSG_DONTWAIT);
 
     return got >= 0 ? got : -errno;
+}
+
+/** As raw_receive(), but waits for bytes or the end that are on their way. */
+static inline ssize_t raw_await(int fd, void *buffer, size_t size)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+
+    REQUIRE_EQ(poll(&wait, 1, 60000), 1);
+    return raw_receive(fd, buffer, size);
 }
 
 static inline void raw_send(int fd, const void *data, size_t size)

@@ -222,9 +222,9 @@ TEST(close, by_a_half_close_lets_the_answer_out)
     shutdown(fd, SHUT_WR);
     TURN_UNTIL(f->accepted[0].closes == 1);
     CHECK_EQ(f->accepted[0].reason, 0);
-    CHECK_EQ(raw_receive(fd, answer, sizeof(answer)), 8);
+    CHECK_EQ(raw_await(fd, answer, sizeof(answer)), 8);
     CHECK_MEM_EQ(answer, "question", 8);
-    CHECK_EQ(raw_receive(fd, answer, sizeof(answer)), 0);
+    CHECK_EQ(raw_await(fd, answer, sizeof(answer)), 0);
     close(fd);
 }
 

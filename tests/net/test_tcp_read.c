@@ -151,7 +151,7 @@ static void overfill(struct fixture *f, size_t bound)
         REQUIRE(sent < bound + 2 * BOP_COUNT_OF(chunk) + 4096);
         raw_send(fd, chunk, sizeof(chunk));
         sent += sizeof(chunk);
-        turn(f->loop);
+        REQUIRE_EQ(bop_loop_run_once(f->loop, 100), 0);
     }
     CHECK_EQ(f->accepted[0].reason, BOP_EFULL);
     CHECK(sent > bound);

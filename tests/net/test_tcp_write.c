@@ -36,7 +36,7 @@ TEST(write, goes_out_once_at_the_end_of_the_turn)
     CHECK_EQ(raw_receive(fd, buffer, sizeof(buffer)), -EAGAIN);
     turn(f->loop);
     CHECK_EQ(bop_tcp_queued(f->accepted[0].tcp), 0);
-    CHECK_EQ(raw_receive(fd, buffer, sizeof(buffer)), 4);
+    CHECK_EQ(raw_await(fd, buffer, sizeof(buffer)), 4);
     CHECK_MEM_EQ(buffer, "abcd", 4);
     close(fd);
 }
@@ -63,7 +63,7 @@ TEST(write, into_the_queue_itself)
     bop_tcp_flush_later(f->accepted[0].tcp);
     CHECK_EQ(bop_tcp_queued(f->accepted[0].tcp), 3);
     turn(f->loop);
-    CHECK_EQ(raw_receive(fd, buffer, sizeof(buffer)), 3);
+    CHECK_EQ(raw_await(fd, buffer, sizeof(buffer)), 3);
     CHECK_MEM_EQ(buffer, "123", 3);
     close(fd);
 }
@@ -228,8 +228,8 @@ TEST(leave, is_no_reset_for_a_peer_that_still_sends)
     raw_send(fd, "and more", 8);
     turn(f->loop);
     CHECK_EQ(f->accepted[0].datas, 0);
-    CHECK_EQ(raw_receive(fd, buffer, sizeof(buffer)), 11);
-    CHECK_EQ(raw_receive(fd, buffer, sizeof(buffer)), 0);
+    CHECK_EQ(raw_await(fd, buffer, sizeof(buffer)), 11);
+    CHECK_EQ(raw_await(fd, buffer, sizeof(buffer)), 0);
     close(fd);
     TURN_UNTIL(f->accepted[0].closes == 1);
 }
