@@ -130,6 +130,11 @@ struct bop_fs_sim_options {
  * sector by itself and in any order; names not synced by sync_dir may be
  * there or not. At a process crash everything written stays.
  *
+ * Directories are durable once made or renamed; sync_dir is about files. A
+ * rename is seen whole or not at all. A failed sync_dir too loses for good what
+ * it should have synced. Paths start at the root with or without a slash, and
+ * ".." in one is BOP_EINVAL. The capacity is met by file sizes, holes included.
+ *
  * Threads: one lock inside; any thread. Runs that must repeat use one thread.
  */
 struct bop_fs_sim;

@@ -279,16 +279,17 @@ TEST(sim_file, can_be_written_again_after_a_failed_sync)
     struct disk *disk = &f->disk;
 
     for (uint64_t seed = 0; disk_of_seed(disk, seed); seed++) {
-        int fd = make_durable(disk, "f", 'a', 2 * SECTOR);
+        int fd = make_durable(disk, "f", 'a', 3 * SECTOR);
 
-        fill(disk, fd, 'b', 2 * SECTOR, 0);
+        fill(disk, fd, 'b', 3 * SECTOR, 0);
         bop_fs_sim_fail_syncs(disk->sim, 1);
         CHECK_EQ(disk->fs->sync(disk->fs, fd), -EIO);
-        fill(disk, fd, 'c', SECTOR, 0);
+        fill(disk, fd, 'c', SECTOR, SECTOR);
         CHECK_EQ(disk->fs->sync(disk->fs, fd), 0);
         bop_fs_sim_lose_power(disk->sim);
-        CHECK_EQ(letter_at(disk, "f", 0, SECTOR), 'c');
-        CHECK_EQ(letter_at(disk, "f", SECTOR, 2 * SECTOR), 'a');
+        CHECK_EQ(letter_at(disk, "f", 0, SECTOR), 'a');
+        CHECK_EQ(letter_at(disk, "f", SECTOR, 2 * SECTOR), 'c');
+        CHECK_EQ(letter_at(disk, "f", 2 * SECTOR, 3 * SECTOR), 'a');
     }
 }
 
