@@ -14,6 +14,8 @@
 
 /* What is read at once. */
 #define SCAN_BYTES (256u * 1024)
+/* The zeros that the newest segment gets behind its last record. */
+#define TAIL_ZEROS UINT64_C(0x10000)
 
 struct found {
     uint64_t base;
@@ -38,9 +40,9 @@ struct recovery {
     size_t buffer_size;
 
     /* The end of the newest segment. */
-    uint64_t vouched; /* Records up to here were durable. */
-    uint64_t
-        dirty_end; /* The last byte that is not zero, plus one, if it is a torn tail; else 0. */
+    uint64_t vouched;  /* Records up to here were durable. */
+    uint64_t log_end;  /* Where the last record ends. */
+    uint64_t torn_end; /* Where the zeros begin, if something is before them; else 0. */
 };
 
 /* ---- Reading a file ---- */
@@ -384,7 +386,7 @@ static bool look_at_words(struct recovery *r, const struct position *at, uint64_
         if (seq == 0) {
             continue;
         }
-        r->dirty_end = offset + i + sizeof(uint64_t);
+        r->torn_end = offset + i + sizeof(uint64_t);
         /* Records lie behind each other, so seq says how far away this may be. */
         if (seq <= at->seq || seq - at->seq > (offset + i - at->offset) / BOP__AOF_RECORD_HEADER ||
             i + sizeof(header) > size) {
@@ -399,12 +401,12 @@ static bool look_at_words(struct recovery *r, const struct position *at, uint64_
     return false;
 }
 
-/* Set dirty_end to where all bytes from there on are zeros, or 0; true if a record vouches. */
+/* Set torn_end to where all bytes from there on are zeros, or 0; true if a record vouches. */
 static int look_behind(struct recovery *r, const struct position *at, bool *out_vouched)
 {
     uint64_t offset = at->offset;
 
-    r->dirty_end = 0;
+    r->torn_end = 0;
     *out_vouched = false;
     while (offset < r->file_size) {
         uint64_t left = r->file_size - offset;
@@ -422,7 +424,7 @@ static int look_behind(struct recovery *r, const struct position *at, bool *out_
         if (size == left) {
             /* The odd bytes of a file whose size is no multiple of a word. */
             for (size_t i = size - size % sizeof(uint64_t); i < size; i++) {
-                r->dirty_end = bytes[i] != 0 ? offset + i + 1 : r->dirty_end;
+                r->torn_end = bytes[i] != 0 ? offset + i + 1 : r->torn_end;
             }
             break;
         }
@@ -491,6 +493,7 @@ static int scan_segment(struct recovery *r, struct bop__segment *segment, uint64
     segment->end = at.offset;
     segment->end_seq = at.seq;
     segment->file_end = at.offset;
+    r->log_end = at.offset;
     if (rc == 0 && verdict != GOOD) {
         rc = newest ? judge(r, &at, &header, verdict)
                     : corrupt(r, &at, "a later segment says that it was on disk", verdict);
@@ -593,82 +596,155 @@ static int remove_file(struct recovery *r, const char *path)
     return 0;
 }
 
-/* Remove what is no part of the log. */
-static int remove_leftovers(struct recovery *r)
+/* A file that was being prepared. It goes before another one is: in a crash it may have kept
+ * this name beside the one of a segment. */
+static int remove_next(struct recovery *r)
 {
     char path[BOP__AOF_PATH_MAX];
 
     if (!bop__aof_path(r->aof->path, BOP__AOF_NEXT_NAME, path)) {
         return bop_error_set(r->err, -ENAMETOOLONG, "%s", r->aof->path);
     }
-    for (size_t i = r->count;; i++) {
-        int rc = remove_file(r, path);
+    return remove_file(r, path);
+}
 
-        if (rc < 0 || i >= r->total) {
-            return rc;
-        }
+static int remove_void(struct recovery *r)
+{
+    for (size_t i = r->count; i < r->total; i++) {
+        char path[BOP__AOF_PATH_MAX];
+        int rc;
+
         if (!bop__segment_path(r->aof->path, r->found[i].base, r->found[i].generation, path)) {
             return bop_error_set(r->err, -ENAMETOOLONG, "%s", r->aof->path);
         }
+        rc = remove_file(r, path);
+        if (rc < 0) {
+            return rc;
+        }
     }
+    return 0;
 }
 
-/* Make what was found durable, and the tail clean. The newest segment is open. */
-static int heal(struct recovery *r)
+/* Cut the tail, and give the file a size that it did not have: after a failed sync its
+ * size too may be in memory only and believed clean. */
+static int cut_tail(struct recovery *r, const struct bop__segment *newest)
+{
+    struct bop_fs *fs = r->aof->fs;
+    uint64_t end = newest->end + TAIL_ZEROS;
+    int rc = 0;
+
+    if (r->file_size > newest->end) {
+        rc = fs->truncate(fs, r->fd, newest->end);
+    }
+    if (rc == 0) {
+        rc = bop__aof_write_zeros(fs, r->fd, newest->end, end);
+    }
+    if (rc < 0) {
+        return bop_error_set(r->err, rc, "cut the tail of %s", r->path);
+    }
+    r->file_size = end;
+    return 0;
+}
+
+/* Make the newest segment, which is open, durable and its tail clean, and go on in it. */
+static int continue_newest(struct recovery *r)
 {
     struct bop_fs *fs = r->aof->fs;
     const struct bop__segment *newest = r->aof->segments[r->aof->segment_count - 1];
     int rc = rewrite_unvouched(r, newest);
 
+    if (rc == 0) {
+        rc = cut_tail(r, newest);
+    }
     if (rc < 0) {
         return rc;
-    }
-    if (r->dirty_end > 0) {
-        rc = bop__aof_write_zeros(fs, r->fd, newest->end, r->dirty_end);
-        if (rc < 0) {
-            return bop_error_set(r->err, rc, "cut the tail of %s", r->path);
-        }
     }
     rc = fs->sync(fs, r->fd);
     if (rc < 0) {
         return bop_error_set(r->err, rc, "sync %s", r->path);
     }
-    rc = fs->sync_dir(fs, r->aof->path);
-    if (rc < 0) {
-        return bop_error_set(r->err, rc, "sync directory %s", r->aof->path);
+    bop__writer_continue(&r->aof->writer, r->fd, newest->size, newest->end, r->file_size);
+    r->fd = -1;
+    return 0;
+}
+
+/* Begin the newest segment, which is empty, anew: it may be one whose name did not get to disk
+ * when a sync of the directory failed, and syncing again may do nothing. */
+static int replace_newest(struct recovery *r)
+{
+    struct bop_aof *aof = r->aof;
+    struct bop__segment *newest = aof->segments[aof->segment_count - 1];
+    bool start = aof->segment_count == 1;
+    char path[BOP__AOF_PATH_MAX];
+    int rc;
+
+    memcpy(path, r->path, sizeof(path));
+    if (start) {
+        aof->tail_link = 0;
     }
-    return remove_leftovers(r);
+    aof->generation++;
+    bop__segment_init(newest, newest->base, aof->generation, aof->options.segment_bytes,
+                      start ? BOP__AOF_FLAG_START : 0, aof->tail_link);
+    rc = bop__writer_begin(&aof->writer, newest);
+    if (rc < 0) {
+        if (r->err) {
+            *r->err = aof->writer.error;
+        }
+        return rc;
+    }
+    return remove_file(r, path);
+}
+
+/* Change what must be changed, in an order that may be broken off anywhere. */
+static int heal(struct recovery *r)
+{
+    struct bop_aof *aof = r->aof;
+    const struct bop__segment *newest = aof->segments[aof->segment_count - 1];
+    int rc = aof->fs->sync_dir(aof->fs, aof->path);
+
+    if (rc < 0) {
+        return bop_error_set(r->err, rc, "sync directory %s", aof->path);
+    }
+    rc = remove_next(r);
+    if (rc == 0) {
+        rc = newest->end_seq > newest->base ? continue_newest(r) : replace_newest(r);
+    }
+    return rc == 0 ? remove_void(r) : rc;
+}
+
+static void report(const struct recovery *r, struct bop_aof_recovery *out)
+{
+    const struct bop_aof *aof = r->aof;
+
+    out->segments = (unsigned)aof->segment_count;
+    if (r->torn_end > 0) {
+        out->torn_bytes = r->torn_end - r->log_end;
+        out->torn_from_seq = aof->last + 1;
+        bop_log(aof->options.log, BOP_LOG_WARN, "aof",
+                "torn tail cut file=%s from_seq=%" PRIu64 " bytes=%" PRIu64, r->path,
+                out->torn_from_seq, out->torn_bytes);
+    }
 }
 
 static int recover_all(struct recovery *r, struct bop_aof_recovery *out)
 {
-    struct bop_aof *aof = r->aof;
-    const struct bop__segment *newest;
     int rc = list_segments(r);
 
-    if (rc < 0 || r->total == 0) {
+    if (rc < 0) {
         return rc;
+    }
+    if (r->total == 0) {
+        return remove_next(r);
     }
     resolve(r);
     rc = scan(r);
     if (rc == 0) {
         rc = heal(r);
     }
-    if (rc < 0) {
-        return rc;
+    if (rc == 0) {
+        report(r, out);
     }
-    newest = aof->segments[aof->segment_count - 1];
-    bop__writer_continue(&aof->writer, r->fd, newest->size, newest->end, r->file_size);
-    r->fd = -1;
-    out->segments = (unsigned)aof->segment_count;
-    if (r->dirty_end > 0) {
-        out->torn_bytes = r->dirty_end - newest->end;
-        out->torn_from_seq = newest->end_seq;
-        bop_log(aof->options.log, BOP_LOG_WARN, "aof",
-                "torn tail cut file=%s from_seq=%" PRIu64 " bytes=%" PRIu64, r->path,
-                out->torn_from_seq, out->torn_bytes);
-    }
-    return 0;
+    return rc;
 }
 
 int bop__aof_recover(struct bop_aof *aof, struct bop_aof_recovery *out_recovery,

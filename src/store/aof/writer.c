@@ -131,7 +131,7 @@ static int prepare_next(struct bop__writer *writer, struct bop_error *err)
     if (!bop__aof_path(writer->dir, BOP__AOF_NEXT_NAME, path)) {
         return bop_error_set(err, -ENAMETOOLONG, "prepare a segment in %s", writer->dir);
     }
-    fd = fs->open(fs, path, O_RDWR | O_CREAT | O_TRUNC);
+    fd = fs->open(fs, path, O_RDWR | O_CREAT | O_EXCL);
     if (fd < 0) {
         return bop_error_set(err, fd, "create %s", path);
     }
