@@ -46,6 +46,7 @@ struct bop_node_options {
     uint64_t snapshot_entries;         /* Between snapshots. Default 100,000. */
     uint64_t trailing_entries;         /* Kept below one. Default 10,000. */
     uint64_t segment_bytes;            /* Of a log file. Default 64 MiB. */
+    uint64_t state_bytes_max;          /* Upper bound of the state. Default 64 GiB. */
     /* The node cannot go on: its disk failed, say. It answers nothing any more; destroy it. */
     void (*on_failed)(void *user, int code, const char *message);
     void *user;

@@ -625,3 +625,8 @@ int bop__machine_content_digest(struct machine_view *view, uint64_t *out_digest)
     }
     return rc;
 }
+
+int bop__machine_sync(struct machine *machine, struct bop_error *err)
+{
+    return bop_kv_sync(machine->kv, err);
+}

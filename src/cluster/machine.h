@@ -100,6 +100,9 @@ BOP_MUST_USE int bop__machine_commit(struct machine *machine);
  */
 BOP_MUST_USE int bop__machine_abort(struct machine *machine);
 
+/** Make everything committed survive a crash of the system too. No batch may be open. */
+BOP_MUST_USE int bop__machine_sync(struct machine *machine, struct bop_error *err);
+
 /* ---- Reading: a view is one revision of everything, as of the last commit ---- */
 
 BOP_MUST_USE int bop__machine_view_open(struct machine *machine, struct machine_view **out_view);

@@ -280,6 +280,7 @@ static int open_replica(struct bop_node *node, struct bop_error *err)
         .snapshot_entries = node->options.snapshot_entries,
         .trailing_entries = node->options.trailing_entries,
         .segment_bytes = node->options.segment_bytes,
+        .state_bytes_max = node->options.state_bytes_max,
     };
     int rc = initial_configuration(node, &conf, err);
 
