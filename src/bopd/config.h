@@ -1,0 +1,83 @@
+/*
+ * What bopd is told: the command line, over a YAML file, over the defaults.
+ *
+ * Every mistake gives one line that names the flag, or the file, line and key,
+ * what is wrong there and the way out. docs/man/bopd.conf.5.scd lists all.
+ */
+#ifndef BOP_BOPD_CONFIG_H
+#define BOP_BOPD_CONFIG_H
+
+#include <bop/error.h>
+#include <bop/log.h>
+#include <bop/slice.h>
+#include <bop/wire.h>
+
+#define CONFIG_PEERS_MAX  15
+#define CONFIG_HOST_MAX   253 /* Of a DNS name. */
+#define CONFIG_PATH_MAX   4095
+#define CONFIG_FILE_MAX   (1024 * 1024) /* Bytes of a configuration file. */
+#define CONFIG_PORT       4700
+#define CONFIG_EXIT_USAGE 2 /* What bopd exits with if configuration fails. */
+
+struct config_address {
+    char host[CONFIG_HOST_MAX + 1]; /* A name or numeric address; of IPv6 without brackets. */
+    uint16_t port;
+};
+
+struct config_peer {
+    uint64_t id;
+    struct config_address address;
+};
+
+struct config {
+    uint64_t id;
+    char cluster[BOP_NAME_MAX + 1];
+    char data[CONFIG_PATH_MAX + 1]; /* Empty (with dev only): a temporary directory. */
+    struct config_address listen;   /* Port 0: any free one. */
+    bool listen_given;
+    struct config_peer peers[CONFIG_PEERS_MAX]; /* With or without this node. */
+    unsigned peer_count;
+    bool join;
+    bool dev;
+    bool check_config;
+    bool help;    /* Nothing else was looked at: print config_help() and leave. */
+    bool version; /* Likewise. */
+    enum bop_log_level log_level;
+    uint64_t election_timeout_ms;
+    uint64_t heartbeat_ms;
+    uint64_t snapshot_entries;
+    uint64_t trailing_entries;
+    uint64_t session_timeout_ms; /* For sessions that ask for none. */
+    uint64_t connections_max;
+    uint64_t state_bytes_max;
+    uint64_t segment_bytes;
+};
+
+/** The defaults; id and data have none. */
+void config_init(struct config *out);
+
+/**
+ * Read flags and the file they name, and check all together. out is undefined
+ * after a failure, whose code is BOP_ECONFIG, or BOP_ENOMEM.
+ */
+BOP_MUST_USE int config_parse(int argc, char **argv, struct config *out, struct bop_error *err);
+
+/** Set what a YAML text says; name is for messages. config_init() comes before, config_check()
+ * after. */
+BOP_MUST_USE int config_parse_yaml(struct bop_slice text, const char *name, struct config *config,
+                                   struct bop_error *err);
+
+/** Check what belongs together, and fill in what follows from other settings. */
+BOP_MUST_USE int config_check(struct config *config, struct bop_error *err);
+
+/** The entry of this node in peers, or NULL. */
+const struct config_peer *config_self(const struct config *config);
+
+/** "host:port", with brackets if the host needs them. Returns out_text. */
+char *config_address_format(const struct config_address *address,
+                            char out_text[BOP_ADDRESS_MAX + 1]);
+
+/** What --help prints. */
+const char *config_help(void);
+
+#endif
