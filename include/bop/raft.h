@@ -19,11 +19,17 @@
  *   6. reads: answer them once all entries up to their index are applied.
  *   7. call step TIME at bop_raft_deadline_ms() at the latest.
  *
- * The engine works around what spec'd engines get wrong (see docs/design/raft.md):
- * configuration entries come first in their append message, standby nodes vote,
- * appends below a snapshot are trimmed, changes wait for a barrier of the term,
- * committed configurations are fed back at once, a leader submits a barrier on
- * election, persisted indexes never run past a truncation.
+ * The engine keeps the rules that its core leaves to the caller and works around
+ * the core's defects; docs/design/raft.md lists them. Two rules are left to the
+ * owner, for only it can keep them:
+ *
+ *   - ENTRIES_PERSISTED reports what is durable of the log as it is now: an
+ *     append update that replaces entries lowers the owner's durable mark to
+ *     below its index until the new entries are written. No report of an older
+ *     write may reach beyond that. (The engine itself drops reports that do not
+ *     rise, that lie beyond its log, or that come while it is installing.)
+ *   - After an install the old log is gone: a START after a crash between
+ *     "snapshot durable" and "log emptied" must not bring the old log back.
  *
  * Threads: one at a time per instance.
  */
@@ -63,10 +69,18 @@ struct bop_raft_configuration {
     unsigned count;
 };
 
-/** Append our own encoding of a configuration: the payload of a CHANGE entry. 0 or BOP_ENOMEM. */
+/**
+ * Append the encoding of a configuration: the payload of a CHANGE entry, in the
+ * format that libraft has for it (u8 1, u64 count, then of each server u64 id,
+ * address with NUL, u8 role; zeros to a multiple of 8). Returns 0, BOP_ENOMEM,
+ * BOP_EFULL, or BOP_EINVAL if it is no valid configuration (see decode).
+ */
 BOP_API BOP_MUST_USE int bop_raft_configuration_encode(const struct bop_raft_configuration *conf,
                                                        struct bop_buf *out);
-/** Returns 0 or BOP_EMALFORMED (also for duplicate ids, no servers, too many). */
+/**
+ * Returns 0 or BOP_EMALFORMED; also for no servers or too many, an id of 0, an
+ * unknown role, an empty or too long address, and an id or address used twice.
+ */
 BOP_API BOP_MUST_USE int bop_raft_configuration_decode(struct bop_slice data,
                                                        struct bop_raft_configuration *out_conf);
 
@@ -103,7 +117,7 @@ enum bop_raft_message_type {
     BOP_RAFT_READ_RESULT = 10,
 };
 
-/** A message to or from a peer. Fields not of its type are zero. */
+/** A message to or from a peer. Of the union only the member of its type means anything. */
 struct bop_raft_message {
     enum bop_raft_message_type type;
     uint64_t peer; /* To whom, or from whom. */
@@ -137,6 +151,7 @@ struct bop_raft_message {
             uint16_t features;
             uint16_t capacity;
         } vote_result;
+        /* Outgoing: the newest snapshot here; a newer one may be sent in its place. */
         struct bop_raft_snapshot install;
         struct {
             uint64_t last_index;
@@ -160,7 +175,7 @@ enum bop_raft_event_type {
     BOP_RAFT_EVENT_SNAPSHOT_PERSISTED, /* The snapshot of an install is durable and loaded. */
     BOP_RAFT_EVENT_READ,               /* Ask for a read index for all reads of a batch. */
     BOP_RAFT_EVENT_TRANSFER,           /* Leader: hand leadership to a server, 0: to the best. */
-    BOP_RAFT_EVENT_PEER_LOST,          /* The connection to a peer broke. */
+    BOP_RAFT_EVENT_PEER_LOST,          /* The connection to a peer, or a snapshot to it, broke. */
 };
 
 struct bop_raft_event {
@@ -171,8 +186,11 @@ struct bop_raft_event {
             uint64_t term;
             uint64_t vote;
             const struct bop_raft_snapshot *snapshot; /* NULL if there is none. */
-            uint64_t first_index;                     /* Of the first entry. */
-            const struct bop_raft_entry *entries;     /* data is needed for CHANGE only. */
+            /* The log, all of it durable. Without a snapshot it begins at 1 with a CHANGE
+             * or is empty. With one it reaches at least to the snapshot's last entry, with
+             * that entry's term, or is empty. first_index counts only if it is not empty. */
+            uint64_t first_index;
+            const struct bop_raft_entry *entries; /* data is needed for CHANGE only. */
             size_t count;
         } start;
         const struct bop_raft_message *receive;
@@ -192,6 +210,11 @@ struct bop_raft_event {
     };
 };
 
+/**
+ * entries and their data may point into what the event pointed to (SUBMIT,
+ * RECEIVE): valid until that memory goes or until the next step, whichever is
+ * first.
+ */
 struct bop_raft_append_update {
     uint64_t index; /* Of the first entry; the log at and above it is replaced. */
     const struct bop_raft_entry *entries;
@@ -229,16 +252,17 @@ struct bop_raft_status {
     uint64_t commit;
     uint64_t last_index;
     uint64_t snapshot_index;
-    bool installing; /* Between an install update and its SNAPSHOT_PERSISTED. */
-    bool ready;      /* Leader: an entry of its own term is committed, so reads may be served. */
-    bool changing;   /* A configuration change is under way. */
+    bool installing;  /* Between an install update and its SNAPSHOT_PERSISTED. */
+    bool ready;       /* Leader: an entry of its own term is committed, so reads may be served. */
+    bool changing;    /* A configuration change is under way. */
+    uint64_t dropped; /* Messages from peers that made no sense and were ignored. */
 };
 
 struct bop_raft_options {
     struct bop_allocator *allocator; /* Borrowed until destroy. Default: the process's. */
     uint64_t id;                     /* This server's. */
     const char *address;
-    uint64_t seed;                 /* For election timeouts. */
+    uint64_t seed; /* For election timeouts and read sequences: another one at each start. */
     unsigned election_timeout_ms;  /* Default 300. */
     unsigned heartbeat_ms;         /* Default 50. */
     unsigned install_timeout_ms;   /* Default 600,000. */
@@ -258,6 +282,7 @@ struct bop_raft_engine {
     void (*configuration)(const struct bop_raft *raft, struct bop_raft_configuration *out_conf,
                           uint64_t *out_committed_index);
     uint64_t (*match_index)(const struct bop_raft *raft, uint64_t peer);
+    const char *(*last_error)(const struct bop_raft *raft);
 };
 
 /** First in every engine's instance. */
@@ -265,7 +290,11 @@ struct bop_raft {
     const struct bop_raft_engine *engine;
 };
 
-/** The engine on libraft's sans-I/O core. Its create refuses a libraft below 0.22.1 (BOP_EVERSION).
+/**
+ * The engine on libraft's sans-I/O core. Its create refuses a libraft below
+ * 0.22.1 (BOP_EVERSION). It takes over libraft's process-wide heap at the first
+ * create: a process that also uses libraft by itself must do so through the same
+ * static copy and only after that.
  */
 BOP_API const struct bop_raft_engine *bop_raft_engine_libraft(void);
 
@@ -277,9 +306,16 @@ BOP_API void bop_raft_destroy(struct bop_raft *raft);
 
 /**
  * Take in one event. On success *out_update says what to do. Returns 0;
- * BOP_ENOTLEADER, BOP_EBUSY (a change is under way or must wait) or BOP_EINVAL
- * for an event that is refused and changes nothing; any other code means that
- * the instance must not be used any more.
+ * BOP_ENOTLEADER (also a leader that is handing over), BOP_EBUSY (a change is
+ * under way or must wait, too many reads wait, a snapshot is being installed) or
+ * BOP_EINVAL for an event that is refused and changes nothing; any other code
+ * means that the instance is of no use any more: BOP_ENOMEM, BOP_ECORRUPT (a
+ * peer contradicts a committed entry), BOP_EFAILED. A message that makes no
+ * sense is no error: it is dropped and counted.
+ *
+ * A CHANGE holds the whole new configuration; it adds, removes or alters one
+ * server. To add a voter, add it as STANDBY first and make it VOTER once its
+ * match index is near the end of the log.
  */
 BOP_API BOP_MUST_USE int bop_raft_step(struct bop_raft *raft, const struct bop_raft_event *event,
                                        struct bop_raft_update *out_update);
@@ -295,5 +331,8 @@ BOP_API void bop_raft_configuration(const struct bop_raft *raft,
 
 /** Leader: the last entry known to be durable on a peer; 0 if not the leader. */
 BOP_API uint64_t bop_raft_match_index(const struct bop_raft *raft, uint64_t peer);
+
+/** Why the last step was refused or failed; "" if none was. Valid until the next step. */
+BOP_API const char *bop_raft_last_error(const struct bop_raft *raft);
 
 #endif
