@@ -18,12 +18,10 @@
 
 #include <bop/fs.h>
 
-#define SESSION_TIMEOUT_LEAST_MS 1000
-#define SESSION_TIMEOUT_MOST_MS  (24 * 3600 * 1000)
-#define NAME_LONGEST             40 /* Of a flag or key that a suggestion is sought for. */
-#define SUGGESTION_EDITS_MAX     3
-#define NOTE_MAX                 200 /* Of a message of libcyaml's that is kept. */
-#define SHOWN_BYTES              80  /* Of a wrong value that is shown. */
+#define NAME_LONGEST         40 /* Of a flag or key that a suggestion is sought for. */
+#define SUGGESTION_EDITS_MAX 3
+#define NOTE_MAX             200 /* Of a message of libcyaml's that is kept. */
+#define SHOWN_BYTES          80  /* Of a wrong value that is shown. */
 
 /* ---- Values. A message begins behind the name of the flag or key. ---- */
 
@@ -286,13 +284,7 @@ static int set_snapshot_entries(struct config *config, const char *text, struct 
 
 static int set_trailing_entries(struct config *config, const char *text, struct bop_error *err)
 {
-    return parse_number(text, 0, UINT64_C(1000000000000), &config->trailing_entries, err);
-}
-
-static int set_session_timeout(struct config *config, const char *text, struct bop_error *err)
-{
-    return parse_number(text, SESSION_TIMEOUT_LEAST_MS, SESSION_TIMEOUT_MOST_MS,
-                        &config->session_timeout_ms, err);
+    return parse_number(text, 1, UINT64_C(1000000000000), &config->trailing_entries, err);
 }
 
 static int set_connections(struct config *config, const char *text, struct bop_error *err)
@@ -316,9 +308,6 @@ struct document {
     char *election_timeout_ms, *heartbeat_ms, *snapshot_entries, *trailing_entries;
     char **peers;
     unsigned peers_count;
-    struct sessions {
-        char *timeout_ms;
-    } sessions;
     struct limits {
         char *connections, *state_bytes, *segment_bytes;
     } limits;
@@ -348,7 +337,6 @@ static const struct setting settings[] = {
     {NULL, NULL, "heartbeat_ms", set_heartbeat, IN_DOCUMENT(heartbeat_ms)},
     {NULL, NULL, "snapshot_entries", set_snapshot_entries, IN_DOCUMENT(snapshot_entries)},
     {NULL, NULL, "trailing_entries", set_trailing_entries, IN_DOCUMENT(trailing_entries)},
-    {NULL, NULL, "sessions.timeout_ms", set_session_timeout, IN_DOCUMENT(sessions.timeout_ms)},
     {NULL, NULL, "limits.connections", set_connections, IN_DOCUMENT(limits.connections)},
     {NULL, NULL, "limits.state_bytes", set_state_bytes, IN_DOCUMENT(limits.state_bytes)},
     {NULL, NULL, "limits.segment_bytes", set_segment_bytes, IN_DOCUMENT(limits.segment_bytes)},
@@ -367,8 +355,7 @@ void config_init(struct config *out)
         .heartbeat_ms = 50,
         .snapshot_entries = 100000,
         .trailing_entries = 10000,
-        .session_timeout_ms = 10000,
-        .connections_max = 65536,
+        .connections_max = 10000,
         .state_bytes_max = UINT64_C(64) << 30,
         .segment_bytes = UINT64_C(64) << 20,
     };
@@ -443,7 +430,7 @@ static const char *nearest_flag(const char *name)
 
 static const char *nearest_key(const char *name)
 {
-    static const char *const groups[] = {"peers", "sessions", "limits"};
+    static const char *const groups[] = {"peers", "limits"};
     size_t best = edits_bound(name);
     const char *nearest = NULL;
 
@@ -467,11 +454,6 @@ static const cyaml_schema_value_t peer_schema = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
 };
 
-static const cyaml_schema_field_t sessions_schema[] = {
-    STRING(struct sessions, timeout_ms),
-    CYAML_FIELD_END,
-};
-
 static const cyaml_schema_field_t limits_schema[] = {
     STRING(struct limits, connections),
     STRING(struct limits, state_bytes),
@@ -492,8 +474,6 @@ static const cyaml_schema_field_t document_fields[] = {
     STRING(struct document, trailing_entries),
     CYAML_FIELD_SEQUENCE("peers", CYAML_FLAG_POINTER_NULL | CYAML_FLAG_OPTIONAL, struct document,
                          peers, &peer_schema, 0, CYAML_UNLIMITED),
-    CYAML_FIELD_MAPPING("sessions", CYAML_FLAG_OPTIONAL, struct document, sessions,
-                        sessions_schema),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct document, limits, limits_schema),
     CYAML_FIELD_END,
 };

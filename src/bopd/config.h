@@ -47,8 +47,7 @@ struct config {
     uint64_t heartbeat_ms;
     uint64_t snapshot_entries;
     uint64_t trailing_entries;
-    uint64_t session_timeout_ms; /* For sessions that ask for none. */
-    uint64_t connections_max;
+    uint64_t connections_max; /* Of clients. */
     uint64_t state_bytes_max;
     uint64_t segment_bytes;
 };

@@ -96,8 +96,7 @@ TEST(config_flags, have_defaults)
     CHECK_EQ(config.heartbeat_ms, 50);
     CHECK_EQ(config.snapshot_entries, 100000);
     CHECK_EQ(config.trailing_entries, 10000);
-    CHECK_EQ(config.session_timeout_ms, 10000);
-    CHECK_EQ(config.connections_max, 65536);
+    CHECK_EQ(config.connections_max, 10000);
     CHECK_EQ(config.state_bytes_max, UINT64_C(64) << 30);
     CHECK_EQ(config.segment_bytes, 64 << 20);
     CHECK(!config.join && !config.dev && !config.check_config && !config.help && !config.version);
@@ -291,9 +290,7 @@ TEST(config_yaml, sets_everything)
                         "election_timeout_ms: 1000\n"
                         "heartbeat_ms: 100\n"
                         "snapshot_entries: 500\n"
-                        "trailing_entries: 0\n"
-                        "sessions:\n"
-                        "  timeout_ms: 2000\n"
+                        "trailing_entries: 7\n"
                         "limits:\n"
                         "  connections: 10\n"
                         "  state_bytes: 1GiB\n"
@@ -311,8 +308,7 @@ TEST(config_yaml, sets_everything)
     CHECK_EQ(config.election_timeout_ms, 1000);
     CHECK_EQ(config.heartbeat_ms, 100);
     CHECK_EQ(config.snapshot_entries, 500);
-    CHECK_EQ(config.trailing_entries, 0);
-    CHECK_EQ(config.session_timeout_ms, 2000);
+    CHECK_EQ(config.trailing_entries, 7);
     CHECK_EQ(config.connections_max, 10);
     CHECK_EQ(config.state_bytes_max, 1 << 30);
     CHECK_EQ(config.segment_bytes, 8 << 20);
@@ -342,8 +338,8 @@ TEST(config_yaml, names_line_and_key)
     yaml_refused("id: 1\njoin: perhaps\n", "c.yaml:2: join: perhaps: write true or false");
     yaml_refused("peers:\n  - 1=h\n", "c.yaml:1: peers: 1=h: no port; write ID=HOST:PORT, for "
                                       "example 2=10.0.0.2:4700");
-    yaml_refused("sessions:\n  timeout_ms: 5\n",
-                 "c.yaml:2: sessions.timeout_ms: 5: not a whole number from 1000 to 86400000");
+    yaml_refused("limits:\n  connections: 0\n",
+                 "c.yaml:2: limits.connections: 0: not a whole number from 1 to 1000000");
     yaml_refused("limits:\n  connections: 1\n  state_bytes: 3MiB\n",
                  "c.yaml:3: limits.state_bytes: 3MiB: not a size from 16MiB to 67108864MiB; write "
                  "a number and KiB, MiB, GiB or TiB, for example 64GiB");
