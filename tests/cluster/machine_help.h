@@ -9,7 +9,7 @@
 
 #include <bop/metrics.h>
 
-#include "machine.h"
+#include "machine_internal.h"
 #include "tap.h"
 
 #define WORLD_TERM 3
@@ -251,6 +251,33 @@ BOP_UNUSED static uint64_t world_digest(struct world *world)
     REQUIRE_EQ(bop__machine_content_digest(view, &digest), 0);
     bop__machine_view_close(view);
     return digest;
+}
+
+struct world_count {
+    enum machine_table table;
+    uint64_t count;
+};
+
+static int world_count_record(void *user, enum machine_table table, struct bop_slice key,
+                              struct bop_slice value)
+{
+    struct world_count *counting = user;
+
+    CHECK_EQ(bop__machine_record_check(table, key, value), 0);
+    counting->count += table == counting->table;
+    return 0;
+}
+
+/* How many records a table has. */
+BOP_UNUSED static uint64_t world_records(struct world *world, enum machine_table table)
+{
+    struct world_count counting = {.table = table};
+    struct machine_view *view;
+
+    REQUIRE_EQ(bop__machine_view_open(world->machine, &view), 0);
+    CHECK_EQ(bop__machine_walk(view, world_count_record, &counting), 0);
+    bop__machine_view_close(view);
+    return counting.count;
 }
 
 #endif

@@ -217,32 +217,32 @@ TEST(session, ends_with_its_token)
 TEST(session, leaves_no_replies_behind)
 {
     struct world *w = &f->world;
-    struct machine_view *view;
 
     for (uint64_t i = 1; i <= 300; i++) {
         CHECK_EQ(add(f, i * 7, 0), i);
     }
-    world_reopen(w); /* It is not in memory then. */
+    CHECK_EQ(world_records(w, MACHINE_REPLIES), 33); /* 7 to 2100: chunks 0 to 32. */
+    world_reopen(w);                                 /* It is not in memory then. */
     CHECK_EQ(world_expire(w, &f->session, 1), BOP_STATUS_OK);
-    REQUIRE_EQ(bop__machine_view_open(w->machine, &view), 0);
-    bop__machine_view_close(view);
-    bop__machine_close(w->machine);
-    w->machine = NULL;
-    {
-        struct bop_kv_options options = {.path = w->options.path};
-        struct bop_kv_table table;
-        struct bop_kv_txn *txn;
-        struct bop_kv *kv;
-        uint64_t count = 1;
+    CHECK_EQ(world_records(w, MACHINE_REPLIES), 0);
+    CHECK_EQ(world_records(w, MACHINE_SESSIONS), 0);
+}
 
-        REQUIRE_EQ(bop_kv_open(&options, &kv, NULL), 0);
-        REQUIRE_EQ(bop_kv_begin(kv, false, &txn), 0);
-        REQUIRE_EQ(bop_kv_table_open(txn, "replies", false, &table), 0);
-        REQUIRE_EQ(bop_kv_table_count(txn, table, &count), 0);
-        bop_kv_abort(txn);
-        bop_kv_close(kv);
-        CHECK_EQ(count, 0);
+/* Chunks go when all of their 64 sequences are acknowledged: 0 to 63, 64 to 127, ... */
+TEST(session, stores_no_chunk_that_is_acknowledged)
+{
+    struct world *w = &f->world;
+
+    for (uint64_t i = 1; i <= 200; i++) {
+        CHECK_EQ(add(f, i, 0), i);
     }
+    CHECK_EQ(world_records(w, MACHINE_REPLIES), 4);
+    CHECK_EQ(add(f, 201, 126), 201);
+    CHECK_EQ(world_records(w, MACHINE_REPLIES), 3);
+    CHECK_EQ(add(f, 202, 127), 202);
+    CHECK_EQ(world_records(w, MACHINE_REPLIES), 2);
+    CHECK_EQ(add(f, 1000000, 999999), 203);
+    CHECK_EQ(world_records(w, MACHINE_REPLIES), 1);
 }
 
 TEST(session, expiry_of_what_is_gone_is_nothing)
