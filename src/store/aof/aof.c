@@ -194,7 +194,7 @@ static int begin_new(struct bop_aof *aof, struct bop_error *err)
         return bop_error_set(err, BOP_ENOMEM, "make a log in %s", aof->path);
     }
     bop__segment_init(segment, aof->options.first_seq, 1, aof->options.segment_bytes,
-                      BOP__AOF_FLAG_START, 0);
+                      aof->options.first_seq, 0);
     aof->segments[aof->segment_count++] = segment;
     aof->generation = segment->generation;
     aof->last = aof->durable = segment->base - 1;

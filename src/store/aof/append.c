@@ -102,29 +102,37 @@ static int prepare(struct bop_aof *aof, const struct plan *plan, struct bop_list
     return rc;
 }
 
+/* A segment leaves the log; its file goes after the ops so far are durable. */
+static void leave(struct bop_aof *aof, struct bop__batch *batch, struct bop__segment *segment)
+{
+    bop__cursors_forget(aof, segment);
+    bop__batch_add(batch, BOP__OP_REMOVE, segment);
+}
+
 void bop__aof_begin_segment(struct bop_aof *aof, struct bop__batch *batch,
-                            struct bop__segment *blank, uint64_t size, bool start)
+                            struct bop__segment *blank, uint64_t size, size_t drop)
 {
     uint64_t base = aof->last + 1;
-    size_t kept = start ? 0 : aof->segment_count;
+    size_t end = aof->segment_count;
+    size_t kept;
 
-    while (kept > 0 && aof->segments[kept - 1]->base >= base) {
-        kept--;
+    while (end > drop && aof->segments[end - 1]->base >= base) {
+        end--;
     }
-    start = kept == 0;
-    if (start) {
-        aof->tail_link = 0;
-    }
+    kept = end - drop;
     aof->generation++;
-    bop__segment_init(blank, base, aof->generation, size, start ? BOP__AOF_FLAG_START : 0,
-                      aof->tail_link);
+    bop__segment_init(blank, base, aof->generation, size,
+                      kept > 0 ? aof->segments[drop]->base : base, aof->tail_link);
     bop__batch_add(batch, BOP__OP_BEGIN, blank);
     /* After the op that makes them void. */
-    for (size_t i = kept; i < aof->segment_count; i++) {
-        bop__cursors_forget(aof, aof->segments[i]);
-        bop__batch_add(batch, BOP__OP_REMOVE, aof->segments[i]);
+    for (size_t i = 0; i < drop; i++) {
+        leave(aof, batch, aof->segments[i]);
+    }
+    for (size_t i = end; i < aof->segment_count; i++) {
+        leave(aof, batch, aof->segments[i]);
     }
     BOP_ASSERT(kept < aof->segment_capacity);
+    memmove(aof->segments, aof->segments + drop, kept * sizeof(*aof->segments));
     aof->segments[kept] = blank;
     aof->segment_count = kept + 1;
 }
@@ -179,7 +187,7 @@ static void put_records(struct bop_aof *aof, struct bop__batch *batch, struct bo
             struct bop_list *link = bop_list_pop_front(blanks);
 
             bop__aof_begin_segment(aof, batch, BOP_CONTAINER_OF(link, struct bop__segment, link),
-                                   segment_size_for(aof, size), false);
+                                   segment_size_for(aof, size), 0);
         }
         put_record(aof, batch, &records[i]);
     }

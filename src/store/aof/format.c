@@ -84,14 +84,15 @@ int bop__aof_segment_header_decode(const uint8_t block[BOP__AOF_SEGMENT_HEADER],
                              "the program that wrote it, or a newer one",
                              path, header.version, BOP__AOF_VERSION);
     }
-    if ((header.flags & ~BOP__AOF_FLAG_START) != 0) {
+    if (header.flags != 0) {
         return bop_error_say(err, BOP_EVERSION,
-                             "%s has log format flags 0x%x, this program knows 0x%x: use the "
+                             "%s has log format flags 0x%x, this program knows none: use the "
                              "program that wrote it, or a newer one",
-                             path, header.flags, BOP__AOF_FLAG_START);
+                             path, header.flags);
     }
     if (header.base == 0 || header.base > BOP__AOF_SEQ_MAX || header.generation == 0 ||
-        header.generation == UINT64_MAX || header.size < BOP__AOF_SEGMENT_HEADER) {
+        header.generation == UINT64_MAX || header.front == 0 || header.front > header.base ||
+        header.size < BOP__AOF_SEGMENT_HEADER) {
         return bop_error_set(err, BOP_ECORRUPT, "%s: header values", path);
     }
     *out_header = header;

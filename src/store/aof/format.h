@@ -17,7 +17,6 @@
 #define BOP__AOF_MAGIC          UINT64_C(0x475346414f504f42) /* "BOPAOFSG" */
 #define BOP__AOF_VERSION        1u
 #define BOP__AOF_SEGMENT_HEADER 4096u
-#define BOP__AOF_FLAG_START     1u
 
 #define BOP__AOF_RECORD_HEADER 48u
 #define BOP__AOF_RECORD_ALIGN  8u
@@ -44,15 +43,16 @@ struct bop__aof_segment_header {
     uint64_t base;
     uint64_t generation;
     uint64_t size;
-    uint32_t flags;
+    uint64_t front; /* The log's first record when this segment was begun. */
     uint32_t seed;
+    uint32_t flags; /* None yet. */
 };
 
-_Static_assert(sizeof(struct bop__aof_segment_header) == 48, "a disk format");
+_Static_assert(sizeof(struct bop__aof_segment_header) == 56, "a disk format");
 _Static_assert(offsetof(struct bop__aof_segment_header, version) == 8, "the same in all versions");
 _Static_assert(offsetof(struct bop__aof_segment_header, crc) == 12, "the same in all versions");
 _Static_assert(offsetof(struct bop__aof_segment_header, base) == 16, "a disk format");
-_Static_assert(offsetof(struct bop__aof_segment_header, flags) == 40, "a disk format");
+_Static_assert(offsetof(struct bop__aof_segment_header, front) == 40, "a disk format");
 
 struct bop__aof_record_header {
     uint64_t seq;

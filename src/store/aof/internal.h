@@ -46,7 +46,7 @@ struct bop__segment {
     uint64_t base;
     uint64_t generation;
     uint64_t size;
-    uint32_t flags;
+    uint64_t front;
     uint32_t seed;
     uint32_t salt;
 
@@ -62,7 +62,7 @@ struct bop__segment {
 struct bop__segment *bop__segment_new(struct bop_allocator *allocator);
 /** Give a new segment its identity. It is empty. */
 void bop__segment_init(struct bop__segment *segment, uint64_t base, uint64_t generation,
-                       uint64_t size, uint32_t flags, uint32_t seed);
+                       uint64_t size, uint64_t front, uint32_t seed);
 void bop__segment_free(struct bop_allocator *allocator, struct bop__segment *segment);
 
 /** A record lies at offset. Best effort: without memory reads only have to walk further. */
@@ -92,7 +92,7 @@ struct bop__writer {
     bool no_room;             /* The last attempt to prepare met a full disk. */
     int next_fd;              /* Of next.tmp, -1 if it is not prepared. */
     uint64_t next_end;        /* The zeros in it. */
-    struct bop_list removals; /* Segments whose files are to go, in this order. */
+    struct bop_list removals; /* Segments whose files are to go. */
     struct bop_list removed;  /* Those whose files are gone. */
     struct bop_error error;   /* The first failure; then nothing is done any more. */
 };
@@ -210,7 +210,7 @@ struct bop_aof {
     uint64_t generation; /* Of the newest segment. */
     uint64_t last;
     uint64_t durable;
-    uint32_t tail_link; /* The link of the last record, 0 if the log begins after it. */
+    uint32_t tail_link; /* The link of the last record, 0 if there was none. */
     int failed;
 
     pthread_mutex_t lock; /* Over the batches' state, and their content until they are taken. */
@@ -243,12 +243,12 @@ void bop__aof_check(const struct bop_aof *aof);
 void bop__aof_update_metrics(struct bop_aof *aof);
 
 /**
- * Begin a segment after the last record; `blank` becomes it. Those that begin above
- * the last record leave, with `start` all. There is room for it among the segments,
+ * Begin a segment after the last record; `blank` becomes it. The oldest `drop` leave,
+ * and those that begin above the last record. There is room for it among the segments,
  * and for an op for it and each that leaves in the batch.
  */
 void bop__aof_begin_segment(struct bop_aof *aof, struct bop__batch *batch,
-                            struct bop__segment *blank, uint64_t size, bool start);
+                            struct bop__segment *blank, uint64_t size, size_t drop);
 
 /* batch.c: what the owner does to batches. */
 

@@ -182,20 +182,19 @@ static int list_segments(struct recovery *r)
 }
 
 /* Part the segments of the log from the void ones, which go behind `count`. */
-static void resolve(struct recovery *r)
+static int resolve(struct recovery *r)
 {
+    uint64_t front = r->found[r->total - 1].header.front;
     uint64_t limit = UINT64_MAX;
     size_t kept = r->total; /* found[kept..total) are kept. */
-    bool started = false;
 
     for (size_t i = r->total; i-- > 0;) {
         struct found found = r->found[i];
 
-        if (started || found.base >= limit) {
+        if (found.base >= limit || limit <= front) {
             continue;
         }
         limit = found.base;
-        started = (found.header.flags & BOP__AOF_FLAG_START) != 0;
         /* Swap: the void one moves down. */
         r->found[i] = r->found[--kept];
         r->found[kept] = found;
@@ -208,6 +207,13 @@ static void resolve(struct recovery *r)
         r->found[i] = r->found[kept + i];
         r->found[kept + i] = found;
     }
+    if (limit != front) {
+        return bop_error_set(r->err, BOP_ECORRUPT,
+                             "%s: the log begins at record %" PRIu64 ", the segment with it is "
+                             "missing",
+                             r->aof->path, front);
+    }
+    return 0;
 }
 
 /* ---- Checking records ---- */
@@ -521,7 +527,7 @@ static int scan_found(struct recovery *r, size_t i)
         return bop_error_set(r->err, BOP_ENOMEM, "scan %s", r->path);
     }
     bop__segment_init(segment, found->base, found->generation, found->header.size,
-                      found->header.flags, found->header.seed);
+                      found->header.front, found->header.seed);
     aof->segments[aof->segment_count++] = segment;
     /* A segment is begun when all before is durable. */
     r->vouched = bop_max_u64(r->vouched, found->base - 1);
@@ -580,20 +586,10 @@ static int rewrite_unvouched(struct recovery *r, const struct bop__segment *newe
 
 static int remove_file(struct recovery *r, const char *path)
 {
-    struct bop_fs *fs = r->aof->fs;
-    int rc = fs->unlink(fs, path);
+    int rc = r->aof->fs->unlink(r->aof->fs, path);
 
-    if (rc == -ENOENT) {
-        return 0;
-    }
-    if (rc < 0) {
-        return bop_error_set(r->err, rc, "remove %s", path);
-    }
-    rc = fs->sync_dir(fs, r->aof->path);
-    if (rc < 0) {
-        return bop_error_set(r->err, rc, "sync directory %s", r->aof->path);
-    }
-    return 0;
+    /* Not synced: if it comes back after a crash, it is removed again. */
+    return rc < 0 && rc != -ENOENT ? bop_error_set(r->err, rc, "remove %s", path) : 0;
 }
 
 /* A file that was being prepared. It goes before another one is: in a crash it may have kept
@@ -674,17 +670,13 @@ static int replace_newest(struct recovery *r)
 {
     struct bop_aof *aof = r->aof;
     struct bop__segment *newest = aof->segments[aof->segment_count - 1];
-    bool start = aof->segment_count == 1;
     char path[BOP__AOF_PATH_MAX];
     int rc;
 
     memcpy(path, r->path, sizeof(path));
-    if (start) {
-        aof->tail_link = 0;
-    }
     aof->generation++;
     bop__segment_init(newest, newest->base, aof->generation, aof->options.segment_bytes,
-                      start ? BOP__AOF_FLAG_START : 0, aof->tail_link);
+                      aof->segments[0]->base, newest->seed);
     rc = bop__writer_begin(&aof->writer, newest);
     if (rc < 0) {
         if (r->err) {
@@ -736,8 +728,10 @@ static int recover_all(struct recovery *r, struct bop_aof_recovery *out)
     if (r->total == 0) {
         return remove_next(r);
     }
-    resolve(r);
-    rc = scan(r);
+    rc = resolve(r);
+    if (rc == 0) {
+        rc = scan(r);
+    }
     if (rc == 0) {
         rc = heal(r);
     }

@@ -14,12 +14,12 @@ struct bop__segment *bop__segment_new(struct bop_allocator *allocator)
 }
 
 void bop__segment_init(struct bop__segment *segment, uint64_t base, uint64_t generation,
-                       uint64_t size, uint32_t flags, uint32_t seed)
+                       uint64_t size, uint64_t front, uint32_t seed)
 {
     segment->base = base;
     segment->generation = generation;
     segment->size = size;
-    segment->flags = flags;
+    segment->front = front;
     segment->seed = seed;
     segment->salt = bop__aof_salt(seed, base, generation);
     segment->end_seq = base;

@@ -1,7 +1,7 @@
 /*
- * Truncation: never by changing a file, always by ops that are ordered among the
- * appends. From the back and by reset a new segment begins that makes records
- * of older ones void; from the front whole segments leave.
+ * Truncation: never by changing a file, always by a new segment, ordered among the
+ * appends, whose header says what is void from then on: records of older segments
+ * at or above its base, and segments below its front.
  */
 #include "internal.h"
 
@@ -23,14 +23,14 @@ static int prepare(struct bop_aof *aof, size_t ops, struct bop__segment **out_bl
     return 0;
 }
 
-/* Make last_kept the last record and begin a segment after it. */
+/* Make last_kept the last record and begin a segment after it, without the oldest `drop`. */
 static void cut(struct bop_aof *aof, struct bop__batch *batch, struct bop__segment *blank,
-                uint64_t last_kept, uint32_t link, bool start)
+                uint64_t last_kept, uint32_t link, size_t drop)
 {
     bop__batch_clip(aof, last_kept);
     aof->last = last_kept;
     aof->tail_link = link;
-    bop__aof_begin_segment(aof, batch, blank, aof->options.segment_bytes, start);
+    bop__aof_begin_segment(aof, batch, blank, aof->options.segment_bytes, drop);
     bop__batch_leave(aof, batch);
     bop__aof_update_metrics(aof);
     bop__aof_check(aof);
@@ -70,7 +70,7 @@ int bop_aof_truncate_back(struct bop_aof *aof, uint64_t last_kept)
         bop__segment_cut(segment, last_kept + 1, end);
     }
     aof->durable = bop_min_u64(aof->durable, last_kept);
-    cut(aof, batch, blank, last_kept, link, false);
+    cut(aof, batch, blank, last_kept, link, 0);
     return 0;
 }
 
@@ -91,37 +91,31 @@ int bop_aof_reset(struct bop_aof *aof, uint64_t first)
         return rc;
     }
     aof->durable = first - 1;
-    cut(aof, batch, blank, first - 1, 0, true);
+    cut(aof, batch, blank, first - 1, 0, aof->segment_count);
     return 0;
 }
 
 int bop_aof_truncate_front(struct bop_aof *aof, uint64_t first_kept)
 {
+    struct bop__segment *blank;
     struct bop__batch *batch;
-    size_t count = 0;
+    size_t drop = 0;
     int rc;
 
     if (aof->failed != 0) {
         return BOP_EFAILED;
     }
-    while (count + 1 < aof->segment_count && aof->segments[count + 1]->base <= first_kept) {
-        count++;
+    while (drop + 1 < aof->segment_count && aof->segments[drop + 1]->base <= first_kept) {
+        drop++;
     }
-    if (count == 0) {
+    if (drop == 0) {
         return 0;
     }
-    rc = bop__batch_enter(aof, 0, count, &batch);
+    /* One that is empty is replaced, and so leaves too. */
+    rc = prepare(aof, drop + 2, &blank, &batch);
     if (rc < 0) {
         return rc;
     }
-    for (size_t i = 0; i < count; i++) {
-        bop__cursors_forget(aof, aof->segments[i]);
-        bop__batch_add(batch, BOP__OP_REMOVE, aof->segments[i]);
-    }
-    aof->segment_count -= count;
-    memmove(aof->segments, aof->segments + count, aof->segment_count * sizeof(*aof->segments));
-    bop__batch_leave(aof, batch);
-    bop__aof_update_metrics(aof);
-    bop__aof_check(aof);
+    cut(aof, batch, blank, aof->last, aof->tail_link, drop);
     return 0;
 }

@@ -17,8 +17,7 @@
  *   (2) A name *.seg is made only of a synced file with a valid header, after
  *       everything in the segment before was synced, and is durable before anything
  *       is written behind that header.
- *   (3) Files go in the order of `removals`, each one durably before the next.
- *   (4) After a failure nothing is written, synced, renamed or removed any more.
+ *   (3) After a failure nothing is written, synced, renamed or removed any more.
  */
 #include "internal.h"
 
@@ -165,7 +164,7 @@ static int name_next(struct bop__writer *writer, const struct bop__segment *segm
         .base = segment->base,
         .generation = segment->generation,
         .size = segment->size,
-        .flags = segment->flags,
+        .front = segment->front,
         .seed = segment->seed,
     };
     uint8_t block[BOP__AOF_SEGMENT_HEADER];
@@ -216,8 +215,8 @@ int bop__writer_begin(struct bop__writer *writer, const struct bop__segment *seg
                          writer->next_end);
     writer->next_fd = -1;
     bop_log(writer->log, BOP_LOG_DEBUG, "aof",
-            "segment begun dir=%s base=%" PRIu64 " generation=%" PRIu64 " flags=%u", writer->dir,
-            segment->base, segment->generation, segment->flags);
+            "segment begun dir=%s base=%" PRIu64 " generation=%" PRIu64 " front=%" PRIu64,
+            writer->dir, segment->base, segment->generation, segment->front);
     return 0;
 }
 
@@ -339,28 +338,23 @@ static int add_next(struct bop__writer *writer)
     return 0;
 }
 
-static int remove_one(struct bop__writer *writer)
+/* What is removed is void: it may as well stay, or come back after a crash. */
+static void remove_one(struct bop__writer *writer)
 {
-    struct bop_fs *fs = writer->fs;
-    struct bop__segment *segment = BOP_CONTAINER_OF(writer->removals.next, struct bop__segment,
-                                                    link);
+    struct bop_list *link = bop_list_pop_front(&writer->removals);
+    const struct bop__segment *segment = BOP_CONTAINER_OF(link, struct bop__segment, link);
     char path[BOP__AOF_PATH_MAX];
-    int rc;
+    int rc = -ENAMETOOLONG;
 
-    if (!bop__segment_path(writer->dir, segment->base, segment->generation, path)) {
-        return bop_error_set(&writer->error, -ENAMETOOLONG, "remove a segment in %s", writer->dir);
+    if (bop__segment_path(writer->dir, segment->base, segment->generation, path)) {
+        rc = writer->fs->unlink(writer->fs, path);
     }
-    rc = fs->unlink(fs, path);
-    if (rc < 0 && rc != -ENOENT) {
-        return bop_error_set(&writer->error, rc, "remove %s", path);
-    }
-    rc = fs->sync_dir(fs, writer->dir);
     if (rc < 0) {
-        return bop_error_set(&writer->error, rc, "sync directory %s", writer->dir);
+        bop_log(writer->log, BOP_LOG_WARN, "aof",
+                "a segment without use stays until the log is opened again file=%s code=%d", path,
+                rc);
     }
-    bop_list_remove(&segment->link);
-    bop_list_push_back(&writer->removed, &segment->link);
-    return 0;
+    bop_list_push_back(&writer->removed, link);
 }
 
 int bop__writer_upkeep(struct bop__writer *writer, bool *out_more)
@@ -372,7 +366,7 @@ int bop__writer_upkeep(struct bop__writer *writer, bool *out_more)
         return rc;
     }
     if (!bop_list_empty(&writer->removals)) {
-        rc = remove_one(writer); /* First, as it may make room for the others. */
+        remove_one(writer); /* First, as it may make room for the others. */
     } else if (wants_zeros(writer)) {
         rc = add_zeros(writer);
     } else if (wants_next(writer)) {
