@@ -1,0 +1,243 @@
+/*
+ * The client of a cluster: maps and counters from any program.
+ *
+ *     static void stored(void *user, int code, const struct bop_result *result) { ... }
+ *
+ *     const char *endpoints[] = {"10.0.0.1:4000", "10.0.0.2:4000"};
+ *     struct bop_client_options options = {
+ *         .loop = loop, .endpoints = endpoints, .endpoint_count = 2};
+ *
+ *     rc = bop_client_create(&options, &client, &err);
+ *     rc = bop_client_map_put(client, bop_slice_cstr("m"), key, value, NULL, stored, user);
+ *
+ * What it does by itself: it finds the leader and follows it; after a lost
+ * connection, or when nobody leads for a while, it sends what is unanswered
+ * again; its writes run in a session, so that one which is sent twice is done
+ * once and has one result. The caller hears of each request exactly once.
+ *
+ * What it cannot hide: BOP_ETIMEOUT, when no answer came in time; and
+ * BOP_ESESSION, when the client was cut off for longer than its session lasts.
+ * Of a write that ends in one of these two it is not known whether it was or
+ * will be done. (Nor is it after BOP_ECANCELED and BOP_EPROTOCOL.) Any other code
+ * says that nothing was changed.
+ *
+ * Requests under way at the same time are sent, and so far as nothing is sent again
+ * also done, in the order in which they were asked for, writes among themselves and
+ * reads among themselves. To be sure of an order, wait for the first one's callback.
+ *
+ * Threads: bop_client is for the thread of its loop only. bop_client_blocking
+ * has a loop and a thread of its own and may be called from any thread.
+ */
+#ifndef BOP_CLIENT_H
+#define BOP_CLIENT_H
+
+#include <bop/alloc.h>
+#include <bop/base.h>
+#include <bop/error.h>
+#include <bop/log.h>
+#include <bop/loop.h>
+#include <bop/slice.h>
+#include <bop/wire.h>
+
+#define BOP_CLIENT_ENDPOINTS_MAX   64
+#define BOP_CLIENT_OUTSTANDING_MAX 16384      /* Upper bound of the option. */
+#define BOP_CLIENT_NO_TIMEOUT      UINT64_MAX /* As request_timeout_ms. */
+
+struct bop_client;
+
+/** How to build a client. A zeroed field means its default. */
+struct bop_client_options {
+    struct bop_allocator *allocator; /* Borrowed while the loop lives. Default: the process's. */
+    struct bop_loop *loop;        /* Borrowed until destroy. Required; not used by blocking ones. */
+    struct bop_log *log;          /* Borrowed until destroy. Default: none. */
+    const char *const *endpoints; /* "host:port", "[::1]:port"; copied. Required. */
+    size_t endpoint_count;        /* 1 to BOP_CLIENT_ENDPOINTS_MAX. */
+    const char *cluster;          /* Refuse servers of any other; copied. Default: any. */
+    const char *name;             /* For people, in the servers' logs; copied. Default: "client". */
+    uint32_t session_timeout_ms;  /* Default 10,000. */
+    uint64_t request_timeout_ms;  /* From asking to giving up. Default 30,000. */
+    uint64_t connect_timeout_ms;  /* Default 2,000. */
+    uint64_t
+        silence_timeout_ms;   /* A server that says nothing for so long is left. Default 2,000. */
+    unsigned outstanding_max; /* Requests under way; more are BOP_EFULL. Default 4,096. */
+    size_t outstanding_bytes_max; /* Of their operations, likewise. Default 64 MiB. */
+    bool pin; /* Stay with the endpoints as given, whoever leads: for reads at followers. */
+    /* Fills with bytes nobody can guess; returns 0 or a code. Default: bop_random_secret(). */
+    int (*secret)(void *out_bytes, size_t size);
+};
+
+/**
+ * Make a client and begin to connect. On success *out_client is the caller's.
+ * Servers need not be there yet: requests wait for them.
+ *
+ * Returns 0, BOP_EINVAL for an endpoint or option that makes no sense (err says which),
+ * BOP_ENOMEM or another code.
+ */
+BOP_API BOP_MUST_USE int bop_client_create(const struct bop_client_options *options,
+                                           struct bop_client **out_client, struct bop_error *err);
+
+/**
+ * End all requests under way with BOP_ECANCELED, from inside this call, and free
+ * the client. Its session is closed if the loop goes on turning, else it expires.
+ * Not from inside a callback of the client's. NULL is fine.
+ */
+BOP_API void bop_client_destroy(struct bop_client *client);
+
+/* ---- Requests ---- */
+
+/**
+ * Called exactly once per accepted request, from the loop. code is 0;
+ * BOP_ENOTFOUND; BOP_ECONDITION (result->version is that of what is there); or
+ * another code, as at the top. result is never NULL; it and all it points to are borrowed
+ * for the call. The callback may ask for more.
+ */
+typedef void (*bop_client_fn)(void *user, int code, const struct bop_result *result);
+
+/**
+ * Ask for any operation; what it points to is copied. consistency is for reads.
+ * fn may be NULL.
+ *
+ * Returns 0; BOP_EFULL when outstanding_max or outstanding_bytes_max is met;
+ * BOP_EINVAL or BOP_ETOOBIG for an operation no server would take; BOP_ECLOSED while
+ * the client is being destroyed; BOP_ENOMEM. When it is not 0, fn is not called.
+ */
+BOP_API BOP_MUST_USE int bop_client_execute(struct bop_client *client,
+                                            const struct bop_operation *operation,
+                                            enum bop_consistency consistency, bop_client_fn fn,
+                                            void *user);
+
+/** Only if so; NULL where one is asked for means always. */
+struct bop_client_if {
+    enum bop_condition condition;
+    uint64_t version;          /* BOP_IF_VERSION */
+    struct bop_slice expected; /* BOP_IF_VALUE */
+};
+
+/** Result: existed, version. */
+BOP_API BOP_MUST_USE int bop_client_map_put(struct bop_client *client, struct bop_slice map,
+                                            struct bop_slice key, struct bop_slice value,
+                                            const struct bop_client_if *only_if, bop_client_fn fn,
+                                            void *user);
+/** Result: existed. */
+BOP_API BOP_MUST_USE int bop_client_map_delete(struct bop_client *client, struct bop_slice map,
+                                               struct bop_slice key,
+                                               const struct bop_client_if *only_if,
+                                               bop_client_fn fn, void *user);
+/** Result: version, value; or BOP_ENOTFOUND. */
+BOP_API BOP_MUST_USE int bop_client_map_get(struct bop_client *client, struct bop_slice map,
+                                            struct bop_slice key, enum bop_consistency consistency,
+                                            bop_client_fn fn, void *user);
+/** Result: size. */
+BOP_API BOP_MUST_USE int bop_client_map_size(struct bop_client *client, struct bop_slice map,
+                                             enum bop_consistency consistency, bop_client_fn fn,
+                                             void *user);
+/**
+ * One page of at most limit entries (0: as many as the server likes) from cursor
+ * on, which is empty at first and result->cursor then; the last page has an empty one.
+ * Result: revision, cursor, count, entries, to be walked by bop_scan_next() on a copy.
+ */
+BOP_API BOP_MUST_USE int bop_client_map_scan(struct bop_client *client, struct bop_slice map,
+                                             struct bop_slice cursor, uint32_t limit,
+                                             enum bop_consistency consistency, bop_client_fn fn,
+                                             void *user);
+/** Result: number, the new value; or BOP_EOVERFLOW. */
+BOP_API BOP_MUST_USE int bop_client_counter_add(struct bop_client *client, struct bop_slice counter,
+                                                int64_t delta, bop_client_fn fn, void *user);
+/** Result: number; or BOP_ENOTFOUND. */
+BOP_API BOP_MUST_USE int bop_client_counter_get(struct bop_client *client, struct bop_slice counter,
+                                                enum bop_consistency consistency, bop_client_fn fn,
+                                                void *user);
+
+/** status is NULL unless code is 0, and borrowed for the call. */
+typedef void (*bop_client_status_fn)(void *user, int code,
+                                     const struct bop_status_response *status);
+
+/** Ask the server we are connected to how it is. Returns as bop_client_execute(). */
+BOP_API BOP_MUST_USE int bop_client_status(struct bop_client *client, bop_client_status_fn fn,
+                                           void *user);
+
+/* ---- Looking in ---- */
+
+struct bop_client_info {
+    bool ready;       /* Connected and greeted. */
+    uint64_t node;    /* By whom; 0 if by none. */
+    uint64_t leader;  /* As that one said last; 0: none known. */
+    uint64_t session; /* 0: none. */
+    size_t outstanding;
+    uint64_t connects;        /* Connections greeted since creation. */
+    uint64_t moves;           /* Of these, made to go to the leader. */
+    uint64_t resent;          /* Requests sent again. */
+    uint64_t retries;         /* Answers of RETRY and BUSY. */
+    uint64_t timeouts;        /* Requests given up. */
+    uint64_t sessions_opened; /* The first one included. */
+    uint64_t sessions_lost;
+    struct bop_error trouble; /* Why the last attempt to connect failed; code 0: it did not. */
+};
+
+BOP_API void bop_client_info(const struct bop_client *client, struct bop_client_info *out_info);
+
+/* ---- Blocking ---- */
+
+/** A client on a thread of its own, which keeps the session alive between calls. Any thread. */
+struct bop_client_blocking;
+
+/** options->loop is ignored. Returns as bop_client_create(), or -errno if there is no thread. */
+BOP_API BOP_MUST_USE int bop_client_blocking_open(const struct bop_client_options *options,
+                                                  struct bop_client_blocking **out_client,
+                                                  struct bop_error *err);
+
+/** Close the session and end the thread. No call may be under way. NULL is fine. */
+BOP_API void bop_client_blocking_close(struct bop_client_blocking *client);
+
+/**
+ * Run an operation and wait for its end. *out_result's slices point into buf, which is
+ * cleared first; it is zeroed but for the status when there is none. buf may be NULL if
+ * the caller wants no slices, out_result if not even that. err says why a request timed
+ * out as far as it is known.
+ *
+ * Returns the code that a callback would have got, or that of bop_client_execute().
+ */
+BOP_API BOP_MUST_USE int bop_client_blocking_execute(struct bop_client_blocking *client,
+                                                     const struct bop_operation *operation,
+                                                     enum bop_consistency consistency,
+                                                     struct bop_buf *buf,
+                                                     struct bop_result *out_result,
+                                                     struct bop_error *err);
+
+BOP_API BOP_MUST_USE int bop_client_blocking_map_put(struct bop_client_blocking *client,
+                                                     struct bop_slice map, struct bop_slice key,
+                                                     struct bop_slice value,
+                                                     const struct bop_client_if *only_if,
+                                                     uint64_t *out_version, struct bop_error *err);
+/** BOP_ENOTFOUND if there was no such key. */
+BOP_API BOP_MUST_USE int bop_client_blocking_map_delete(struct bop_client_blocking *client,
+                                                        struct bop_slice map, struct bop_slice key,
+                                                        const struct bop_client_if *only_if,
+                                                        struct bop_error *err);
+/** The value is put into out_value, cleared first. out_version may be NULL. */
+BOP_API BOP_MUST_USE int bop_client_blocking_map_get(struct bop_client_blocking *client,
+                                                     struct bop_slice map, struct bop_slice key,
+                                                     enum bop_consistency consistency,
+                                                     struct bop_buf *out_value,
+                                                     uint64_t *out_version, struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_map_size(struct bop_client_blocking *client,
+                                                      struct bop_slice map,
+                                                      enum bop_consistency consistency,
+                                                      uint64_t *out_size, struct bop_error *err);
+/** out_value may be NULL. */
+BOP_API BOP_MUST_USE int bop_client_blocking_counter_add(struct bop_client_blocking *client,
+                                                         struct bop_slice counter, int64_t delta,
+                                                         int64_t *out_value, struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_counter_get(struct bop_client_blocking *client,
+                                                         struct bop_slice counter,
+                                                         enum bop_consistency consistency,
+                                                         int64_t *out_value, struct bop_error *err);
+/** *out_status's slices point into buf, which is cleared first. */
+BOP_API BOP_MUST_USE int bop_client_blocking_status(struct bop_client_blocking *client,
+                                                    struct bop_buf *buf,
+                                                    struct bop_status_response *out_status,
+                                                    struct bop_error *err);
+BOP_API void bop_client_blocking_info(struct bop_client_blocking *client,
+                                      struct bop_client_info *out_info);
+
+#endif
