@@ -414,6 +414,22 @@ static void tell_durable(struct replica *replica)
     BOP_IGNORE(bop__replica_step(replica, &event));
 }
 
+/* Stop taking writes before the log finds no room, which would stop the node. */
+static void look_at_disk(struct replica *replica)
+{
+    uint64_t free_bytes;
+    int rc = replica->fs->free_bytes(replica->fs, replica->options.path, &free_bytes);
+    bool low = rc == 0 && free_bytes < DISK_RESERVE;
+
+    if (low != replica->disk_low) {
+        replica->disk_low = low;
+        bop_log(replica->options.log, low ? BOP_LOG_ERROR : BOP_LOG_INFO, "disk",
+                low ? "less than 32 MiB free under %s: no more writes until there is room"
+                    : "room again under %s: writes are taken",
+                replica->options.path);
+    }
+}
+
 static void tick(struct replica *replica)
 {
     struct bop_raft_event event = {.type = BOP_RAFT_EVENT_TIME, .now_ms = replica->now_ms};
@@ -424,6 +440,7 @@ static void tick(struct replica *replica)
     }
     if (replica->now_ms >= replica->housekeeping_ms) {
         replica->housekeeping_ms = replica->now_ms + HOUSEKEEPING_MS;
+        look_at_disk(replica);
         bop__replica_requests_housekeeping(replica);
         bop__replica_join_turn(replica);
         bop_metric_set(replica->metrics.commit, (int64_t)replica->status.commit);
@@ -453,7 +470,9 @@ void bop__replica_turn(struct replica *replica)
 
 uint64_t bop__replica_deadline_ms(const struct replica *replica)
 {
-    return bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
+    return replica->apply_more
+               ? replica->now_ms
+               : bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
 }
 
 int bop__replica_failed(const struct replica *replica)
@@ -509,7 +528,7 @@ static const char *health(const struct replica *replica)
     if (replica->failed != 0) {
         return replica->failure;
     }
-    if (replica->state_full) {
+    if (replica->state_full || replica->disk_low) {
         return "no room on disk: free some";
     }
     if (replica->install.phase >= INSTALL_WAITING) {

@@ -54,6 +54,7 @@ static void give_up_batch(struct replica *replica, int code, bool begun)
 
 void bop__replica_apply(struct replica *replica)
 {
+    replica->apply_more = false;
     for (;;) {
         uint64_t last = bop_min_u64(replica->status.commit, replica->durable);
         int rc, count;
@@ -84,6 +85,10 @@ void bop__replica_apply(struct replica *replica)
         bop_histogram_record(replica->metrics.apply_batch, (uint64_t)count);
         for (int n = 0; n < count; n++) {
             bop__replica_write_finish(replica, &replica->result_list[n]);
+        }
+        if (bop_clock_monotonic_ms(replica->options.clock) - replica->now_ms > APPLY_TURN_MS) {
+            replica->apply_more = true;
+            return;
         }
     }
 }

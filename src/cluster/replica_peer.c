@@ -216,11 +216,12 @@ static int receive_refused(struct replica *replica, struct bop_slice payload)
 {
     struct bop_reader reader = bop_reader(payload);
     uint64_t id = bop_read_u64(&reader);
+    uint8_t status = bop_read_u8(&reader);
 
-    if (!bop_reader_done(&reader)) {
+    if (!bop_reader_done(&reader) || status == BOP_STATUS_OK) {
         return BOP_EMALFORMED;
     }
-    bop__replica_write_refused(replica, id);
+    bop__replica_write_refused(replica, id, status);
     return 0;
 }
 

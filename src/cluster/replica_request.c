@@ -41,9 +41,9 @@ static void finish(struct replica *replica, uint64_t id, uint8_t status, struct 
     }
 }
 
-void bop__replica_write_refused(struct replica *replica, uint64_t id)
+void bop__replica_write_refused(struct replica *replica, uint64_t id, uint8_t status)
 {
-    finish(replica, id, BOP_STATUS_RETRY, bop_slice(NULL, 0));
+    finish(replica, id, status, bop_slice(NULL, 0));
 }
 
 void bop__replica_write_finish(struct replica *replica, const struct machine_result *result)
@@ -129,7 +129,7 @@ uint8_t bop__replica_write(struct replica *replica, struct replica_write *write,
     if (*write_slot(replica, id) || (leads && proposals_full(replica))) {
         return BOP_STATUS_BUSY;
     }
-    if (replica->state_full) {
+    if (replica->state_full || (leads && replica->disk_low)) {
         return BOP_STATUS_NO_ROOM;
     }
     if (!leads && replica->status.leader == 0) {
@@ -157,7 +157,7 @@ uint8_t bop__replica_write(struct replica *replica, struct replica_write *write,
     return BOP_STATUS_OK;
 }
 
-static void refuse_forward(struct replica *replica, uint64_t peer, uint64_t request)
+static void refuse_forward(struct replica *replica, uint64_t peer, uint64_t request, uint8_t status)
 {
     size_t at;
     struct bop_buf *out = bop__replica_frame_begin(replica, peer, &at);
@@ -166,6 +166,7 @@ static void refuse_forward(struct replica *replica, uint64_t peer, uint64_t requ
     if (out) {
         writer = bop_writer(out);
         bop_write_u64(&writer, request);
+        bop_write_u8(&writer, status);
         bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_FORWARD_REFUSED, &writer);
     }
     /* If it cannot be said, the peer's connection is broken and it knows by that. */
@@ -179,9 +180,12 @@ int bop__replica_forwarded(struct replica *replica, uint64_t peer, struct bop_sl
     if (rc < 0 || command.origin_node != peer) {
         return BOP_EMALFORMED;
     }
-    if (replica->status.state != BOP_RAFT_LEADER || proposals_full(replica) ||
-        propose(replica, bytes) < 0) {
-        refuse_forward(replica, peer, command.origin_request);
+    if (replica->status.state != BOP_RAFT_LEADER) {
+        refuse_forward(replica, peer, command.origin_request, BOP_STATUS_RETRY);
+    } else if (replica->state_full || replica->disk_low) {
+        refuse_forward(replica, peer, command.origin_request, BOP_STATUS_NO_ROOM);
+    } else if (proposals_full(replica) || propose(replica, bytes) < 0) {
+        refuse_forward(replica, peer, command.origin_request, BOP_STATUS_BUSY);
     }
     return 0;
 }
@@ -216,9 +220,9 @@ static void refuse_proposals(struct replica *replica, unsigned count)
 
         BOP_ASSERT(rc == 0); /* It was encoded here or decoded once before. */
         if (command.origin_node == replica->options.id) {
-            bop__replica_write_refused(replica, command.origin_request);
+            bop__replica_write_refused(replica, command.origin_request, BOP_STATUS_RETRY);
         } else {
-            refuse_forward(replica, command.origin_node, command.origin_request);
+            refuse_forward(replica, command.origin_node, command.origin_request, BOP_STATUS_RETRY);
         }
     }
 }
