@@ -55,7 +55,7 @@ build/release/build.ninja:
 
 build/test/build.ninja:
 	scripts/deps test
-	CC=clang meson setup build/test $(SAN)
+	CC=clang meson setup build/test $(SAN) -Dfuzzing=true
 
 build/tsan/build.ninja:
 	scripts/deps test
@@ -67,6 +67,6 @@ build/sim/build.ninja:
 
 build/fuzz/build.ninja:
 	scripts/deps fuzz
-	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Ddefault_library=static
+	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Dc_args=-fsanitize=fuzzer-no-link
 
 .PHONY: release demo test test-thread sim bench bench-cluster fuzz lint fmt clean help
