@@ -31,11 +31,11 @@ static int greet(struct bop_client_blocking *client)
     if (bop_client_blocking_map_put(client, map, key, bop_slice_cstr("world"), NULL, &version,
                                     &err) < 0) {
         exit_code = fail("put", &err);
-    } else if (bop_client_blocking_map_get(client, map, key, BOP_LINEARIZABLE, &value, &version,
-                                           &err) < 0) {
+    } else if (bop_client_blocking_map_get(client, map, key, BOP_READ_LINEARIZABLE, &value,
+                                           &version, &err) < 0) {
         exit_code = fail("get", &err);
-    } else if (bop_client_blocking_counter_add(client, bop_slice_cstr("visits"), 1, &visits,
-                                               &err) < 0) {
+    } else if (bop_client_blocking_counter_add(client, bop_slice_cstr("visits"), 1, &visits, &err) <
+               0) {
         exit_code = fail("add", &err);
     } else {
         printf("hello %.*s, version %" PRIu64 ", visit %" PRId64 "\n", (int)value.size,
