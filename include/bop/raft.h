@@ -201,6 +201,7 @@ struct bop_raft_event {
         const struct bop_raft_configuration *change;
         uint64_t persisted_index;
         struct {
+            /* Above 1 and above the last one, committed, durable in the log; else BOP_EINVAL. */
             const struct bop_raft_snapshot *snapshot;
             uint64_t trailing; /* Entries at and below its index that the owner's log keeps. */
         } taken;

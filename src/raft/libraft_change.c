@@ -139,6 +139,12 @@ int bop__libraft_start(struct libraft *self, const struct bop_raft_event *event)
 
 /* ---- Snapshots ---- */
 
+/*
+ * W7: with a snapshot that ends at entry 1 and nothing below it, the core takes
+ * entry 1 to be in its log and sends an empty node heartbeats for ever.
+ */
+#define SNAPSHOT_INDEX_MIN 2
+
 int bop__libraft_snapshot_taken(struct libraft *self, const struct bop_raft_snapshot *snapshot,
                                 uint64_t trailing)
 {
@@ -149,12 +155,13 @@ int bop__libraft_snapshot_taken(struct libraft *self, const struct bop_raft_snap
     if (core->snapshot.installing) {
         return bop__libraft_say(self, BOP_EBUSY, "snapshot taken: another is being installed");
     }
-    if (!snapshot_sane(snapshot) || snapshot->index <= core->trail.snapshot.index ||
-        snapshot->index > core->last_stored || snapshot->index > core->commit_index ||
+    if (!snapshot_sane(snapshot) || snapshot->index < SNAPSHOT_INDEX_MIN ||
+        snapshot->index <= core->trail.snapshot.index || snapshot->index > core->last_stored ||
+        snapshot->index > core->commit_index ||
         snapshot->term != bop__libraft_term_of(core, snapshot->index) ||
         snapshot->conf_index > core->configuration_committed_index) {
         return bop__libraft_say(self, BOP_EINVAL,
-                                "snapshot taken: %llu is old, or not committed and durable",
+                                "snapshot taken: %llu is old or 1, or not committed and durable",
                                 (unsigned long long)snapshot->index);
     }
     rc = bop__libraft_give_configuration(self, &snapshot->conf,

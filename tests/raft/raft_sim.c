@@ -829,19 +829,62 @@ uint64_t sim_run_until_leader(struct sim *sim, uint64_t limit_ms)
     return 0;
 }
 
+/* Gets the log, as the leader sees it. */
+static bool follows(struct sim *sim, uint64_t leader, uint64_t id)
+{
+    struct bop_raft_configuration conf;
+
+    if (leader == 0 || !sim->nodes[id].up) {
+        return false;
+    }
+    bop_raft_configuration(sim->nodes[leader].raft, &conf, NULL);
+    for (unsigned i = 0; i < conf.count; i++) {
+        if (conf.servers[i].id == id) {
+            return conf.servers[i].role != BOP_RAFT_SPARE;
+        }
+    }
+    return false;
+}
+
 static bool equal(struct sim *sim)
 {
+    uint64_t leader = sim_leader(sim);
+
     for (uint64_t id = 1; id <= sim->options.nodes; id++) {
-        if (sim->nodes[id].up && (sim->nodes[id].applied != sim->committed_last)) {
+        if (follows(sim, leader, id) && sim->nodes[id].applied != sim->committed_last) {
             return false;
         }
     }
-    return true;
+    return leader != 0 && sim_status(sim, leader).commit == sim_status(sim, leader).last_index;
+}
+
+/* The same state, and the same idea of who belongs to the cluster. */
+static void compare(struct sim *sim, uint64_t a, uint64_t b)
+{
+    struct bop_raft_configuration conf_a, conf_b;
+    uint64_t index_a, index_b;
+
+    bop_raft_configuration(sim->nodes[a].raft, &conf_a, &index_a);
+    bop_raft_configuration(sim->nodes[b].raft, &conf_b, &index_b);
+    if (sim->nodes[a].hash != sim->nodes[b].hash) {
+        violation(sim, "nodes %llu and %llu differ", (unsigned long long)a, (unsigned long long)b);
+    }
+    for (unsigned i = 0; index_a == index_b && i < conf_a.count; i++) {
+        if (conf_a.count != conf_b.count || conf_a.servers[i].id != conf_b.servers[i].id ||
+            conf_a.servers[i].role != conf_b.servers[i].role) {
+            index_a = UINT64_MAX;
+        }
+    }
+    if (index_a != index_b) {
+        violation(sim, "nodes %llu and %llu have other configurations", (unsigned long long)a,
+                  (unsigned long long)b);
+    }
 }
 
 bool sim_run_until_equal(struct sim *sim, uint64_t limit_ms)
 {
     uint64_t end = sim->now_ms + limit_ms;
+    uint64_t leader;
 
     while (sim->violation[0] == '\0' && !equal(sim)) {
         if (sim->now_ms >= end) {
@@ -849,13 +892,10 @@ bool sim_run_until_equal(struct sim *sim, uint64_t limit_ms)
         }
         run_once(sim, end);
     }
+    leader = sim_leader(sim);
     for (uint64_t id = 1; id <= sim->options.nodes; id++) {
-        for (uint64_t other = 1; other < id; other++) {
-            if (sim->nodes[id].up && sim->nodes[other].up &&
-                sim->nodes[id].hash != sim->nodes[other].hash) {
-                violation(sim, "nodes %llu and %llu differ", (unsigned long long)id,
-                          (unsigned long long)other);
-            }
+        if (id != leader && follows(sim, leader, id)) {
+            compare(sim, leader, id);
         }
     }
     return sim->violation[0] == '\0';
@@ -974,4 +1014,36 @@ int sim_read(struct sim *sim, uint64_t id)
         }
     }
     return BOP_EBUSY;
+}
+
+void sim_print(struct sim *sim)
+{
+    for (uint64_t id = 1; id <= sim->options.nodes; id++) {
+        struct sim_node *node = &sim->nodes[id];
+        struct bop_raft_status status = sim_status(sim, id);
+        struct bop_raft_configuration conf = {.count = 0};
+        uint64_t conf_index = 0;
+
+        printf(
+            "# node %llu %s: state %d term %llu leader %llu commit %llu last %llu snapshot %llu%s "
+            "applied %llu durable %llu log %llu+%zu;",
+            (unsigned long long)id, node->up ? "up" : "down", (int)status.state,
+            (unsigned long long)status.term, (unsigned long long)status.leader,
+            (unsigned long long)status.commit, (unsigned long long)status.last_index,
+            (unsigned long long)status.snapshot_index, status.installing ? " installing" : "",
+            (unsigned long long)node->applied, (unsigned long long)node->durable,
+            (unsigned long long)node->log.first, node->log.count);
+        if (node->up) {
+            bop_raft_configuration(node->raft, &conf, &conf_index);
+        }
+        printf(" servers @%llu", (unsigned long long)conf_index);
+        for (unsigned i = 0; i < conf.count; i++) {
+            printf(" %llu%c", (unsigned long long)conf.servers[i].id, "?vsp"[conf.servers[i].role]);
+        }
+        for (unsigned i = 0; status.state == BOP_RAFT_LEADER && i < conf.count; i++) {
+            printf(" match %llu:%llu", (unsigned long long)conf.servers[i].id,
+                   (unsigned long long)bop_raft_match_index(node->raft, conf.servers[i].id));
+        }
+        printf("\n");
+    }
 }

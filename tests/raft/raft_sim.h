@@ -23,7 +23,6 @@
 #define SIM_LOG_MAX    60000
 #define SIM_READS_MAX  256
 #define SIM_WRITES_MAX 512
-#define SIM_PIECES_MAX 4
 
 struct sim_log {
     struct bop_raft_entry *entries; /* Data lies in the arena and never changes. */
@@ -102,7 +101,6 @@ struct sim_options {
     unsigned disk_ms_max;
     unsigned piece_max;              /* Entries in a frame; 0: no bound. */
     struct bop_allocator *allocator; /* Of the engines. */
-    bool verbose;
 };
 
 struct sim {
@@ -146,7 +144,7 @@ void sim_heal(struct sim *sim);
 void sim_run(struct sim *sim, uint64_t ms);
 /** Run until a leader is there that is ready; 0: none within limit_ms. */
 uint64_t sim_run_until_leader(struct sim *sim, uint64_t limit_ms);
-/** Run until every node that is up has applied all that is committed. */
+/** Run until every node that is up and gets the log has applied all of the leader's. */
 bool sim_run_until_equal(struct sim *sim, uint64_t limit_ms);
 
 /** The node that leads the highest term; 0: none. */
@@ -160,6 +158,9 @@ int sim_snapshot(struct sim *sim, uint64_t id, uint64_t trailing);
 int sim_read(struct sim *sim, uint64_t id);
 
 struct bop_raft_status sim_status(struct sim *sim, uint64_t id);
+
+/** Print how every node stands, as TAP comments. */
+void sim_print(struct sim *sim);
 
 void sim_configuration_of(unsigned voters, struct bop_raft_configuration *out_conf);
 
