@@ -49,11 +49,13 @@ void bop__replica_write_refused(struct replica *replica, uint64_t id, uint8_t st
 void bop__replica_write_finish(struct replica *replica, const struct machine_result *result)
 {
     uint8_t session[8];
-    struct bop_slice bytes = bop_slice(replica->results.data + result->result_at,
-                                       result->result_size);
+    struct bop_slice bytes = bop_slice(NULL, 0);
 
     if (result->kind == 0) {
         return;
+    }
+    if (result->result_size > 0) {
+        bytes = bop_slice(replica->results.data + result->result_at, result->result_size);
     }
     if (result->session != 0 && replica->status.state == BOP_RAFT_LEADER && replica->machine) {
         bop__machine_session_seen(replica->machine, result->session, replica->now_ms);
