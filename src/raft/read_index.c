@@ -103,7 +103,7 @@ static void answer(const struct read_batch *batch, uint64_t term, uint64_t index
     struct bop_raft_message *message;
 
     if (batch->peer == 0) {
-        bop__raft_outbox_read(out, batch->tag, index, code);
+        bop__raft_outbox_read(out, batch->tag, code == 0 ? index : 0, code);
         return;
     }
     message = bop__raft_outbox_message(out, BOP_RAFT_READ_RESULT, batch->peer, term);
