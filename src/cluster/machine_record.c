@@ -175,7 +175,9 @@ size_t bop__machine_chunk_encode(uint8_t out_bytes[MACHINE_CHUNK_MAX],
 
         *at++ = reply->status;
         *at++ = reply->size;
-        memcpy(at, reply->result, reply->size);
+        /* All of it, for a copy of constant size is an instruction or two; the next one overwrites
+         * what is too much. */
+        memcpy(at, reply->result, MACHINE_RESULT_MAX);
         at += reply->size;
     }
     return (size_t)(at - out_bytes);

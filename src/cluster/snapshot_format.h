@@ -72,8 +72,11 @@ struct snapshot_reader {
     int table; /* -1: there was none. */
     size_t key_size;
     uint8_t key[BOP_KV_KEY_MAX];
+    /* What META and MAPS say, for it must fit together. */
     bool format_seen;
-    struct machine_position position; /* As the state has it. */
+    struct machine_position position;
+    uint32_t map_next;
+    uint32_t map_id_max;
 };
 
 /** Open a file and read its header. Close the reader whatever it returns. */

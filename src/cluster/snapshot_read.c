@@ -133,6 +133,26 @@ static bool in_order(const struct snapshot_reader *reader, unsigned table, struc
     return bop_slice_compare(bop_slice(reader->key, reader->key_size), key) < 0;
 }
 
+/* Keep what a record that is right by itself says of others. */
+static void note_record(struct snapshot_reader *reader, enum machine_table table,
+                        struct bop_slice key, struct bop_slice value)
+{
+    if (table == MACHINE_MAPS && bop_load_u32(value.data) > reader->map_id_max) {
+        reader->map_id_max = bop_load_u32(value.data);
+    }
+    if (table != MACHINE_META) {
+        return;
+    }
+    if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_FORMAT))) {
+        reader->format_seen = true;
+    } else if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_MAP_NEXT))) {
+        reader->map_next = bop_load_u32(value.data);
+    } else if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_POSITION))) {
+        /* It was decoded by the check. */
+        BOP_IGNORE(bop__machine_position_decode(value, &reader->position));
+    }
+}
+
 /* Look at a record by itself and at its place. */
 static int check_record(struct snapshot_reader *reader, enum machine_table table,
                         struct bop_slice key, struct bop_slice value)
@@ -150,15 +170,10 @@ static int check_record(struct snapshot_reader *reader, enum machine_table table
     reader->table = (int)table;
     reader->key_size = key.size;
     memcpy(reader->key, key.data, key.size);
-    if (table == MACHINE_META && bop_slice_equal(key, bop_slice_cstr(MACHINE_META_FORMAT))) {
-        reader->format_seen = true;
-    }
-    if (table == MACHINE_META && bop_slice_equal(key, bop_slice_cstr(MACHINE_META_POSITION))) {
-        rc = bop__machine_position_decode(value, &reader->position);
-    }
+    note_record(reader, table, key, value);
     snapshot_tally_add(&reader->tally, table, key, value);
     reader->info.entries++;
-    return rc;
+    return 0;
 }
 
 static int check_records(struct snapshot_reader *reader)
@@ -231,6 +246,8 @@ int bop__snapshot_reader_rewind(struct snapshot_reader *reader)
     reader->table = -1;
     reader->format_seen = false;
     reader->position = (struct machine_position){0};
+    reader->map_next = 1;
+    reader->map_id_max = 0;
     return rc ? rc : read_header(reader);
 }
 

@@ -762,6 +762,95 @@ TEST(machine, full_store_loses_nothing_that_was_committed)
     CHECK_EQ(bop__machine_position(w->machine).index, stored);
 }
 
+/* Entries for the sweep: maps, a long key, sessions and replies, in batches of 4. */
+static void sweep_entry(struct world *w, size_t i, struct bop_buf *out)
+{
+    static const uint8_t key[600];
+    struct bop_operation put = op_put(i % 3 ? "m" : "n", bop_slice(key, i % 4 ? i : 600),
+                                      bytes("value"));
+    struct command command = {
+        .kind = COMMAND_WRITE, .session = i > 8 ? 4 : 0, .sequence = i, .acked = i / 2};
+    struct bop_writer writer = bop_writer(&w->operation);
+
+    bop_buf_clear(&w->operation);
+    bop_operation_encode(&writer, &put);
+    command.operation = bop_buf_slice(&w->operation);
+    if (i == 4) {
+        command = (struct command){.kind = COMMAND_SESSION_OPEN};
+    }
+    bop_buf_clear(out);
+    writer = bop_writer(out);
+    bop__command_encode(&writer, &command);
+    REQUIRE_EQ(writer.code, 0);
+}
+
+static int sweep_batch(struct world *w, size_t from)
+{
+    int rc = bop__machine_begin(w->machine);
+
+    if (rc < 0) {
+        return rc;
+    }
+    for (size_t i = from; i < from + 4; i++) {
+        struct bop_raft_entry entry = {.term = 1, .type = BOP_RAFT_COMMAND};
+        struct machine_result result;
+
+        sweep_entry(w, i, &w->bytes);
+        entry.data = bop_buf_slice(&w->bytes);
+        bop_buf_clear(&w->results);
+        rc = bop__machine_apply(w->machine, i, &entry, &w->results, &result);
+        if (rc < 0) {
+            CHECK_EQ(bop__machine_abort(w->machine), 0);
+            return rc;
+        }
+        CHECK_EQ(result.status, BOP_STATUS_OK);
+    }
+    return bop__machine_commit(w->machine);
+}
+
+/* Whichever allocation fails, the batch is undone and done again, and the end is the same. */
+TEST(machine, survives_each_fault)
+{
+    struct world *w = &f->world;
+    struct bop_faults faults = {0};
+    struct test_heap heap;
+    uint64_t content = 0;
+
+    test_heap_init(&heap, &faults);
+    bop__machine_close(w->machine);
+    w->options.allocator = &heap.allocator;
+    FAULT_SWEEP(&faults) {
+        int rc;
+
+        w->options.path = test_path(NULL, "swept");
+        rc = bop__machine_open(&w->options, &w->machine, NULL);
+        CHECK_EQ(rc == 0 || rc == faults.fired, true);
+        if (rc < 0) {
+            CHECK_EQ(heap.live, 0);
+            REQUIRE_EQ(bop__machine_open(&w->options, &w->machine, NULL), 0);
+        }
+        for (size_t i = 1; i < 200; i += 4) {
+            rc = sweep_batch(w, i);
+            if (rc < 0) {
+                CHECK_EQ(rc, BOP_ENOMEM);
+                CHECK_EQ(bop__machine_position(w->machine).index, i - 1);
+                CHECK_EQ(sweep_batch(w, i), 0);
+            }
+        }
+        faults.fail_at = 0; /* Reading has a test of its own. */
+        if (content == 0) {
+            content = world_digest(w);
+        }
+        CHECK_EQ(world_digest(w), content);
+        bop__machine_close(w->machine);
+        w->machine = NULL;
+        CHECK_EQ(heap.live, 0);
+    }
+    world_reopen(w);
+    bop__machine_close(w->machine);
+    w->machine = NULL;
+}
+
 /* ---- Metrics ---- */
 
 TEST(machine, counts_what_it_does)
