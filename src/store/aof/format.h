@@ -14,7 +14,7 @@
 #include <bop/aof.h>
 #include <bop/crc32c.h>
 
-#define BOP__AOF_MAGIC          UINT64_C(0x475346414f504f42) /* "BOPAOFSG" */
+#define BOP__AOF_MAGIC          UINT64_C(0x4753464f41504f42) /* "BOPAOFSG" */
 #define BOP__AOF_VERSION        1u
 #define BOP__AOF_SEGMENT_HEADER 4096u
 

@@ -200,9 +200,12 @@ static int corrupt(struct bop__recovery *r, const struct position *at, const cha
 /* ---- Judging the end ---- */
 
 /* True if [from, to) lies in the file, ends with a byte that is not zero, and has no sector
- * whose part in it is all zeros: then no crash has kept any of it from being written. */
+ * whose part in it is all zeros: then no crash has kept any of it from being written. In a header
+ * the last byte must not be the only one, or a single bit flipped in zeros would pass for one. */
 static int fully_written(struct bop__recovery *r, uint64_t from, uint64_t to, bool *out_fully)
 {
+    bool header = to - from == BOP__AOF_RECORD_HEADER;
+
     *out_fully = false;
     if (to > r->file_size) {
         return 0;
@@ -210,6 +213,7 @@ static int fully_written(struct bop__recovery *r, uint64_t from, uint64_t to, bo
     while (from < to) {
         uint64_t sector_end = (from / BOP__AOF_SECTOR + 1) * BOP__AOF_SECTOR;
         size_t size = (size_t)(bop_min_u64(sector_end, to) - from);
+        size_t counted = header && from + size == to ? size - 1 : size;
         const uint8_t *bytes;
         uint8_t any = 0;
         int rc = bop__recovery_fetch(r, from, size, &bytes);
@@ -217,7 +221,7 @@ static int fully_written(struct bop__recovery *r, uint64_t from, uint64_t to, bo
         if (rc < 0) {
             return rc;
         }
-        for (size_t i = 0; i < size; i++) {
+        for (size_t i = 0; i < counted; i++) {
             any |= bytes[i];
         }
         from += size;
