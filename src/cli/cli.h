@@ -1,0 +1,103 @@
+/*
+ * What the files of `bop` share: the command line as it was understood, the
+ * commands, exit codes, and how failures are told.
+ *
+ * A command is a function that gets the parsed arguments and returns an exit
+ * code. What it was asked for goes to standard output, all else to standard
+ * error. A failure is one line that names the thing and the way out.
+ */
+#ifndef BOP_CLI_CLI_H
+#define BOP_CLI_CLI_H
+
+#include <stdio.h>
+
+#include <bop/client.h>
+
+#define CLI_PORT              "4700" /* Of an address that names none. */
+#define CLI_VALUES_MAX        4      /* Arguments of a command. */
+#define CLI_TIMEOUT_MS        10000
+#define CLI_IMPORT_TIMEOUT_MS 30000
+#define CLI_TIMEOUT_MAX_S     86400
+#define CLI_DEMO_ENTRIES      100000
+#define CLI_DEMO_ENTRIES_MAX  5000000
+
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_FAILED = 1,
+    CLI_USAGE = 2,
+    CLI_NOT_FOUND = 3,
+    CLI_CONDITION = 4,
+    CLI_INTERRUPTED = 130, /* As shells say it of a program that SIGINT ended. */
+};
+
+struct cli_command;
+
+struct cli_address {
+    char text[BOP_ADDRESS_MAX + 1];
+};
+
+/** The command line. Texts are borrowed from argv. */
+struct cli_args {
+    const struct cli_command *command; /* NULL: none was given. */
+    const char *group;                 /* Of `bop map --help`; else NULL. */
+    const char *values[CLI_VALUES_MAX];
+    size_t value_count;
+    struct cli_address servers[BOP_CLIENT_ENDPOINTS_MAX];
+    size_t server_count;
+    bool servers_given; /* By --server, not by the environment or the default. */
+    const char *cluster;
+    uint64_t timeout_ms; /* 0: the command's default. */
+    bool json;
+    bool help;
+    bool version;
+    struct bop_client_if only_if;
+    bool stale;
+    bool keys;
+    bool dpkg;
+    uint64_t limit; /* 0: none. */
+    const char *bopd;
+    const char *dir;
+    uint64_t entries;
+    bool keep;
+    bool no_color;
+};
+
+struct cli_command {
+    const char *group; /* "map", or NULL. */
+    const char *name;
+    const char *synopsis; /* What follows the name. */
+    const char *summary;
+    const char *help;
+    unsigned values_min;
+    unsigned values_max;
+    uint64_t flags; /* 1 << enum cli_flag for each that is its own. */
+    int (*run)(const struct cli_args *args);
+};
+
+/** Say why something failed, in one line that begins with "bop: ". Returns exit_code. */
+int cli_complain(int exit_code, const char *format, ...) BOP_PRINTF(2, 3);
+
+/** As cli_complain(CLI_FAILED, ...) with the message of err. */
+int cli_complain_error(const struct bop_error *err);
+
+/** The exit code that says the same as an error code of a request. */
+int cli_exit_code(int code);
+
+/** Flush standard output. Returns exit_code, or CLI_FAILED with a line if it could not be written.
+ */
+int cli_finish_output(int exit_code);
+
+int cmd_map_put(const struct cli_args *args);
+int cmd_map_get(const struct cli_args *args);
+int cmd_map_del(const struct cli_args *args);
+int cmd_map_scan(const struct cli_args *args);
+int cmd_map_size(const struct cli_args *args);
+int cmd_map_import(const struct cli_args *args);
+int cmd_map_export(const struct cli_args *args);
+int cmd_counter_add(const struct cli_args *args);
+int cmd_counter_get(const struct cli_args *args);
+int cmd_status(const struct cli_args *args);
+int cmd_demo(const struct cli_args *args);
+int cmd_help(const struct cli_args *args);
+
+#endif

@@ -1,0 +1,290 @@
+/*
+ * What commands there are, and what --help says of each.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "args.h"
+
+#define BIT(flag) (UINT64_C(1) << (flag))
+#define CONDITIONS                                                                                 \
+    (BIT(FLAG_IF_ABSENT) | BIT(FLAG_IF_PRESENT) | BIT(FLAG_IF_VERSION) | BIT(FLAG_IF_VALUE))
+
+static const char conditions_help[] =
+    "  --if-absent        only if there is no such key\n"
+    "  --if-present       only if there is one\n"
+    "  --if-version N     only if it is there in version N\n"
+    "  --if-value VALUE   only if it is there with these bytes\n"
+    "With a condition that is not met nothing is changed and the exit status is 4.\n";
+
+static const struct cli_command commands[] = {
+    {
+        .group = "map",
+        .name = "put",
+        .synopsis = "MAP KEY VALUE",
+        .summary = "store a value under a key",
+        .help = "VALUE - reads the value from standard input, all bytes of it. Prints the version\n"
+                "that the entry has now. The map comes into being with its first entry.\n",
+        .values_min = 3,
+        .values_max = 3,
+        .flags = CONDITIONS,
+        .run = cmd_map_put,
+    },
+    {
+        .group = "map",
+        .name = "get",
+        .synopsis = "MAP KEY",
+        .summary = "print the value of a key",
+        .help = "Prints the bytes of the value and nothing else; a line feed behind them only on\n"
+                "a terminal. Exit status 3 if there is no such key.\n"
+                "  --stale   what the server asked has, which may be behind; needs no majority\n",
+        .values_min = 2,
+        .values_max = 2,
+        .flags = BIT(FLAG_STALE),
+        .run = cmd_map_get,
+    },
+    {
+        .group = "map",
+        .name = "del",
+        .synopsis = "MAP KEY",
+        .summary = "delete a key",
+        .help = "Exit status 3 if there was no such key.\n",
+        .values_min = 2,
+        .values_max = 2,
+        .flags = CONDITIONS,
+        .run = cmd_map_del,
+    },
+    {
+        .group = "map",
+        .name = "scan",
+        .synopsis = "MAP",
+        .summary = "list entries, for people",
+        .help = "One entry a line: key, tab, value, with \\n, \\t, \\\\ and \\xNN for what would\n"
+                "break the line; with --json one object a line. For copies there is `bop map "
+                "export`.\n"
+                "  --limit N   at most N entries\n"
+                "  --keys      keys only\n"
+                "  --stale     what the server asked has, which may be behind\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = BIT(FLAG_LIMIT) | BIT(FLAG_KEYS) | BIT(FLAG_STALE),
+        .run = cmd_map_scan,
+    },
+    {
+        .group = "map",
+        .name = "size",
+        .synopsis = "MAP",
+        .summary = "print the number of entries",
+        .help = "0 for a map that does not exist.\n"
+                "  --stale   what the server asked has, which may be behind\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = BIT(FLAG_STALE),
+        .run = cmd_map_size,
+    },
+    {
+        .group = "map",
+        .name = "import",
+        .synopsis = "MAP FILE|-",
+        .summary = "store all entries of a file",
+        .help = "The file has one JSON object a line, as `bop map export` writes it:\n"
+                "  {\"key\":\"hello\",\"value\":\"world\"}\n"
+                "with \"key64\" or \"value64\" and base64 where the bytes are not UTF-8. Other "
+                "members\nare ignored. Entries are written in the order of the file; keys that are "
+                "there\nalready are overwritten. It stops at the first mistake and says how far it "
+                "came:\nto import again is safe.\n"
+                "  --dpkg   the file is a package database as /var/lib/dpkg/status: one entry a\n"
+                "           package, its name (as dpkg -l prints it) to its stanza\n",
+        .values_min = 2,
+        .values_max = 2,
+        .flags = BIT(FLAG_DPKG),
+        .run = cmd_map_import,
+    },
+    {
+        .group = "map",
+        .name = "export",
+        .synopsis = "MAP FILE|-",
+        .summary = "write all entries to a file",
+        .help = "The form is that of `bop map import`, in the order in which the server keeps the\n"
+                "entries. FILE appears, or is replaced, only when all of it is written. With "
+                "--server\nthe entries are read at just these servers, which make sure that they "
+                "are not behind\n(but a map that is written to meanwhile may be seen in the "
+                "middle of that).\n"
+                "  --stale   do not make sure; works without a majority\n",
+        .values_min = 2,
+        .values_max = 2,
+        .flags = BIT(FLAG_STALE),
+        .run = cmd_map_export,
+    },
+    {
+        .group = "counter",
+        .name = "add",
+        .synopsis = "NAME [DELTA]",
+        .summary = "add to a counter and print its new value",
+        .help = "DELTA is a whole number, 1 if none is given, and may be negative. A new counter\n"
+                "begins with 0. What would leave 64 bits is refused and changes nothing.\n",
+        .values_min = 1,
+        .values_max = 2,
+        .run = cmd_counter_add,
+    },
+    {
+        .group = "counter",
+        .name = "get",
+        .synopsis = "NAME",
+        .summary = "print the value of a counter",
+        .help = "Exit status 3 if there is no such counter.\n"
+                "  --stale   what the server asked has, which may be behind\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = BIT(FLAG_STALE),
+        .run = cmd_counter_get,
+    },
+    {
+        .name = "status",
+        .synopsis = "",
+        .summary = "who leads, and how each node is",
+        .help =
+            "Asks the servers given and all peers that they know. Lag is how many log entries a\n"
+            "node has yet to apply that the leader has committed. Exit status 0 if a majority\n"
+            "answers, is healthy and has a leader, else 1.\n",
+        .run = cmd_status,
+    },
+    {
+        .name = "demo",
+        .synopsis = "",
+        .summary = "three nodes, one killed in mid-stream, nothing lost",
+        .help = "Starts three bopd on free ports of this machine with data under a temporary\n"
+                "directory, writes this machine's package database and generated entries, kills\n"
+                "the leader with SIGKILL in the middle, restarts it, and compares what each of\n"
+                "the three nodes has with what was written. Exit status 0 only if nothing was\n"
+                "lost, doubled or changed.\n"
+                "  --bopd PATH    the daemon to start; else the one beside bop, else of PATH\n"
+                "  --entries N    generated entries (100000)\n"
+                "  --dir DIR      where data and logs go: an empty or new directory\n"
+                "  --keep         leave the cluster running, and say how to talk to it\n"
+                "  --no-color     no colors on a terminal (so does NO_COLOR)\n",
+        .flags = BIT(FLAG_BOPD) | BIT(FLAG_ENTRIES) | BIT(FLAG_DIR) | BIT(FLAG_KEEP) |
+                 BIT(FLAG_NO_COLOR),
+        .run = cmd_demo,
+    },
+    {
+        .name = "help",
+        .synopsis = "[COMMAND]",
+        .summary = "explain bop or a command of it",
+        .help = "The same as --help.\n",
+        .values_max = 2,
+        .run = cmd_help,
+    },
+};
+
+const struct cli_command *args_commands(size_t *out_count)
+{
+    *out_count = BOP_COUNT_OF(commands);
+    return commands;
+}
+
+/* ---- Help ---- */
+
+static void print_line(const struct cli_command *command, FILE *out)
+{
+    char usage[64];
+
+    snprintf(usage, sizeof(usage), "%s%s%s %s", command->group ? command->group : "",
+             command->group ? " " : "", command->name, command->synopsis);
+    fprintf(out, "  %-26s %s\n", usage, command->summary);
+}
+
+static void print_commands(const char *group, FILE *out)
+{
+    for (size_t i = 0; i < BOP_COUNT_OF(commands); i++) {
+        if (!group || (commands[i].group && strcmp(commands[i].group, group) == 0)) {
+            print_line(&commands[i], out);
+        }
+    }
+}
+
+static void print_flags_everywhere(FILE *out)
+{
+    fputs("\nFlags of every command:\n"
+          "  --server HOST:PORT[,...]   servers of the cluster; one that answers is enough\n"
+          "                             (BOP_SERVER, else 127.0.0.1:" CLI_PORT ")\n"
+          "  --cluster NAME             refuse servers of a cluster of any other name\n"
+          "  --timeout SECONDS          give a request up after so long (10; import 30)\n"
+          "  --json                     results as JSON\n"
+          "  --help, --version\n",
+          out);
+}
+
+static void print_bop(FILE *out)
+{
+    fputs("bop - talk to a BOP cluster\n"
+          "\n"
+          "Usage: bop [FLAGS] COMMAND [ARGUMENTS]\n"
+          "\n"
+          "Commands:\n",
+          out);
+    print_commands(NULL, out);
+    print_flags_everywhere(out);
+    fputs("\n"
+          "Flags may stand anywhere; -- ends them. `bop help COMMAND` says more of each.\n"
+          "\n"
+          "Exit status:\n"
+          "  0  done\n"
+          "  1  failed: no server answers, no leader in time, a file cannot be read, ...\n"
+          "  2  wrong usage\n"
+          "  3  not found\n"
+          "  4  the condition was not met; nothing was changed\n"
+          "\n"
+          "To try it:\n"
+          "  bopd --dev &\n"
+          "  bop map put greetings hello world\n"
+          "  bop map get greetings hello\n"
+          "  bop status\n",
+          out);
+}
+
+static void print_command(const struct cli_command *command, FILE *out)
+{
+    fprintf(out, "bop %s%s%s - %s\n\nUsage: bop [FLAGS] %s%s%s%s%s\n\n",
+            command->group ? command->group : "", command->group ? " " : "", command->name,
+            command->summary, command->group ? command->group : "", command->group ? " " : "",
+            command->name, command->synopsis[0] ? " " : "", command->synopsis);
+    fputs(command->help, out);
+    if (command->flags & BIT(FLAG_IF_ABSENT)) {
+        fputs(conditions_help, out);
+    }
+    print_flags_everywhere(out);
+}
+
+void args_print_help(const struct cli_args *args, FILE *out)
+{
+    if (args->command && args->command->run != cmd_help) {
+        print_command(args->command, out);
+    } else if (args->group) {
+        fprintf(out, "Usage: bop [FLAGS] %s COMMAND [ARGUMENTS]\n\nCommands:\n", args->group);
+        print_commands(args->group, out);
+        print_flags_everywhere(out);
+    } else {
+        print_bop(out);
+    }
+}
+
+int cmd_help(const struct cli_args *args)
+{
+    struct cli_args about = {0};
+
+    if (args->value_count > 0) {
+        const char *first = args->values[0];
+        const char *second = args->value_count > 1 ? args->values[1] : NULL;
+
+        about.group = args_is_group(first) ? first : NULL;
+        about.command = about.group ? (second ? args_find(first, second) : NULL)
+                                    : args_find(NULL, first);
+        if (!about.command && (second || !about.group)) {
+            return cli_complain(CLI_USAGE, "no command %s%s%s; `bop help` lists all", first,
+                                second ? " " : "", second ? second : "");
+        }
+    }
+    args_print_help(&about, stdout);
+    return cli_finish_output(CLI_OK);
+}
