@@ -42,6 +42,9 @@
 
 #define CLIENT_KEEP_BYTES 1024 /* A slot keeps a buffer of this size for the next request. */
 
+/* Bytes on their way into the kernel, above which requests wait in their slots. */
+#define CLIENT_WRITE_BYTES_MAX (4u * 1024 * 1024)
+
 #define CLIENT_PAUSE_MIN_MS        5 /* After RETRY or BUSY; doubled each time in a row. */
 #define CLIENT_PAUSE_MAX_MS        100
 #define CLIENT_RECONNECT_MIN_MS    10 /* After a round of endpoints in vain; doubled likewise. */

@@ -316,6 +316,7 @@ static struct client_link *make_link(struct bop_client *client,
         .host = endpoint->host,
         .port = endpoint->port,
         .timeout_ms = client->connect_timeout_ms,
+        .limits = {.write_buffer_max = CLIENT_WRITE_BYTES_MAX},
         .events = &link_events,
     };
     struct client_link *link = (struct client_link *)bop_alloc_zeroed(client->allocator,
@@ -397,8 +398,9 @@ static void look_after(struct bop_client *client, struct client_link *link)
         link->heard_ms = now; /* It takes what we send: a long value, say. */
     }
     link->queued_bytes = queued;
-    if (now - bop_max_u64(link->heard_ms, link->hello_ms) >= client->silence_timeout_ms &&
-        link->hello_pending) {
+    /* A queue that is full and stuck has no room even for a hello. */
+    if ((link->hello_pending || queued > 0) &&
+        now - bop_max_u64(link->heard_ms, link->hello_ms) >= client->silence_timeout_ms) {
         drop(link, BOP_ETIMEOUT, link->greeted ? "no word from" : "no greeting from");
     } else if (link->opened && !link->hello_pending) {
         send_hello(link);
