@@ -357,6 +357,7 @@ int bop__machine_commit(struct machine *machine)
         BOP_IGNORE(bop__machine_abort(machine));
         return rc;
     }
+    bop__machine_replies_tidy(machine);
     machine->map_next_dirty = false;
     machine->entries += (uint64_t)machine->batch_entries;
     bop_metric_add(machine->metric_applied, (int64_t)machine->batch_applied);

@@ -26,6 +26,7 @@
 #define MACHINE_MAP_SLOTS          512  /* A power of two. */
 #define MACHINE_CHUNKS_CACHED_MIN  16   /* Room to begin with; */
 #define MACHINE_CHUNKS_CACHED_MAX  1024 /* and to grow to. */
+#define MACHINE_CHUNKS_TIDY        48   /* Not worth it below. */
 #define MACHINE_CHUNK_SLOTS        2048 /* A power of two, well above that. */
 #define MACHINE_SESSION_SLOTS_MIN  64   /* A power of two. */
 #define MACHINE_SCRATCH_BYTES_KEPT (256 * 1024)
@@ -81,6 +82,7 @@ struct chunk_cache {
     struct chunk_state *chunks; /* Owned; count of capacity are in use. */
     size_t count;
     size_t capacity;
+    size_t dead;     /* Of count. */
     uint16_t *index; /* MACHINE_CHUNK_SLOTS, each 0 or 1 + the chunk's place. Linear. */
 };
 
@@ -194,6 +196,8 @@ BOP_MUST_USE int bop__machine_replies_remove(struct machine *machine, const stru
                                              uint64_t first, uint64_t end);
 BOP_MUST_USE int bop__machine_replies_flush(struct machine *machine);
 void bop__machine_replies_forget(struct machine *machine);
+/** After a commit: forget all if most are dead, so that a few sessions stay within a few chunks. */
+void bop__machine_replies_tidy(struct machine *machine);
 
 /* ---- The store, for snapshots ---- */
 

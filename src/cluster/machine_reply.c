@@ -115,8 +115,17 @@ int bop__machine_replies_flush(struct machine *machine)
 void bop__machine_replies_forget(struct machine *machine)
 {
     machine->chunks.count = 0;
+    machine->chunks.dead = 0;
     if (machine->chunks.index) {
         memset(machine->chunks.index, 0, MACHINE_CHUNK_SLOTS * sizeof(*machine->chunks.index));
+    }
+}
+
+void bop__machine_replies_tidy(struct machine *machine)
+{
+    if (machine->chunks.count >= MACHINE_CHUNKS_TIDY &&
+        machine->chunks.dead > machine->chunks.count / 2) {
+        bop__machine_replies_forget(machine);
     }
 }
 
@@ -160,8 +169,9 @@ int bop__machine_replies_remove(struct machine *machine, const struct session *s
         uint8_t key[MACHINE_CHUNK_KEY];
         int rc;
 
-        if (chunk) {
+        if (chunk && !chunk->dead) {
             chunk->dead = true;
+            machine->chunks.dead++;
         }
         if (chunk && !chunk->stored) {
             continue;

@@ -11,7 +11,7 @@
 #include "snapshot_format.h"
 
 /* How often a transaction is begun again that found no room: each time with more reserved. */
-#define LOAD_ATTEMPTS_MAX 64
+#define LOAD_ATTEMPTS_MAX 4
 /* META has four records, none longer than a configuration. */
 #define META_BYTES_MAX (4 * (SNAPSHOT_RECORD_HEAD + BOP_KV_KEY_MAX) + MACHINE_CONF_MAX + 1024)
 

@@ -1,3 +1,5 @@
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -593,6 +595,57 @@ TEST(batch, is_seen_by_no_view_before_its_commit)
     bop__machine_view_close(after);
 }
 
+struct reading {
+    struct machine_view *view;
+    uint64_t expected;
+    unsigned differences;
+    unsigned rounds;
+    _Atomic bool stop;
+};
+
+static void *read_again_and_again(void *argument)
+{
+    struct reading *reading = argument;
+
+    do {
+        uint64_t digest = 0;
+
+        if (bop__machine_content_digest(reading->view, &digest) != 0 ||
+            digest != reading->expected) {
+            reading->differences++;
+        }
+        reading->rounds++;
+    } while (!atomic_load(&reading->stop));
+    return NULL;
+}
+
+/* On another thread, as a snapshot is taken, while everything it sees is being changed. */
+TEST(view, stays_as_it_is_on_another_thread)
+{
+    struct world *w = &f->world;
+    struct reading reading = {0};
+    pthread_t thread;
+    char key[16];
+
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(key, sizeof(key), "%u", i);
+        CHECK_EQ(world_put(w, "m", key, "old"), BOP_STATUS_OK);
+    }
+    reading.expected = world_digest(w);
+    REQUIRE_EQ(bop__machine_view_open(w->machine, &reading.view), 0);
+    REQUIRE_EQ(pthread_create(&thread, NULL, read_again_and_again, &reading), 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        snprintf(key, sizeof(key), "%u", i % 300);
+        CHECK_EQ(i % 3 ? world_put(w, "m", key, "new") : world_delete(w, "m", key), BOP_STATUS_OK);
+    }
+    atomic_store(&reading.stop, true);
+    REQUIRE_EQ(pthread_join(thread, NULL), 0);
+    bop__machine_view_close(reading.view);
+    CHECK_EQ(reading.differences, 0);
+    CHECK(reading.rounds > 0);
+    CHECK(world_digest(w) != reading.expected);
+}
+
 TEST(batch, leaves_nothing_when_aborted)
 {
     struct world *w = &f->world;
@@ -766,10 +819,12 @@ TEST(machine, full_store_loses_nothing_that_was_committed)
 static void sweep_entry(struct world *w, size_t i, struct bop_buf *out)
 {
     static const uint8_t key[600];
-    struct bop_operation put = op_put(i % 3 ? "m" : "n", bop_slice(key, i % 4 ? i : 600),
+    struct bop_operation put = op_put(i % 3 ? "m" : "n", bop_slice(key, i % 4 ? i % 200 : 600),
                                       bytes("value"));
-    struct command command = {
-        .kind = COMMAND_WRITE, .session = i > 8 ? 4 : 0, .sequence = i, .acked = i / 2};
+    struct command command = {.kind = COMMAND_WRITE,
+                              .session = i > 8 ? 4 : 0,
+                              .sequence = i,
+                              .acked = i > 100 ? i - 50 : i / 2};
     struct bop_writer writer = bop_writer(&w->operation);
 
     bop_buf_clear(&w->operation);
@@ -849,6 +904,33 @@ TEST(machine, survives_each_fault)
     world_reopen(w);
     bop__machine_close(w->machine);
     w->machine = NULL;
+}
+
+/* After the first batches nothing is allocated for an entry. */
+TEST(machine, allocates_nothing_in_the_steady_state)
+{
+    struct world *w = &f->world;
+    struct bop_faults count = {0};
+    struct test_heap heap;
+    uint64_t warm = 0;
+
+    test_heap_init(&heap, &count);
+    bop__machine_close(w->machine);
+    w->options.allocator = &heap.allocator;
+    w->options.path = test_path(NULL, "steady");
+    REQUIRE_EQ(bop__machine_open(&w->options, &w->machine, NULL), 0);
+    REQUIRE_EQ(bop_buf_reserve(&w->results, 1000), 0);
+    for (size_t i = 1; i < 10000; i += 4) {
+        CHECK_EQ(sweep_batch(w, i), 0);
+        if (i == 4001) {
+            warm = count.at;
+        }
+    }
+    CHECK_EQ(count.at, warm);
+    CHECK_EQ(bop__machine_sync(w->machine, NULL), 0);
+    bop__machine_close(w->machine);
+    w->machine = NULL;
+    CHECK_EQ(heap.live, 0);
 }
 
 /* ---- Metrics ---- */
