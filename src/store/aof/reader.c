@@ -192,8 +192,8 @@ static int read_header(struct bop_aof *aof, struct bop__cursor *cursor,
                        struct bop__aof_record_header *out_header, struct bop_error *err)
 {
     const struct bop__segment *segment = cursor->segment;
-    struct bop__aof_record_header header;
-    const uint8_t *bytes;
+    struct bop__aof_record_header header = {0};
+    const uint8_t *bytes = NULL;
     uint64_t size;
     int rc = fetch(aof, cursor, cursor->next_offset, sizeof(header), &bytes, err);
 
@@ -230,7 +230,7 @@ static void step_over(struct bop__cursor *cursor, const struct bop__aof_record_h
 static int walk_to(struct bop_aof *aof, struct bop__cursor *cursor, uint64_t seq,
                    struct bop_error *err)
 {
-    struct bop__aof_record_header header;
+    struct bop__aof_record_header header = {0};
 
     while (cursor->next_seq < seq) {
         int rc = read_header(aof, cursor, &header, err);
@@ -258,7 +258,7 @@ static int read_body(struct bop_aof *aof, struct bop__cursor *cursor, size_t siz
                      struct bop_buf *out, struct bop_error *err)
 {
     uint64_t offset = cursor->next_offset + BOP__AOF_RECORD_HEADER;
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     int rc = bop_buf_reserve(out, size);
 
     if (rc < 0) {
@@ -286,7 +286,7 @@ static int read_record(struct bop_aof *aof, struct bop__cursor *cursor, size_t b
                        struct bop_buf *out, struct bop_aof_view *out_view, struct bop_error *err)
 {
     size_t begin = out->size;
-    struct bop__aof_record_header header;
+    struct bop__aof_record_header header = {0};
     size_t length, body;
     int rc = read_header(aof, cursor, &header, err);
 
@@ -325,7 +325,7 @@ static int read_record(struct bop_aof *aof, struct bop__cursor *cursor, size_t b
 int bop__aof_link_of(struct bop_aof *aof, uint64_t seq, uint32_t *out_link, uint64_t *out_end)
 {
     struct bop__cursor *cursor = cursor_at(aof, seq);
-    struct bop__aof_record_header header;
+    struct bop__aof_record_header header = {0};
     int rc = walk_to(aof, cursor, seq, NULL);
 
     if (rc == 0) {
