@@ -94,7 +94,8 @@ struct bop_aof_record {
 /**
  * Append copies of count records; the first one gets number last + 1. All or
  * none. Returns 0; BOP_EFULL when pending_bytes_max is met (try again after
- * on_durable); BOP_EFAILED; BOP_ETOOBIG; BOP_ENOMEM.
+ * on_durable; what is too much by itself is let in when nothing is pending); BOP_EFAILED;
+ * BOP_ETOOBIG; BOP_ENOMEM; BOP_EOVERFLOW above number 2^63 - 1.
  */
 BOP_API BOP_MUST_USE int bop_aof_append(struct bop_aof *aof, const struct bop_aof_record *records,
                                         size_t count);
@@ -104,14 +105,15 @@ BOP_API BOP_MUST_USE int bop_aof_append(struct bop_aof *aof, const struct bop_ao
  * others to be appended in their place. Takes effect at once for last and
  * reads; on disk it is ordered among the appends. on_durable is never again
  * called for a dropped record: durable falls to last_kept if it was above.
- * Returns 0, BOP_EINVAL, BOP_EFAILED or BOP_ENOMEM.
+ * Returns 0, BOP_EINVAL, BOP_EFAILED, BOP_ENOMEM, or, with nothing changed, the code
+ * with which the record last_kept could not be read.
  */
 BOP_API BOP_MUST_USE int bop_aof_truncate_back(struct bop_aof *aof, uint64_t last_kept);
 
 /**
  * Allow whole segments that hold only records below first_kept to go.
- * bop_aof_first() moves up accordingly, maybe not all the way. Files go in the
- * background; after a crash some may be back.
+ * bop_aof_first() moves up accordingly, maybe not all the way. If any goes, a new
+ * segment begins behind the last record. Ordered like an append; files go in the background.
  */
 BOP_API BOP_MUST_USE int bop_aof_truncate_front(struct bop_aof *aof, uint64_t first_kept);
 

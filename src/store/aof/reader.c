@@ -368,7 +368,7 @@ int bop_aof_read(struct bop_aof *aof, uint64_t seq, size_t count_max, size_t byt
     while (count < count_max && seq + count <= aof->last) {
         size_t room = bytes_max > out_buf->size ? bytes_max - out_buf->size : 0;
         int rc = read_at(aof, seq + count, count == 0 ? SIZE_MAX : room, &cursor, out_buf,
-                         &out_views[count], err);
+                         &out_views[count], count == 0 ? err : NULL);
 
         if (rc < 0 && count == 0) {
             return rc;

@@ -175,7 +175,74 @@ TEST(aof, refuses_bad_options)
     CHECK_EQ(bop_aof_open(&options, &aof, NULL, NULL), BOP_EINVAL);
 }
 
-/* While the first batch's task has not been heard of, appends go on collecting. */
+/* An executor whose tasks are run and reported one by one. */
+struct manual {
+    struct bop_executor executor;
+    struct bop_task *tasks[8];
+    unsigned submitted;
+    unsigned run;
+    unsigned done;
+};
+
+static void manual_submit(struct bop_executor *self, struct bop_task *task)
+{
+    struct manual *m = BOP_CONTAINER_OF(self, struct manual, executor);
+
+    REQUIRE(m->submitted < BOP_COUNT_OF(m->tasks));
+    m->tasks[m->submitted++] = task;
+}
+
+static void manual_run(struct manual *m)
+{
+    REQUIRE(m->run < m->submitted);
+    m->tasks[m->run]->run(m->tasks[m->run]);
+    m->run++;
+}
+
+static void manual_done(struct manual *m)
+{
+    REQUIRE(m->done < m->run);
+    m->done++;
+    m->tasks[m->done - 1]->done(m->tasks[m->done - 1]);
+}
+
+/* At most two batches are with the executor; a third collects until the owner hears of one. */
+TEST(aof, goes_on_collecting_while_tasks_are_not_heard_of)
+{
+    struct manual m = {.executor.submit = manual_submit};
+
+    f->options.segment_bytes = 0;
+    f->options.executor = &m.executor;
+    REQUIRE_EQ(open_log(f), 0);
+    append_texts(f, "r", 1);
+    CHECK_EQ(m.submitted, 1);
+    append_texts(f, "r", 1); /* Goes with the first. */
+    CHECK_EQ(m.submitted, 1);
+    manual_run(&m);
+    append_texts(f, "r", 1);
+    CHECK_EQ(m.submitted, 2);
+    manual_run(&m);
+    append_texts(f, "r", 2);
+    CHECK_EQ(m.submitted, 2);
+    CHECK_EQ(f->durable_calls, 0);
+    check_texts(f, "r", 1, 5);
+
+    manual_done(&m);
+    CHECK_EQ(f->durable, 2);
+    CHECK_EQ(m.submitted, 4); /* The third batch, and zeros to be written ahead. */
+    manual_done(&m);
+    CHECK_EQ(f->durable, 3);
+    manual_run(&m);
+    manual_done(&m);
+    CHECK_EQ(f->durable, 5);
+    CHECK_EQ(f->durable_calls, 3);
+    while (bop_aof_busy(f->aof)) {
+        manual_run(&m);
+        manual_done(&m);
+    }
+    check_texts(f, "r", 1, 5);
+}
+
 TEST(aof, counts_itself)
 {
     struct bop_metrics *metrics;
