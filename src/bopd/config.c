@@ -131,7 +131,7 @@ static int parse_address(const char *text, uint64_t port_least, const char *form
     const char *colon = strrchr(text, ':');
     const char *host = text;
     struct config_address address;
-    uint64_t port;
+    uint64_t port = 0;
     size_t size;
 
     if (text[0] != '[' && colon && memchr(text, ':', (size_t)(colon - text))) {
