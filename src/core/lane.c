@@ -5,16 +5,19 @@
  *      submit          thread             thread, then notify      poll
  *      ------> queued -------> running --------------------> done ------> ready, fired
  *
- * `queued` and `done` are under the lock; `ready` is the owner's alone. The
- * thread notifies when `done` was empty before, and poll takes all of `done` at
- * once: so each finished task is either taken by a poll under way or has a
- * notification after it, and none waits unseen.
+ * `queued` and `done` are under the lock, and a semaphore counts what is queued:
+ * waking the thread is one system call, and none while it is busy. `ready` is
+ * the owner's alone. The thread notifies when `done` was empty before, and poll
+ * takes all of `done` at once: so each finished task is either taken by a poll
+ * under way or has a notification after it, and none waits unseen.
  *
  * No callback is called with the lock held. poll keeps what it took in the lane
  * and takes each task off before it fires: a done callback may submit, poll or
  * drain itself, and the order stays.
  */
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -31,8 +34,8 @@ struct bop_lane {
     char name[THREAD_NAME_MAX];
     pthread_t thread;
 
+    sem_t work; /* Counts what is queued, and stop. */
     pthread_mutex_t lock;
-    pthread_cond_t work;     /* Something is queued, or stop is set. */
     pthread_cond_t finished; /* Something is done. */
 
     /* Under the lock. */
@@ -52,11 +55,12 @@ static struct bop_task *next_task(struct bop_lane *lane)
 {
     struct bop_list *link;
 
-    pthread_mutex_lock(&lane->lock);
-    while (bop_list_empty(&lane->queued) && !lane->stop) {
-        pthread_cond_wait(&lane->work, &lane->lock);
+    while (sem_wait(&lane->work) < 0) {
+        BOP_ASSERT(errno == EINTR); /* By a debugger, say: all signals are blocked. */
     }
+    pthread_mutex_lock(&lane->lock);
     link = bop_list_pop_front(&lane->queued);
+    BOP_ASSERT(link || lane->stop);
     pthread_mutex_unlock(&lane->lock);
     return link ? BOP_CONTAINER_OF(link, struct bop_task, link) : NULL;
 }
@@ -68,8 +72,8 @@ static void finish_task(struct bop_lane *lane, struct bop_task *task)
     pthread_mutex_lock(&lane->lock);
     first = bop_list_empty(&lane->done);
     bop_list_push_back(&lane->done, &task->link);
-    pthread_cond_signal(&lane->finished);
     pthread_mutex_unlock(&lane->lock);
+    pthread_cond_signal(&lane->finished);
     /* The owner may have fired and freed the task by now; the lane stays, for its
      * destroy joins this thread. */
     if (first) {
@@ -91,6 +95,14 @@ static void *lane_main(void *argument)
     return NULL;
 }
 
+/* After the lock is released, or the thread would wake only to wait for it. */
+static void wake(struct bop_lane *lane)
+{
+    int rc = sem_post(&lane->work);
+
+    BOP_ASSERT(rc == 0); /* Fails only when 2^31 - 1 tasks wait. */
+}
+
 static void lane_submit(struct bop_executor *self, struct bop_task *task)
 {
     struct bop_lane *lane = BOP_CONTAINER_OF(self, struct bop_lane, executor);
@@ -99,8 +111,8 @@ static void lane_submit(struct bop_executor *self, struct bop_task *task)
     BOP_ASSERT(!lane->stop);
     bop_list_push_back(&lane->queued, &task->link);
     lane->submitted++;
-    pthread_cond_signal(&lane->work);
     pthread_mutex_unlock(&lane->lock);
+    wake(lane);
 }
 
 /* Start the thread with all signals blocked, so that the process's handlers run on
@@ -147,17 +159,17 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
     bop_list_init(&lane->done);
     bop_list_init(&lane->ready);
 
-    rc = -pthread_mutex_init(&lane->lock, NULL);
+    rc = sem_init(&lane->work, 0, 0) < 0 ? -errno : 0;
     if (rc < 0) {
         goto fail;
     }
-    rc = -pthread_cond_init(&lane->work, NULL);
+    rc = -pthread_mutex_init(&lane->lock, NULL);
     if (rc < 0) {
-        goto fail_lock;
+        goto fail_work;
     }
     rc = -pthread_cond_init(&lane->finished, NULL);
     if (rc < 0) {
-        goto fail_work;
+        goto fail_lock;
     }
     rc = start_thread(lane);
     if (rc < 0) {
@@ -168,10 +180,10 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
 
 fail_finished:
     pthread_cond_destroy(&lane->finished);
-fail_work:
-    pthread_cond_destroy(&lane->work);
 fail_lock:
     pthread_mutex_destroy(&lane->lock);
+fail_work:
+    sem_destroy(&lane->work);
 fail:
     bop_free(allocator, lane, sizeof(*lane));
     return rc;
@@ -255,14 +267,14 @@ void bop_lane_destroy(struct bop_lane *lane)
     }
     pthread_mutex_lock(&lane->lock);
     lane->stop = true;
-    pthread_cond_signal(&lane->work);
     pthread_mutex_unlock(&lane->lock);
+    wake(lane);
     pthread_join(lane->thread, NULL);
 
     BOP_ASSERT(bop_list_empty(&lane->queued) && bop_list_empty(&lane->done));
     pthread_cond_destroy(&lane->finished);
-    pthread_cond_destroy(&lane->work);
     pthread_mutex_destroy(&lane->lock);
+    sem_destroy(&lane->work);
     bop_free(lane->allocator, lane, sizeof(*lane));
 }
 
