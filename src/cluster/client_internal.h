@@ -49,7 +49,7 @@
 #define CLIENT_PAUSE_MAX_MS        100
 #define CLIENT_RECONNECT_MIN_MS    10 /* After a round of endpoints in vain; doubled likewise. */
 #define CLIENT_RECONNECT_MAX_MS    500
-#define CLIENT_STABLE_MS           1000 /* A connection that lived so long ends the doubling. */
+#define CLIENT_STABLE_MS           1000 /* A connection of use or of this age ends the doubling. */
 #define CLIENT_CANDIDATE_MIN_MS    100  /* After a leader that could not be reached; likewise. */
 #define CLIENT_CANDIDATE_MAX_MS    5000
 #define CLIENT_TICK_MIN_MS         50
@@ -94,6 +94,7 @@ struct client_link {
     bool opened;
     bool greeted;
     bool hello_pending;
+    bool useful;         /* It has answered a request. */
     uint64_t hello_ms;   /* When the pending hello was sent, or the connection begun. */
     uint64_t heard_ms;   /* When the other side last showed that it lives. */
     size_t queued_bytes; /* At the last look: if fewer now, it takes what we send. */

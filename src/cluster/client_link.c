@@ -113,7 +113,7 @@ static void active_lost(struct bop_client *client, const struct client_link *lin
     client->leader = 0;
     bop__client_session_unlinked(client);
     bop__client_requeue(client);
-    if (link->greeted && now - link->greeted_ms >= CLIENT_STABLE_MS) {
+    if (link->useful || (link->greeted && now - link->greeted_ms >= CLIENT_STABLE_MS)) {
         client->attempts = 0;
         client->reconnect_ms = CLIENT_RECONNECT_MIN_MS;
     }
@@ -243,6 +243,7 @@ static void on_open(struct bop_tcp *tcp, void *user)
 static int take_frame(struct client_link *link, const struct bop_wire_frame *frame)
 {
     struct bop_client *client = link->client;
+    int rc;
 
     if (frame->kind == BOP_WIRE_KIND_HELLO_RESPONSE) {
         return on_hello(client, link, frame->payload);
@@ -250,7 +251,9 @@ static int take_frame(struct client_link *link, const struct bop_wire_frame *fra
     if (!link->greeted || link != client->active) {
         return BOP_EPROTOCOL;
     }
-    return bop__client_answer(client, frame);
+    rc = bop__client_answer(client, frame);
+    link->useful = link->useful || rc == 0;
+    return rc;
 }
 
 static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)

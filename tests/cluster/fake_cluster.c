@@ -418,7 +418,7 @@ static bool on_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, vo
 
 void fake_cluster_start(struct fake_cluster *cluster, struct bop_loop *loop, unsigned nodes)
 {
-    *cluster = (struct fake_cluster){.loop = loop, .leader = 1, .session_timeout_ms = 10000};
+    *cluster = (struct fake_cluster){.loop = loop, .leader = 1, .session_timeout_ms = 3000};
     for (unsigned i = 0; i < nodes; i++) {
         struct fake_node *node = &cluster->nodes[i];
         struct bop_tcp_listen_options options = {.on_accept = on_accept, .user = node};
