@@ -564,10 +564,11 @@ TEST(libraft, holds_a_change_until_its_term_has_committed_something)
     bop_raft_destroy(f->raft);
 
     lead(f, 3);
+    acknowledge(f, 1, 3); /* All have the last configuration. */
+    acknowledge(f, 3, 3);
     CHECK_EQ(change(f, &to), BOP_EBUSY);
     persisted(f, 4);
     CHECK_EQ(change(f, &to), BOP_EBUSY);
-    acknowledge(f, 1, 1);
     acknowledge(f, 3, 4);
     CHECK(status(f).ready);
     CHECK_EQ(change(f, &to), 0);
@@ -1027,6 +1028,22 @@ TEST(libraft, drops_acknowledgements_that_make_no_sense)
     acknowledge(f, 3, 1000); /* More than there is. */
     CHECK_EQ(bop_raft_match_index(f->raft, 3), 4);
     CHECK_EQ(status(f).commit, 4);
+}
+
+/* A node whose disk was wiped: the core would go back below what it counts as matched. */
+TEST(libraft, does_not_believe_a_peer_that_takes_back_what_it_had)
+{
+    lead_and_settle(f, 3);
+    for (unsigned i = 0; i < 16; i++) {
+        at(f, f->now_ms + 50); /* Server 3 is silent and gets probed again. */
+        acknowledge(f, 1, 4);
+    }
+    reject(f, 3, 4, 0);
+    CHECK(!sent(f, BOP_RAFT_APPEND, 3));
+    at(f, f->now_ms + 50);
+    REQUIRE(sent(f, BOP_RAFT_APPEND, 3) != NULL);
+    CHECK_EQ(sent(f, BOP_RAFT_APPEND, 3)->append.prev_index, 4);
+    CHECK_EQ(status(f).state, BOP_RAFT_LEADER);
 }
 
 TEST(libraft, answers_a_leader_of_the_past_without_garbage)
