@@ -105,7 +105,7 @@ static void repair(uint8_t *bytes, size_t size)
     if (size < SNAPSHOT_PREAMBLE) {
         return;
     }
-    memcpy(bytes, SNAPSHOT_MAGIC, SNAPSHOT_MAGIC_SIZE);
+    bop_store_u64(bytes, bop_load_u64(SNAPSHOT_MAGIC));
     crc = bop_crc32c(0, bytes, 12);
     bop_store_u32(bytes + 12, crc);
     while (size - at >= SNAPSHOT_BLOCK_HEAD) {

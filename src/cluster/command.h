@@ -33,16 +33,16 @@ enum command_kind {
 
 struct command {
     enum command_kind kind;
+    uint32_t timeout_ms; /* OPEN. */
     uint64_t origin_node;
     uint64_t origin_request;
     uint64_t time_ms;
     uint64_t session;
     uint64_t sequence;
     uint64_t acked;
-    struct bop_slice operation; /* WRITE; borrowed. */
-    uint32_t timeout_ms;
-    uint8_t token[BOP_TOKEN_SIZE];
-    struct bop_slice expired; /* EXPIRE: count u64s, borrowed. */
+    struct bop_slice operation;    /* WRITE; borrowed. */
+    uint8_t token[BOP_TOKEN_SIZE]; /* OPEN, CLOSE. */
+    struct bop_slice expired;      /* EXPIRE: count u64s, borrowed. */
 };
 
 /** Returns 0, BOP_EMALFORMED or BOP_EVERSION. The operation itself is not decoded. */

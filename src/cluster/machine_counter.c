@@ -57,7 +57,7 @@ int bop__machine_counter_read(struct machine_view *view, const struct bop_operat
     struct machine_counter counter;
     int rc = counter_find(view->txn, view->tables[MACHINE_COUNTERS], operation->name, &counter);
 
-    if (rc < 0) {
+    if (rc != 0) {
         return rc == BOP_ENOTFOUND ? BOP_STATUS_NOT_FOUND : rc;
     }
     bop_write_i64(&writer, counter.value);

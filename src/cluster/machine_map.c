@@ -308,7 +308,7 @@ static int map_get(struct machine_view *view, const struct bop_operation *operat
         rc = entry_find(view->txn, view->tables[MACHINE_ENTRIES], &store_key, operation->key,
                         &entry);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         return rc == BOP_ENOTFOUND || rc == BOP_EEXISTS ? BOP_STATUS_NOT_FOUND : rc;
     }
     bop_write_u64(&writer, entry.version);

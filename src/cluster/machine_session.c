@@ -116,7 +116,7 @@ static int load_one(struct machine *machine, struct session_table *table, struct
     if (rc == 0) {
         rc = table_reserve(machine->allocator, table);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     session = table_place(table, machine_load_be64(key.data));

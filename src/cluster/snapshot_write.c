@@ -173,7 +173,7 @@ int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs, cons
     struct machine_position position = bop__machine_view_position(view);
     struct snapshot_info info = {.position = position};
     char temporary[SNAPSHOT_PATH_MAX];
-    struct snapshot_writer writer;
+    struct snapshot_writer writer = {0};
     int n = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
     int rc;
 

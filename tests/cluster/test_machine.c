@@ -121,17 +121,17 @@ static uint8_t conditional(struct world *w, enum bop_op op, enum bop_condition c
 TEST(map, changes_only_if_the_condition_is_met)
 {
     static const struct {
-        enum bop_condition condition;
-        uint64_t version; /* 1: the right one, 2: another one. */
         const char *expected;
+        uint64_t version; /* 1: the right one, 2: another one. */
+        enum bop_condition condition;
         bool met_by_nothing;
         bool met_by_old;
     } cases[] = {
-        {BOP_IF_ALWAYS, 0, "", true, true},       {BOP_IF_ABSENT, 0, "", true, false},
-        {BOP_IF_PRESENT, 0, "", false, true},     {BOP_IF_VERSION, 1, "", false, true},
-        {BOP_IF_VERSION, 2, "", false, false},    {BOP_IF_VERSION, 0, "", false, false},
-        {BOP_IF_VALUE, 0, "old", false, true},    {BOP_IF_VALUE, 0, "olt", false, false},
-        {BOP_IF_VALUE, 0, "older", false, false}, {BOP_IF_VALUE, 0, "", false, false},
+        {"", 0, BOP_IF_ALWAYS, true, true},       {"", 0, BOP_IF_ABSENT, true, false},
+        {"", 0, BOP_IF_PRESENT, false, true},     {"", 1, BOP_IF_VERSION, false, true},
+        {"", 2, BOP_IF_VERSION, false, false},    {"", 0, BOP_IF_VERSION, false, false},
+        {"old", 0, BOP_IF_VALUE, false, true},    {"olt", 0, BOP_IF_VALUE, false, false},
+        {"older", 0, BOP_IF_VALUE, false, false}, {"", 0, BOP_IF_VALUE, false, false},
     };
     struct world *w = &f->world;
 
