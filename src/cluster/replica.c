@@ -459,6 +459,7 @@ void bop__replica_turn(struct replica *replica)
         bop__replica_apply(replica);
         bop__replica_reads_serve(replica);
         bop__replica_snapshot_turn(replica);
+        bop__replica_snapshot_send_on(replica);
     }
     if (replica->failed != 0 && !replica->failure_told) {
         replica->failure_told = true;

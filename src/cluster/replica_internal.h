@@ -259,6 +259,8 @@ void bop__replica_snapshot_install(struct replica *replica,
 
 /* replica_transfer.c */
 void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message);
+/** Send what found no room in a peer's queue before. */
+void bop__replica_snapshot_send_on(struct replica *replica);
 void bop__replica_snapshot_stop_sending(struct replica *replica, struct replica_peer *peer);
 int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
                                 const struct peer_chunk *chunk);

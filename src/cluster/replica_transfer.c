@@ -34,6 +34,9 @@ static bool send_chunk(struct replica *replica, struct replica_peer *peer)
     size_t at;
     int rc;
 
+    if (!replica->options.transport->output(replica->options.transport, peer->id)) {
+        return false; /* Its queue is full: a later turn goes on. */
+    }
     bop_buf_clear(&replica->scratch);
     if (bop_buf_reserve(&replica->scratch, size) < 0) {
         return false;
@@ -65,6 +68,13 @@ static void send_window(struct replica *replica, struct replica_peer *peer)
 {
     while (peer->send.active && peer->send.sent < peer->send.size &&
            peer->send.sent - peer->send.acked < CHUNK_WINDOW && send_chunk(replica, peer)) {
+    }
+}
+
+void bop__replica_snapshot_send_on(struct replica *replica)
+{
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        send_window(replica, &replica->peers[n]);
     }
 }
 
