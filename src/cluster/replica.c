@@ -238,7 +238,8 @@ static int start_engine(struct replica *replica, struct bop_error *err)
         event.start.count = count;
         rc = bop__replica_step(replica, &event);
         if (rc < 0) {
-            bop_error_set(err, rc, "start consensus from %s", replica->options.path);
+            bop_error_set(err, rc, "start consensus from %s: %s", replica->options.path,
+                          bop_raft_last_error(replica->raft));
         }
     }
     bop_buf_deinit(&configurations);
@@ -471,9 +472,12 @@ void bop__replica_turn(struct replica *replica)
 
 uint64_t bop__replica_deadline_ms(const struct replica *replica)
 {
-    return replica->apply_more
-               ? replica->now_ms
-               : bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
+    uint64_t deadline = bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
+
+    if (replica->apply_more) {
+        return replica->now_ms;
+    }
+    return replica->apply_due_ms != 0 ? bop_min_u64(deadline, replica->apply_due_ms) : deadline;
 }
 
 int bop__replica_failed(const struct replica *replica)

@@ -2,6 +2,9 @@
  * Committed entries into the state machine: many entries, one transaction, then
  * the answers. Only what is durable here is applied, so that the state never
  * runs ahead of the log it is rebuilt from.
+ *
+ * A transaction copies each page that it changes, however little. So a follower
+ * that nobody waits for lets entries gather for a few milliseconds.
  */
 #include "replica_internal.h"
 
@@ -52,16 +55,32 @@ static void give_up_batch(struct replica *replica, int code, bool begun)
     replica->apply_again_ms = replica->now_ms + APPLY_RETRY_MS;
 }
 
+/* Whether what is committed may gather: then apply_due_ms says until when. */
+static bool may_gather(struct replica *replica, uint64_t last, uint64_t due_ms)
+{
+    if (replica->status.state == BOP_RAFT_LEADER || replica->write_count > 0 ||
+        !bop_list_empty(&replica->read_batches) || last - replica->applied >= APPLY_ENTRIES_MAX ||
+        (due_ms != 0 && due_ms <= replica->now_ms)) {
+        return false;
+    }
+    replica->apply_due_ms = due_ms != 0 ? due_ms : replica->now_ms + APPLY_GATHER_MS;
+    return true;
+}
+
 void bop__replica_apply(struct replica *replica)
 {
+    uint64_t due_ms = replica->apply_due_ms;
+
     replica->apply_more = false;
+    replica->apply_due_ms = 0;
     for (;;) {
         uint64_t last = bop_min_u64(replica->status.commit, replica->durable);
         int rc, count;
 
         if (replica->failed != 0 || !replica->machine || replica->status.installing ||
             replica->applied >= last ||
-            (replica->state_full && replica->now_ms < replica->apply_again_ms)) {
+            (replica->state_full && replica->now_ms < replica->apply_again_ms) ||
+            may_gather(replica, last, due_ms)) {
             return;
         }
         rc = bop__machine_begin(replica->machine);

@@ -37,14 +37,15 @@
 #define READ_BATCHES_MAX   8             /* Asked for and not granted; later reads join the next. */
 #define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
 #define SEND_STALL_MS      10000 /* Without an acknowledgement; then a transfer is given up. */
-#define SNAPSHOT_BYTES_MAX (1ull << 40)        /* That a peer may announce. */
-#define CHUNK_WINDOW       (1024u * 1024)      /* Sent and not acknowledged. */
-#define ALIVE_MAX          512                 /* Sessions in one message to the leader. */
-#define PROPOSALS_MAX      8192                /* Of one turn; more wait for the next. */
-#define WRITE_DEADLINE_MS  5000                /* Then the outcome is given as unknown. */
-#define TAKE_RETRY_MS      5000                /* After a snapshot that could not be taken. */
-#define APPLY_RETRY_MS     500                 /* After a full disk. */
-#define APPLY_TURN_MS      20                  /* Of one turn; heartbeats must not wait longer. */
+#define SNAPSHOT_BYTES_MAX (1ull << 40)   /* That a peer may announce. */
+#define CHUNK_WINDOW       (1024u * 1024) /* Sent and not acknowledged. */
+#define ALIVE_MAX          512            /* Sessions in one message to the leader. */
+#define PROPOSALS_MAX      8192           /* Of one turn; more wait for the next. */
+#define WRITE_DEADLINE_MS  5000           /* Then the outcome is given as unknown. */
+#define TAKE_RETRY_MS      5000           /* After a snapshot that could not be taken. */
+#define APPLY_RETRY_MS     500            /* After a full disk. */
+#define APPLY_GATHER_MS    10             /* Entries wait so long where nobody waits for them. */
+#define APPLY_TURN_MS      20             /* Of one turn; heartbeats must not wait longer. */
 #define DISK_RESERVE       (32u * 1024 * 1024) /* Free bytes below which no write is taken. */
 #define HOUSEKEEPING_MS    100
 #define PATH_MAX_BYTES     4096
@@ -156,6 +157,7 @@ struct replica {
     struct machine *machine; /* NULL while a snapshot is being loaded. */
     uint64_t applied;
     bool apply_more;         /* The turn's time was up before all was applied. */
+    uint64_t apply_due_ms;   /* Committed entries gather until then; 0: there are none. */
     bool disk_low;           /* Less than DISK_RESERVE is free. */
     bool state_full;         /* The last batch found no room... */
     uint64_t apply_again_ms; /* ...and is tried again then. */
