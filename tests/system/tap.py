@@ -5,6 +5,7 @@ given during it come out as comments before the result. Skip says why a test
 cannot run here.
 """
 
+import os
 import sys
 import time
 import traceback
@@ -22,14 +23,17 @@ def test(function):
     return function
 
 
-def note(text):
-    """Something worth reading if the test fails."""
-    _notes.append(str(text))
-
-
 def say(text):
     for line in str(text).splitlines():
         print(f"# {line}")
+
+
+def note(text):
+    """Something worth reading if the test fails; VERBOSE=1 shows it in any case."""
+    if os.environ.get("VERBOSE"):
+        say(text)
+    else:
+        _notes.append(str(text))
 
 
 def check(condition, text):
