@@ -283,6 +283,10 @@ static int recover(struct replica *replica, struct bop_error *err)
     if (rc == 0) {
         rc = bop__replica_log_open(replica, err);
     }
+    if (rc == 0 && !whole) {
+        /* Before the mark, which says that what lies there may be trusted in this boot. */
+        rc = bop_kv_remove(replica->state_path, err);
+    }
     if (rc == 0) {
         rc = bop__data_dir_mark(replica->fs, replica->options.path, replica->options.boot_id, err);
     }

@@ -73,6 +73,11 @@ static int find_newest(struct replica *replica, struct bop_error *err)
     if (rc == 0) {
         rc = bop_fs_mkdirs(replica->fs, directory);
     }
+    if (rc == 0) {
+        /* A name that was given right before the process died may not be on disk yet, and
+         * the log is cut on the strength of it. */
+        rc = replica->fs->sync_dir(replica->fs, directory);
+    }
     while (rc == 0) {
         search.index = 0;
         rc = replica->fs->list(replica->fs, directory, newest_visit, &search);
@@ -362,6 +367,7 @@ static void load_done(struct bop_task *task)
     struct replica *replica = BOP_CONTAINER_OF(install, struct replica, install);
     struct machine_options options;
 
+    install->phase = INSTALL_IDLE;
     if (replica->failed != 0) {
         return;
     }

@@ -211,6 +211,10 @@ static void check_run(struct bop_task *task)
     }
     if (rc == 0) {
         rc = fs->sync_dir(fs, directory);
+        if (rc < 0) {
+            /* Nobody may find a file that may not be there tomorrow. */
+            BOP_IGNORE(fs->unlink(fs, install->path));
+        }
     }
     install->rc = rc;
 }

@@ -95,6 +95,11 @@ int bop__vote_file_open(struct vote_file *file, struct bop_fs *fs, const char *p
     }
     file->fd = rc;
     rc = create ? make(file) : load(file);
+    if (rc == 0 && !create) {
+        /* If the last save's sync failed, what was read is in memory only: it must be on
+         * disk before it is acted upon. */
+        rc = bop__vote_file_save(file, file->term, file->vote);
+    }
     if (rc < 0) {
         bop_error_set(err, rc, "%s %s", create ? "write" : "read", path);
         bop__vote_file_close(file);
