@@ -70,9 +70,11 @@ static void on_signal(int number)
     }
 }
 
+/* Before the data is opened, so that a stop during a long recovery is in order too. A second
+ * signal of the kind is not waited for: it ends the process at once. */
 static void catch_signals(struct daemon *daemon)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
 
     signaled = daemon;
     daemon->stop_post.fn = on_stop_post;
@@ -215,9 +217,10 @@ static int start_node(struct daemon *daemon, struct bop_error *err)
 static int run(struct daemon *daemon, struct bop_error *err)
 {
     struct config_address bound = daemon->config.listen;
-    int exit_code = start_node(daemon, err);
-    int rc;
+    int exit_code, rc;
 
+    catch_signals(daemon);
+    exit_code = start_node(daemon, err);
     if (exit_code != EXIT_IN_ORDER) {
         return complain(err, exit_code);
     }
@@ -229,7 +232,6 @@ static int run(struct daemon *daemon, struct bop_error *err)
         bop_timer_init(&daemon->ready_timer, on_ready_timer);
         on_ready_timer(&daemon->ready_timer);
     }
-    catch_signals(daemon);
     rc = bop_loop_run(daemon->loop);
     if (daemon->config.dev) {
         bop_timer_stop(daemon->loop, &daemon->ready_timer);
