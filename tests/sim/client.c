@@ -1,0 +1,767 @@
+/*
+ * Clients that speak the wire protocol, and their connections to nodes. They
+ * number their writes, repeat them under the same number at any node until they
+ * are answered, send some of them twice on purpose, and give up what they cannot
+ * know the end of.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <bop/crc32c.h>
+
+#include "sim.h"
+
+#define MAP           "m"
+#define ANSWER_US     (2 * SIM_S)  /* Then a request is repeated. */
+#define UNCERTAIN_US  (12 * SIM_S) /* Then the end of one without a session is unknown. */
+#define SIZE_BIG      (60 * 1024)
+#define SIZE_MIN      8
+#define ALIVE_REQUEST UINT32_MAX /* The id of requests that are no operations. */
+
+static const char *const counter_names[SIM_COUNTERS] = {"c0", "c1"};
+
+struct sim_op *sim_op(struct sim *sim, uint64_t number)
+{
+    return number > 0 && number <= sim->op_count ? &sim->ops[number - 1] : NULL;
+}
+
+void sim_op_value(uint64_t number, uint32_t size, uint8_t *out_bytes)
+{
+    for (uint32_t n = 0; n < size; n++) {
+        out_bytes[n] = (uint8_t)(number * 131 + n);
+    }
+    memcpy(out_bytes, &number, sizeof(number));
+}
+
+/* ---- Connections ---- */
+
+static struct bop_buf *conn_output(void *user)
+{
+    return &((struct sim_conn *)user)->out;
+}
+
+static void conn_flush(void *user)
+{
+    struct sim_conn *conn = user;
+    struct sim *sim = conn->client->sim;
+    uint64_t at_us = sim_pipe_push(sim, &conn->replies, bop_buf_slice(&conn->out));
+
+    bop_buf_clear(&conn->out);
+    sim_push(sim, at_us, SIM_EVENT_REPLY, conn->client->index, conn->number, conn->epoch);
+}
+
+static void conn_resume(void *user)
+{
+    struct sim_conn *conn = user;
+    struct sim *sim = conn->client->sim;
+
+    sim_push(sim, sim->now_us, SIM_EVENT_REQUEST, conn->client->index, conn->number, conn->epoch);
+}
+
+static void conn_close(void *user)
+{
+    struct sim_conn *conn = user;
+
+    sim_fail(conn->client->sim, "a service closes the connection of client %u",
+             conn->client->index);
+}
+
+static const struct service_io conn_io = {
+    .output = conn_output,
+    .flush = conn_flush,
+    .resume = conn_resume,
+    .close = conn_close,
+};
+
+static void connect_conn(struct sim_conn *conn)
+{
+    struct sim *sim = conn->client->sim;
+    struct sim_node *node = &sim->nodes[sim_below(sim, sim->node_count)];
+
+    if (!node->up || bop__service_connect(node->service, &conn_io, conn, &conn->service) < 0) {
+        return;
+    }
+    conn->node = node;
+    conn->epoch++;
+}
+
+/* The node's end is gone; the client's will hear of it. */
+static void cut_conn(struct sim_conn *conn, uint64_t after_us)
+{
+    struct sim *sim = conn->client->sim;
+
+    bop__service_disconnect(conn->service);
+    conn->service = NULL;
+    sim_pipe_clear(&conn->requests);
+    bop_buf_clear(&conn->out);
+    sim_push(sim, sim->now_us + after_us, SIM_EVENT_HANGUP, conn->client->index, conn->number,
+             conn->epoch);
+}
+
+void sim_clients_node_down(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+
+    for (unsigned c = 0; c < sim->client_count; c++) {
+        for (unsigned n = 0; n < SIM_CONNS; n++) {
+            struct sim_conn *conn = &sim->clients[c].conns[n];
+
+            if (conn->service && conn->node == node) {
+                cut_conn(conn, sim_latency(sim));
+            }
+        }
+    }
+}
+
+void sim_client_break(struct sim *sim, unsigned client, unsigned number)
+{
+    struct sim_conn *conn = &sim->clients[client].conns[number];
+
+    if (conn->service) {
+        sim->stats.breaks++;
+        cut_conn(conn, 0);
+    }
+}
+
+/* ---- Operations ---- */
+
+static void close_op(struct sim_client *client, uint64_t number, enum sim_op_state state)
+{
+    struct sim_op *op = sim_op(client->sim, number);
+
+    BOP_ASSERT(op->state == SIM_OP_OPEN);
+    op->state = state;
+    for (unsigned n = 0; n < client->open_count; n++) {
+        if (client->open_ops[n] == number) {
+            client->open_ops[n] = client->open_ops[--client->open_count];
+            return;
+        }
+    }
+    BOP_ASSERT(!"an open operation");
+}
+
+static bool is_write(const struct sim_op *op)
+{
+    return op->op != 0 && bop_op_is_write(op->op);
+}
+
+static void session_lost(struct sim_client *client)
+{
+    client->sim->stats.expired_sessions++;
+    for (unsigned n = client->open_count; n > 0; n--) {
+        uint64_t number = client->open_ops[n - 1];
+        struct sim_op *op = sim_op(client->sim, number);
+
+        if (is_write(op) && op->session != 0) {
+            close_op(client, number, SIM_OP_UNKNOWN);
+        }
+    }
+    client->session = 0;
+}
+
+/* Replies up to here have all arrived. */
+static uint64_t acked(const struct sim_client *client)
+{
+    uint64_t lowest = client->sequence + 1;
+
+    for (unsigned n = 0; n < client->open_count; n++) {
+        const struct sim_op *op = sim_op(client->sim, client->open_ops[n]);
+
+        if (is_write(op) && op->session != 0) {
+            lowest = bop_min_u64(lowest, op->sequence);
+        }
+    }
+    return lowest - 1;
+}
+
+static void encode_operation(struct bop_writer *writer, uint64_t number, const struct sim_op *op,
+                             struct bop_buf *value)
+{
+    struct bop_operation out = {.op = op->op, .condition = op->condition, .version = op->version};
+    uint8_t key = (uint8_t)('a' + op->key);
+
+    if (op->op == BOP_OP_COUNTER_ADD || op->op == BOP_OP_COUNTER_GET) {
+        out.name = bop_slice_cstr(counter_names[op->key]);
+        out.delta = (int64_t)number;
+    } else {
+        out.name = bop_slice_cstr(MAP);
+        out.key = bop_slice(&key, 1);
+    }
+    if (op->op == BOP_OP_MAP_PUT) {
+        BOP_ASSERT(bop_buf_reserve(value, op->size) == 0);
+        sim_op_value(number, op->size, value->data);
+        out.value = bop_slice(value->data, op->size);
+    }
+    bop_operation_encode(writer, &out);
+}
+
+static enum bop_wire_kind encode_request(struct sim_client *client, uint64_t number,
+                                         const struct sim_op *op, struct bop_writer *writer)
+{
+    struct bop_buf operation, value;
+    struct bop_writer inner = bop_writer(&operation);
+    enum bop_wire_kind kind = BOP_WIRE_KIND_SESSION_OPEN_REQUEST;
+
+    bop_buf_init(&operation, NULL, 0);
+    bop_buf_init(&value, NULL, 0);
+    if (op->op == 0) {
+        struct bop_session_open_request out = {.timeout_ms = client->session_timeout_ms};
+
+        memcpy(out.token, client->token, sizeof(out.token));
+        bop_session_open_request_encode(writer, &out);
+    } else {
+        encode_operation(&inner, number, op, &value);
+        if (is_write(op)) {
+            struct bop_write_request out = {.session = op->session,
+                                            .sequence = op->sequence,
+                                            .acked = op->session ? acked(client) : 0,
+                                            .operation = bop_buf_slice(&operation)};
+
+            kind = BOP_WIRE_KIND_WRITE_REQUEST;
+            bop_write_request_encode(writer, &out);
+        } else {
+            bool stale = op->stale || client->sim->options.mutation == SIM_MUTATE_STALE_READ;
+            struct bop_read_request out = {.consistency = stale ? BOP_READ_STALE
+                                                                : BOP_READ_LINEARIZABLE,
+                                           .operation = bop_buf_slice(&operation)};
+
+            kind = BOP_WIRE_KIND_READ_REQUEST;
+            bop_read_request_encode(writer, &out);
+        }
+    }
+    bop_buf_deinit(&operation);
+    bop_buf_deinit(&value);
+    return kind;
+}
+
+static void send_frame(struct sim_conn *conn, struct bop_buf *frame)
+{
+    struct sim *sim = conn->client->sim;
+    uint64_t at_us = sim_pipe_push(sim, &conn->requests, bop_buf_slice(frame));
+
+    sim_push(sim, at_us, SIM_EVENT_REQUEST, conn->client->index, conn->number, conn->epoch);
+}
+
+static void send_op(struct sim_conn *conn, uint64_t number)
+{
+    struct sim_client *client = conn->client;
+    struct sim_op *op = sim_op(client->sim, number);
+    struct bop_buf frame;
+    struct bop_writer writer = bop_writer(&frame);
+    enum bop_wire_kind kind;
+    size_t at;
+
+    bop_buf_init(&frame, NULL, 0);
+    BOP_ASSERT(bop_wire_begin(&frame, &at) == 0);
+    kind = encode_request(client, number, op, &writer);
+    bop_wire_end(&frame, at, kind, BOP_WIRE_REQUEST, (uint32_t)number);
+    send_frame(conn, &frame);
+    bop_buf_deinit(&frame);
+    client->sim->stats.repeats += op->sends > 0;
+    op->sends++;
+    op->conns |= 1u << conn->number;
+}
+
+static void send_alive(struct sim_conn *conn)
+{
+    struct bop_buf frame;
+    struct bop_writer writer = bop_writer(&frame);
+    size_t at;
+
+    bop_buf_init(&frame, NULL, 0);
+    BOP_ASSERT(bop_wire_begin(&frame, &at) == 0);
+    bop_session_alive_request_encode(&writer, conn->client->session);
+    bop_wire_end(&frame, at, BOP_WIRE_KIND_SESSION_ALIVE_REQUEST, BOP_WIRE_REQUEST, ALIVE_REQUEST);
+    send_frame(conn, &frame);
+    bop_buf_deinit(&frame);
+}
+
+static uint64_t new_op(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    struct sim_op *op;
+
+    if (sim->op_count == sim->op_capacity) {
+        sim->op_capacity = sim->op_capacity ? sim->op_capacity * 2 : 1024;
+        sim->ops = realloc(sim->ops, sim->op_capacity * sizeof(*op));
+        BOP_ASSERT(sim->ops);
+    }
+    op = &sim->ops[sim->op_count++];
+    *op = (struct sim_op){.client = client->index, .floor = sim_model_floor(sim)};
+    client->open_ops[client->open_count++] = sim->op_count;
+    return sim->op_count;
+}
+
+static uint32_t choose_size(struct sim *sim)
+{
+    if (sim->big_values && sim_chance(sim, 1, 4)) {
+        return SIZE_BIG;
+    }
+    return (uint32_t)(sim_chance(sim, 1, 20) ? sim_between(sim, SIZE_MIN, 8 * 1024)
+                                             : sim_between(sim, SIZE_MIN, 200));
+}
+
+static void choose_condition(struct sim_client *client, struct sim_op *op)
+{
+    static const enum bop_condition conditions[] = {BOP_IF_ABSENT, BOP_IF_PRESENT, BOP_IF_VERSION};
+
+    if (sim_chance(client->sim, 1, 3)) {
+        op->condition = conditions[sim_below(client->sim, BOP_COUNT_OF(conditions))];
+        op->version = op->condition == BOP_IF_VERSION ? client->versions[op->key] : 0;
+    }
+}
+
+static void choose_op(struct sim_client *client, struct sim_op *op)
+{
+    struct sim *sim = client->sim;
+    unsigned dice = (unsigned)sim_below(sim, 100);
+
+    op->key = (unsigned)sim_below(sim, SIM_KEYS);
+    if (dice < 40 || (dice < 48 && !client->uses_session)) {
+        op->op = BOP_OP_MAP_PUT;
+        op->size = choose_size(sim);
+        choose_condition(client, op);
+    } else if (dice < 48) {
+        op->op = BOP_OP_MAP_DELETE;
+        choose_condition(client, op);
+    } else if (dice < 60) {
+        op->op = BOP_OP_COUNTER_ADD;
+        op->key %= SIM_COUNTERS;
+    } else if (dice < 90) {
+        op->op = BOP_OP_MAP_GET;
+        op->stale = sim_chance(sim, 1, 6);
+    } else if (dice < 96) {
+        op->op = BOP_OP_COUNTER_GET;
+        op->key %= SIM_COUNTERS;
+    } else {
+        op->op = dice < 98 ? BOP_OP_MAP_SIZE : BOP_OP_MAP_SCAN;
+    }
+    if (is_write(op) && client->uses_session) {
+        op->session = client->session;
+        op->sequence = ++client->sequence;
+        op->want_copy = sim_chance(sim, 1, 8);
+    }
+}
+
+/* ---- Answers ---- */
+
+static void again(struct sim_client *client, uint64_t number)
+{
+    struct sim *sim = client->sim;
+    struct sim_op *op = sim_op(sim, number);
+
+    if (is_write(op) && op->session == 0) {
+        close_op(client, number, SIM_OP_REFUSED);
+        return;
+    }
+    op->again_us = sim->now_us + sim_between(sim, 5 * SIM_MS, 300 * SIM_MS);
+    op->conns = 0;
+    if (sim->options.mutation == SIM_MUTATE_DOUBLE_APPLY && is_write(op)) {
+        op->sequence = ++client->sequence;
+    }
+}
+
+static void session_opened(struct sim_client *client, uint64_t number, struct bop_slice payload)
+{
+    struct bop_session_open_response in;
+    struct sim *sim = client->sim;
+
+    if (bop_session_open_response_decode(payload, &in) < 0) {
+        sim_fail(sim, "a response to SESSION_OPEN is malformed");
+        return;
+    }
+    if (in.status != BOP_STATUS_OK) {
+        again(client, number);
+        return;
+    }
+    close_op(client, number, SIM_OP_ANSWERED);
+    client->session_op = 0;
+    client->session = in.session;
+    client->sequence = 0;
+    sim_op(sim, number)->session = in.session;
+    sim_model_written(sim, number, in.status, bop_slice(NULL, 0));
+}
+
+static void no_session(struct sim_client *client, uint64_t session)
+{
+    if (session == 0 || session != client->session) {
+        return;
+    }
+    if (sim_model_session_open(client->sim, session)) {
+        sim_fail(client->sim, "session %" PRIu64 " is open and a client is told it is not",
+                 session);
+        return;
+    }
+    session_lost(client);
+}
+
+static void note_version(struct sim_client *client, const struct sim_op *op,
+                         const struct bop_result *result)
+{
+    if (op->op == BOP_OP_MAP_PUT || op->op == BOP_OP_MAP_GET) {
+        client->versions[op->key] = result->version;
+    }
+}
+
+static void answered(struct sim_client *client, uint64_t number, uint8_t status,
+                     struct bop_slice bytes)
+{
+    struct sim *sim = client->sim;
+    struct sim_op *op = sim_op(sim, number);
+    struct bop_result result;
+
+    if (bop_result_decode(op->op, status, bytes, &result) < 0) {
+        sim_fail(sim, "the result of operation %" PRIu64 " is malformed", number);
+        return;
+    }
+    note_version(client, op, &result);
+    close_op(client, number, SIM_OP_ANSWERED);
+    if (is_write(op)) {
+        sim->stats.writes++;
+        sim_model_written(sim, number, status, bytes);
+    } else {
+        sim->stats.reads++;
+        sim_model_read(sim, number, status, bytes);
+    }
+}
+
+/* The answer to a copy of what was answered already: the same one, or none of use. */
+static void answered_again(struct sim *sim, uint64_t number, uint8_t status, struct bop_slice bytes)
+{
+    const struct sim_op *op = sim_op(sim, number);
+
+    if (op->state == SIM_OP_ANSWERED && is_write(op) &&
+        (status == BOP_STATUS_OK || status == BOP_STATUS_CONDITION)) {
+        sim_model_written(sim, number, status, bytes);
+    }
+}
+
+static void take_reply(struct sim_client *client, uint64_t number, struct bop_slice payload)
+{
+    struct sim *sim = client->sim;
+    struct sim_op *op = sim_op(sim, number);
+    struct bop_reply in;
+
+    if (bop_reply_decode(payload, &in) < 0) {
+        sim_fail(sim, "the reply to operation %" PRIu64 " is malformed", number);
+        return;
+    }
+    if (op->state != SIM_OP_OPEN) {
+        answered_again(sim, number, in.status, in.result);
+        return;
+    }
+    switch (in.status) {
+    case BOP_STATUS_OK:
+    case BOP_STATUS_CONDITION:
+        answered(client, number, in.status, in.result);
+        break;
+    case BOP_STATUS_NOT_FOUND:
+        if (is_write(op)) {
+            sim_fail(sim, "a write is answered NOT FOUND");
+            return;
+        }
+        answered(client, number, in.status, in.result);
+        break;
+    case BOP_STATUS_RETRY:
+    case BOP_STATUS_BUSY:
+    case BOP_STATUS_NO_ROOM:
+        again(client, number);
+        break;
+    case BOP_STATUS_NO_SESSION:
+        no_session(client, op->session);
+        break;
+    case BOP_STATUS_UNCERTAIN:
+        if (!is_write(op) || op->session != 0) {
+            sim_fail(sim, "what may be repeated is answered UNCERTAIN");
+            return;
+        }
+        close_op(client, number, SIM_OP_UNKNOWN);
+        break;
+    default:
+        sim_fail(sim, "operation %" PRIu64 " is answered \"%s\"", number,
+                 bop_status_text(in.status));
+    }
+}
+
+static void take_response(struct sim_client *client, const struct bop_wire_frame *frame)
+{
+    struct sim *sim = client->sim;
+    struct sim_op *op = sim_op(sim, frame->request);
+    uint8_t status;
+
+    if (frame->kind == BOP_WIRE_KIND_SESSION_ALIVE_RESPONSE) {
+        if (bop_session_status_decode(frame->payload, &status) < 0) {
+            sim_fail(sim, "a response to SESSION_ALIVE is malformed");
+        }
+        return; /* Of whichever session it was: its next write tells. */
+    }
+    if (!op || op->client != client->index) {
+        sim_fail(sim, "client %u gets an answer to what it never asked", client->index);
+    } else if (frame->kind == BOP_WIRE_KIND_SESSION_OPEN_RESPONSE) {
+        if (op->state == SIM_OP_OPEN) {
+            session_opened(client, frame->request, frame->payload);
+        }
+    } else if (frame->kind == BOP_WIRE_KIND_WRITE_RESPONSE ||
+               frame->kind == BOP_WIRE_KIND_READ_RESPONSE) {
+        take_reply(client, frame->request, frame->payload);
+    } else {
+        sim_fail(sim, "client %u gets a frame of kind %u", client->index, frame->kind);
+    }
+}
+
+/* ---- Events ---- */
+
+static void on_request(struct sim_conn *conn)
+{
+    struct sim *sim = conn->client->sim;
+    struct sim_node *node = conn->node;
+    struct sim_piece *piece;
+
+    while (conn->service && !sim->failed && (piece = sim_pipe_pop(sim, &conn->requests))) {
+        struct bop_wire_frame frame;
+        size_t used;
+        int rc = bop_wire_parse(bop_slice(piece->bytes, piece->size), 0, &frame, &used, NULL);
+
+        if (rc == 0) {
+            rc = bop__service_frame(conn->service, &frame);
+        }
+        free(piece);
+        if (rc < 0) {
+            sim_fail(sim, "a service refuses a frame: %s", bop_strerror(rc));
+            return;
+        }
+        sim_node_after(node);
+        sim_node_touch(node);
+    }
+}
+
+static void on_reply(struct sim_conn *conn)
+{
+    struct sim *sim = conn->client->sim;
+    struct sim_piece *piece;
+
+    while (!sim->failed && (piece = sim_pipe_pop(sim, &conn->replies))) {
+        struct bop_slice rest = bop_slice(piece->bytes, piece->size);
+
+        sim_mix(sim, bop_crc32c(0, piece->bytes, piece->size));
+        while (rest.size > 0 && !sim->failed) {
+            struct bop_wire_frame frame;
+            size_t used;
+
+            if (bop_wire_parse(rest, 0, &frame, &used, NULL) < 0) {
+                sim_fail(sim, "client %u cannot parse an answer", conn->client->index);
+                break;
+            }
+            take_response(conn->client, &frame);
+            rest = bop_slice(rest.data + used, rest.size - used);
+        }
+        free(piece);
+    }
+}
+
+static void on_hangup(struct sim_conn *conn)
+{
+    struct sim_client *client = conn->client;
+    struct sim *sim = client->sim;
+
+    sim_pipe_clear(&conn->requests);
+    sim_pipe_clear(&conn->replies);
+    conn->node = NULL;
+    conn->epoch++;
+    client->connect_us = sim->now_us + sim_below(sim, 200 * SIM_MS);
+    for (unsigned n = client->open_count; n > 0; n--) {
+        uint64_t number = client->open_ops[n - 1];
+        struct sim_op *op = sim_op(sim, number);
+
+        if (!(op->conns & 1u << conn->number)) {
+            continue;
+        }
+        op->conns &= ~(1u << conn->number);
+        if (is_write(op) && op->session == 0) {
+            close_op(client, number, SIM_OP_UNKNOWN);
+        } else if (op->conns == 0) {
+            op->again_us = sim->now_us;
+        }
+    }
+}
+
+static struct sim_conn *some_conn(struct sim_client *client)
+{
+    struct sim_conn *first = &client->conns[sim_below(client->sim, SIM_CONNS)];
+
+    for (unsigned n = 0; n < SIM_CONNS; n++) {
+        struct sim_conn *conn = &client->conns[(first->number + n) % SIM_CONNS];
+
+        if (conn->service) {
+            return conn;
+        }
+    }
+    return NULL;
+}
+
+static void repeat(struct sim_client *client, uint64_t number)
+{
+    struct sim *sim = client->sim;
+    struct sim_op *op = sim_op(sim, number);
+    struct sim_conn *conn = some_conn(client);
+
+    if (is_write(op) && op->session == 0 && op->sends > 0) {
+        if (sim->now_us > op->sent_us + UNCERTAIN_US) {
+            close_op(client, number, SIM_OP_UNKNOWN);
+        }
+        return;
+    }
+    if (!conn || sim->now_us < op->again_us ||
+        (op->conns != 0 && sim->now_us < op->sent_us + ANSWER_US)) {
+        return;
+    }
+    op->sent_us = sim->now_us;
+    send_op(conn, number);
+    if (op->want_copy) {
+        op->want_copy = false;
+        conn = &client->conns[(conn->number + 1) % SIM_CONNS];
+        if (conn->service) {
+            send_op(conn, number);
+        }
+    }
+}
+
+static void session_turn(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    struct sim_conn *conn;
+
+    if (client->session == 0) {
+        if (client->session_op == 0 && !sim->quiet) {
+            client->session_op = new_op(client);
+            repeat(client, client->session_op);
+        }
+        return;
+    }
+    if (sim->now_us >= client->alive_us && (conn = some_conn(client))) {
+        client->alive_us = sim->now_us + client->session_timeout_ms * SIM_MS / 4;
+        send_alive(conn);
+    }
+}
+
+static void ask(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    unsigned burst = (unsigned)sim_between(sim, 1, 4);
+
+    if (sim->quiet || (client->uses_session && client->session == 0)) {
+        return;
+    }
+    for (unsigned n = 0; n < burst && client->open_count < client->pipeline; n++) {
+        uint64_t number = new_op(client);
+
+        choose_op(client, sim_op(sim, number));
+        repeat(client, number);
+    }
+}
+
+static void client_turn(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+
+    if (sim->now_us >= client->connect_us) {
+        for (unsigned n = 0; n < SIM_CONNS; n++) {
+            if (!client->conns[n].node) {
+                connect_conn(&client->conns[n]);
+            }
+        }
+    }
+    if (sim->now_us >= client->silent_until_us) {
+        if (client->uses_session) {
+            session_turn(client);
+        }
+        for (unsigned n = client->open_count; n > 0; n--) {
+            repeat(client, client->open_ops[n - 1]);
+        }
+        ask(client);
+        if (!sim->calm && sim_chance(sim, 1, 400)) {
+            /* Long enough for a session to expire. */
+            client->silent_until_us = sim->now_us + sim_between(sim, SIM_S, 5 * SIM_S);
+        }
+    }
+    sim_push(sim, sim->now_us + 1 + sim_below(sim, 2 * client->think_us), SIM_EVENT_CLIENT,
+             client->index, 0, 0);
+}
+
+void sim_client_event(struct sim *sim, const struct sim_event *event)
+{
+    struct sim_client *client = &sim->clients[event->a];
+    struct sim_conn *conn = &client->conns[event->b];
+
+    if (event->kind == SIM_EVENT_CLIENT) {
+        client_turn(client);
+        return;
+    }
+    if (event->c != conn->epoch) {
+        return;
+    }
+    if (event->kind == SIM_EVENT_REPLY) {
+        on_reply(conn);
+    } else if (event->kind == SIM_EVENT_HANGUP) {
+        on_hangup(conn);
+    } else if (conn->service && sim->now_us < conn->node->paused_until_us) {
+        sim_push(sim, conn->node->paused_until_us, SIM_EVENT_REQUEST, event->a, event->b, event->c);
+    } else if (conn->service) {
+        on_request(conn);
+    }
+}
+
+/* ---- From begin to end ---- */
+
+void sim_clients_init(struct sim *sim)
+{
+    for (unsigned c = 0; c < sim->client_count; c++) {
+        struct sim_client *client = &sim->clients[c];
+
+        client->sim = sim;
+        client->index = c;
+        client->uses_session = c == 0 || sim_chance(sim, 3, 4);
+        client->pipeline = (unsigned)sim_between(sim, 1, SIM_PIPELINE_MAX - 1);
+        client->open_ops = sim_memory(SIM_PIPELINE_MAX * sizeof(uint64_t));
+        client->think_us = sim_between(sim, 5 * SIM_MS, 40 * SIM_MS);
+        client->session_timeout_ms = (uint32_t)sim_between(sim, 1000, 6000);
+        for (unsigned n = 0; n < BOP_TOKEN_SIZE; n++) {
+            client->token[n] = (uint8_t)sim_below(sim, 256);
+        }
+        for (unsigned n = 0; n < SIM_CONNS; n++) {
+            struct sim_conn *conn = &client->conns[n];
+
+            conn->client = client;
+            conn->number = n;
+            bop_buf_init(&conn->out, NULL, 0);
+            sim_pipe_init(&conn->requests);
+            sim_pipe_init(&conn->replies);
+        }
+        sim_push(sim, sim->now_us + sim_below(sim, SIM_S), SIM_EVENT_CLIENT, c, 0, 0);
+    }
+}
+
+void sim_clients_deinit(struct sim *sim)
+{
+    for (unsigned c = 0; c < sim->client_count; c++) {
+        struct sim_client *client = &sim->clients[c];
+
+        for (unsigned n = 0; n < SIM_CONNS; n++) {
+            bop_buf_deinit(&client->conns[n].out);
+            sim_pipe_clear(&client->conns[n].requests);
+            sim_pipe_clear(&client->conns[n].replies);
+        }
+        free(client->open_ops);
+    }
+    free(sim->ops);
+}
+
+bool sim_clients_done(const struct sim *sim)
+{
+    for (unsigned c = 0; c < sim->client_count; c++) {
+        if (sim->clients[c].open_count > 0) {
+            return false;
+        }
+    }
+    return true;
+}

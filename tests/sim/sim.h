@@ -1,0 +1,365 @@
+/*
+ * Whole clusters on virtual time.
+ *
+ * A run is a set of nodes, each the replica and its service as the daemon runs
+ * them, unchanged, and everything around them made of one seed: clock, executors,
+ * disks, network, clients, faults. There is one queue of events, ordered by time
+ * and then by number, and one source of chance; so a seed repeats a run to the
+ * bit, which the digest of its trace shows.
+ *
+ *      world.c     the queue, the clock, what happened lately
+ *      node.c      a node's life: open, turn, crash, stop; its executors
+ *      net.c       connections between nodes
+ *      client.c    clients, and their connections
+ *      nemesis.c   what goes wrong, and when
+ *      model.c     what must hold, checked against the committed entries
+ *      main.c      options, many seeds, reports
+ */
+#ifndef BOP_TESTS_SIM_H
+#define BOP_TESTS_SIM_H
+
+#include <inttypes.h>
+
+#include <bop/clock.h>
+#include <bop/executor.h>
+#include <bop/fs.h>
+#include <bop/list.h>
+#include <bop/log.h>
+#include <bop/random.h>
+#include <bop/slice.h>
+
+#include "replica.h"
+#include "service.h"
+
+#define SIM_NODES_MAX   6
+#define SIM_CLIENTS_MAX 6
+#define SIM_CONNS       2 /* Of a client. */
+#define SIM_KEYS        8
+#define SIM_COUNTERS    2
+#define SIM_RING        30 /* Events remembered of each node. */
+#define SIM_LINE        200
+
+#define SIM_MS UINT64_C(1000) /* In microseconds. */
+#define SIM_S  UINT64_C(1000000)
+
+/** Defects put in on purpose, each of which a check must find. */
+enum sim_mutation {
+    SIM_MUTATE_NONE,
+    SIM_MUTATE_STALE_READ,   /* Clients take stale reads for linearizable ones. */
+    SIM_MUTATE_LOSE_WRITE,   /* Disks say that a file is synced and do not sync it. */
+    SIM_MUTATE_LOSE_VOTE,    /* The same, of the vote file only. */
+    SIM_MUTATE_DOUBLE_APPLY, /* Clients repeat a write under a new number. */
+    SIM_MUTATE_TAMPER,       /* The network changes a byte of an entry, checksum and all. */
+    SIM_MUTATE_COUNT,
+};
+
+struct sim_options {
+    uint64_t seed;
+    uint64_t time_ms; /* With faults; 0: the seed says. The calm at the end comes on top. */
+    unsigned nodes;   /* 0: the seed says. */
+    bool verbose;
+    enum sim_mutation mutation;
+    const char *scratch; /* A directory for the stores, emptied for each run. */
+};
+
+struct sim_stats {
+    uint64_t committed, leaders, crashes, power_losses, stops, installs, snapshots, exits;
+    uint64_t writes, reads, repeats, expired_sessions, events, joins, breaks;
+};
+
+enum sim_event_kind {
+    SIM_EVENT_TURN,    /* a: node, c: its life. */
+    SIM_EVENT_TIMER,   /* a: node, c: its life. */
+    SIM_EVENT_RUN,     /* a: node, b: executor, c: its life. */
+    SIM_EVENT_DONE,    /* a: node, b: executor, c: its life. */
+    SIM_EVENT_START,   /* a: node, c: its life. */
+    SIM_EVENT_CRASH,   /* a: node, b: with power, c: its life. */
+    SIM_EVENT_DIAL,    /* a -> b: nodes, c: the connection. */
+    SIM_EVENT_ACCEPT,  /* As DIAL. */
+    SIM_EVENT_READY,   /* As DIAL. */
+    SIM_EVENT_DELIVER, /* As DIAL. */
+    SIM_EVENT_LOST,    /* As DIAL. */
+    SIM_EVENT_CLIENT,  /* a: client. */
+    SIM_EVENT_REQUEST, /* a: client, b: connection, c: its number. */
+    SIM_EVENT_REPLY,   /* As REQUEST. */
+    SIM_EVENT_HANGUP,  /* As REQUEST: the client learns that it is gone. */
+    SIM_EVENT_NEMESIS,
+};
+
+struct sim_event {
+    uint64_t at_us;
+    uint64_t number;
+    uint16_t kind;
+    uint16_t a, b;
+    uint64_t c;
+};
+
+/* ---- Bytes under way ---- */
+
+/** First in, first out, each piece with its time of arrival. */
+struct sim_pipe {
+    struct bop_list pieces;
+    uint64_t last_us;
+    size_t bytes;
+};
+
+struct sim_piece {
+    struct bop_list link;
+    uint64_t at_us;
+    size_t size;
+    uint8_t bytes[];
+};
+
+/** What node a says to node b, on the connection that a dialed. */
+struct sim_link {
+    uint64_t epoch;    /* Of the newest connection, or of the attempt to make it. */
+    uint64_t accepted; /* The one that b listens to; 0: none. */
+    bool ready;        /* a may speak. */
+    bool blocked;      /* Nothing gets through; what is under way waits. */
+    struct bop_buf out;
+    struct sim_pipe pipe;
+};
+
+/* ---- Nodes ---- */
+
+struct sim_executor {
+    struct bop_executor executor; /* First. */
+    struct sim_node *node;
+    unsigned number;
+    struct bop_list queue; /* Tasks to run. */
+    struct bop_list ran;   /* Tasks whose done is to be called. */
+    bool running;          /* A RUN event is under way. */
+    uint64_t hung_until_us;
+};
+
+struct sim_node {
+    struct sim *sim;
+    unsigned index;
+    uint64_t id;
+    char address[32];
+    uint64_t life; /* Events of an earlier life mean nothing. */
+    bool exists;   /* False: it is to join and has not begun yet. */
+    bool up;
+    bool join;
+    struct replica *replica;
+    struct service *service;
+    struct bop_fs_sim *disk;
+    struct bop_clock clock;
+    int64_t wall_offset_ms;
+    struct bop_log log;
+    struct replica_transport transport;
+    struct sim_executor executors[2]; /* Log, work. */
+    char state_path[256];
+    unsigned boot;
+    char boot_id[32];
+    bool turning;      /* A TURN event is under way. */
+    uint64_t timer_us; /* Of the TIMER event under way. */
+    uint64_t paused_until_us;
+    uint64_t stop_at;  /* The disk's operation at which this life ends; 0: none. */
+    bool stop_power;   /* It ends by loss of power. */
+    bool excused;      /* Its disk was made to fail: it may stop, or refuse to start. */
+    bool gave_up;      /* The replica has failed; the process ends. */
+    uint64_t observed; /* Entries up to here were compared with those of the others. */
+    unsigned refused;  /* Attempts to start in a row that failed. */
+    uint64_t full_until_us;
+    char shown[SIM_LINE]; /* By --verbose. */
+    unsigned line;
+    char lines[SIM_RING][SIM_LINE];
+};
+
+/* ---- Clients ---- */
+
+struct sim_conn {
+    struct sim_client *client;
+    unsigned number;
+    struct sim_node *node; /* NULL: none. */
+    uint64_t epoch;
+    struct service_conn *service; /* NULL: the node is gone. */
+    struct bop_buf out;           /* Of the node. */
+    struct sim_pipe requests, replies;
+};
+
+enum sim_op_state {
+    SIM_OP_OPEN,
+    SIM_OP_ANSWERED,
+    SIM_OP_UNKNOWN, /* Given up; may have been applied or may yet be. */
+    SIM_OP_REFUSED, /* Given up; must never be applied. */
+};
+
+/** A request of a client, for ever. Its number, from 1, is its id on the wire. */
+struct sim_op {
+    enum sim_op_state state;
+    unsigned client;
+    enum bop_op op; /* 0: opens a session. */
+    uint64_t session;
+    uint64_t sequence;
+    unsigned key; /* Of the map, or the counter. */
+    enum bop_condition condition;
+    uint64_t version;
+    uint32_t size; /* Of the value. */
+    bool stale;
+    bool want_copy;   /* It is to be sent twice. */
+    uint64_t floor;   /* What was acknowledged when it was first sent. */
+    uint64_t sent_us; /* Last. */
+    uint64_t again_us;
+    unsigned sends;
+    unsigned conns; /* A bit for each connection on which an answer may come. */
+    /* As the model has it. */
+    uint64_t applied; /* The entry that did it; 0: none yet. */
+    uint8_t status;
+    bool existed;
+    uint64_t result; /* Version or value. */
+};
+
+struct sim_client {
+    struct sim *sim;
+    unsigned index;
+    bool uses_session;
+    struct sim_conn conns[SIM_CONNS];
+    uint64_t connect_us; /* Not before. */
+    uint64_t session;
+    uint64_t session_op; /* The one that opens it; 0: none. */
+    uint32_t session_timeout_ms;
+    uint8_t token[BOP_TOKEN_SIZE];
+    uint64_t alive_us; /* When to say so next. */
+    uint64_t sequence;
+    uint64_t *open_ops; /* Outstanding. */
+    unsigned open_count;
+    unsigned pipeline;
+    uint64_t think_us;
+    uint64_t silent_until_us;
+    uint64_t versions[SIM_KEYS]; /* As last seen. */
+};
+
+#define SIM_PIPELINE_MAX 64
+
+/* ---- The whole ---- */
+
+struct sim_entry {
+    uint64_t term;
+    uint64_t payload; /* A digest. */
+    uint64_t digest;  /* Of the machine there; 0: not seen. */
+    uint64_t content; /* Likewise, of all its tables. */
+};
+
+struct sim_model;
+
+struct sim {
+    struct sim_options options;
+    struct bop_random random;
+    uint64_t now_us;
+    uint64_t number;
+    struct sim_event *events; /* A heap. */
+    size_t event_count, event_capacity;
+    uint64_t digest;
+    bool failed;
+    char failure[512];
+    struct sim_stats stats;
+
+    unsigned node_count; /* With the one that joins. */
+    unsigned founders;
+    struct sim_node nodes[SIM_NODES_MAX];
+    struct sim_link links[SIM_NODES_MAX][SIM_NODES_MAX];
+    size_t queue_max; /* Bytes of a connection, above which it takes no more. */
+    uint64_t snapshot_entries, trailing_entries, segment_bytes;
+
+    unsigned client_count;
+    struct sim_client clients[SIM_CLIENTS_MAX];
+    struct sim_op *ops;
+    size_t op_count, op_capacity;
+    bool big_values;
+
+    uint64_t faults_end_us, quiet_us, end_us;
+    uint32_t fault_weights[16];
+    uint64_t fault_pause_us;
+    bool calm;  /* No more faults. */
+    bool quiet; /* No more new requests. */
+    bool over;
+
+    struct sim_model *model;
+};
+
+/* world.c */
+BOP_MUST_USE bool sim_run(const struct sim_options *options, struct sim_stats *out_stats,
+                          uint64_t *out_digest, char *out_failure, size_t failure_size);
+void sim_push(struct sim *sim, uint64_t at_us, enum sim_event_kind kind, unsigned a, unsigned b,
+              uint64_t c);
+/** The first violation counts. */
+void sim_fail(struct sim *sim, const char *format, ...) BOP_PRINTF(2, 3);
+/** Note what happened to a node (NULL: to the whole). */
+void sim_say(struct sim *sim, struct sim_node *node, const char *format, ...) BOP_PRINTF(3, 4);
+void sim_mix(struct sim *sim, uint64_t value);
+/** After a program error: say which run it was and what happened lately. */
+void sim_dump(void);
+uint64_t sim_below(struct sim *sim, uint64_t bound);
+bool sim_chance(struct sim *sim, unsigned parts, unsigned whole);
+/** Uniform between, both included. */
+uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high);
+/** How long something takes on the network. */
+uint64_t sim_latency(struct sim *sim);
+void *sim_memory(size_t size);
+
+void sim_pipe_init(struct sim_pipe *pipe);
+/** Returns when it arrives. */
+uint64_t sim_pipe_push(struct sim *sim, struct sim_pipe *pipe, struct bop_slice bytes);
+/** The next piece that has arrived, to be freed; NULL: none. */
+struct sim_piece *sim_pipe_pop(struct sim *sim, struct sim_pipe *pipe);
+void sim_pipe_clear(struct sim_pipe *pipe);
+
+/* node.c */
+void sim_node_init(struct sim *sim, unsigned index);
+void sim_node_deinit(struct sim_node *node);
+void sim_node_start(struct sim_node *node);
+/** It has something to do. */
+void sim_node_touch(struct sim_node *node);
+/** To be called whenever code of the node has run: ends its life if that has come. */
+void sim_node_after(struct sim_node *node);
+void sim_node_crash(struct sim_node *node, bool power);
+void sim_node_stop(struct sim_node *node, bool reboot);
+void sim_node_event(struct sim *sim, const struct sim_event *event);
+bool sim_node_leads(const struct sim_node *node);
+
+/* net.c */
+void sim_net_init(struct sim *sim);
+void sim_net_deinit(struct sim *sim);
+void sim_net_up(struct sim_node *node);
+void sim_net_down(struct sim_node *node);
+void sim_net_block(struct sim *sim, unsigned a, unsigned b, bool blocked);
+void sim_net_break(struct sim *sim, unsigned a, unsigned b);
+void sim_net_event(struct sim *sim, const struct sim_event *event);
+struct bop_buf *sim_net_output(struct replica_transport *self, uint64_t peer);
+void sim_net_flush(struct replica_transport *self, uint64_t peer);
+
+/* client.c */
+void sim_clients_init(struct sim *sim);
+void sim_clients_deinit(struct sim *sim);
+void sim_clients_node_down(struct sim_node *node);
+void sim_client_event(struct sim *sim, const struct sim_event *event);
+void sim_client_break(struct sim *sim, unsigned client, unsigned conn);
+bool sim_clients_done(const struct sim *sim);
+struct sim_op *sim_op(struct sim *sim, uint64_t number);
+/** The bytes that an operation puts: its number, then filling. */
+void sim_op_value(uint64_t number, uint32_t size, uint8_t *out_bytes);
+
+/* nemesis.c */
+void sim_nemesis_init(struct sim *sim);
+void sim_nemesis_event(struct sim *sim);
+void sim_nemesis_calm(struct sim *sim);
+
+/* model.c */
+void sim_model_init(struct sim *sim);
+void sim_model_deinit(struct sim *sim);
+/** Compare what a node has applied since the last time. */
+void sim_model_observe(struct sim_node *node);
+/** A replica began anew from what its disk holds. */
+void sim_model_reopened(struct sim_node *node);
+uint64_t sim_model_floor(const struct sim *sim);
+/** An answer to a write or a session's opening with status OK or CONDITION. */
+void sim_model_written(struct sim *sim, uint64_t number, uint8_t status, struct bop_slice result);
+void sim_model_read(struct sim *sim, uint64_t number, uint8_t status, struct bop_slice result);
+/** At the end: everybody has everything. */
+void sim_model_finish(struct sim *sim);
+uint64_t sim_model_applied(const struct sim *sim);
+bool sim_model_session_open(const struct sim *sim, uint64_t session);
+
+#endif
