@@ -16,6 +16,9 @@
  *       that must probe this node loses contact: they are answered as heartbeats.
  *   W6  A snapshot that was lost on its way is not sent again for minutes: once a
  *       connection broke and the peer is back, the core is told that it has it not.
+ *   W12 A pre-vote of an older term is denied in the name of the term it asked
+ *       for: the candidate never learns the newer one. If it has the longest log,
+ *       no one can win any more.
  *
  * What makes no sense is dropped and counted. It costs its sender a timeout.
  */
@@ -412,6 +415,21 @@ static int receive_vote_as_voter(struct libraft *self, struct raft_message *mess
     return rc;
 }
 
+/* W12 */
+static int deny_stale_pre_vote(struct libraft *self, const struct bop_raft_message *in)
+{
+    struct bop_raft_message *out = bop__raft_outbox_message(&self->out, BOP_RAFT_VOTE_RESULT,
+                                                            in->peer, self->core.current_term);
+
+    if (out) {
+        out->vote_result.granted = false;
+        out->vote_result.pre_vote = true;
+        out->vote_result.features = 0;
+        out->vote_result.capacity = 0;
+    }
+    return 0;
+}
+
 static int receive_vote(struct libraft *self, const struct bop_raft_message *in)
 {
     struct raft_message message = core_message(in, RAFT_REQUEST_VOTE);
@@ -419,6 +437,9 @@ static int receive_vote(struct libraft *self, const struct bop_raft_message *in)
     if (in->vote.candidate != in->peer || in->vote.last_index > RAFT_NUMBER_MAX ||
         in->vote.last_term > in->term) {
         return drop(self);
+    }
+    if (in->vote.pre_vote && in->term < self->core.current_term) {
+        return deny_stale_pre_vote(self, in);
     }
     message.request_vote.version = VOTE_VERSION;
     message.request_vote.term = in->term;

@@ -495,6 +495,33 @@ TEST(libraft, stops_believing_in_a_silent_leader_as_a_standby)
     CHECK(sent(f, BOP_RAFT_APPEND_RESULT, 1) != NULL);
 }
 
+/* ---- W12 ---- */
+
+/* Or the node with the longest log asks for a term of the past for ever. */
+TEST(libraft, tells_a_candidate_of_the_past_which_term_it_is)
+{
+    struct bop_raft_message message = {.type = BOP_RAFT_VOTE_RESULT, .peer = 3, .term = 5};
+
+    begin(f, 5, 3);
+    REQUIRE_EQ(vote(f, 3, 4, 9, 3, true), 0);
+    REQUIRE(sent(f, BOP_RAFT_VOTE_RESULT, 3) != NULL);
+    CHECK(!sent(f, BOP_RAFT_VOTE_RESULT, 3)->vote_result.granted);
+    CHECK(sent(f, BOP_RAFT_VOTE_RESULT, 3)->vote_result.pre_vote);
+    CHECK_EQ(sent(f, BOP_RAFT_VOTE_RESULT, 3)->term, 5);
+    bop_raft_destroy(f->raft);
+
+    /* And what that candidate does with it. */
+    f->now_ms = 1000;
+    begin(f, 3, 3);
+    at(f, bop_raft_deadline_ms(f->raft));
+    REQUIRE_EQ(status(f).state, BOP_RAFT_CANDIDATE);
+    message.vote_result.pre_vote = true;
+    REQUIRE_EQ(receive(f, &message), 0);
+    CHECK_EQ(status(f).state, BOP_RAFT_FOLLOWER);
+    CHECK_EQ(status(f).term, 5);
+    CHECK(f->update.hard_state);
+}
+
 /* ---- W3 ---- */
 
 /* A node with a snapshot at 10 and nothing below it. */

@@ -253,3 +253,17 @@ TEST(raft, keeps_its_promises_under_misfortune)
               total.reads_granted > count && total.elections > count);
     }
 }
+
+/* Seeds that once found something; new ones go to the end. */
+TEST(raft, keeps_them_on_seeds_that_found_something)
+{
+    static const uint64_t seeds[] = {
+        3399,   /* A snapshot at entry 1. */
+        102578, /* A pre-vote of the past that was never told so. */
+    };
+    struct total total = {0};
+
+    for (unsigned i = 0; i < BOP_COUNT_OF(seeds); i++) {
+        CHECK(run_seed(seeds[i], &total));
+    }
+}
