@@ -109,7 +109,7 @@ static bool advance(struct survey *survey)
         } else if (!probe->asking) {
             survey->done[i] = true;
         } else if (probe_trouble(probe) != 0) {
-            probe->code = probe_trouble(probe);
+            probe_give_up(probe, probe_trouble(probe));
             survey->done[i] = true;
         } else {
             waiting = true;

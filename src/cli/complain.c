@@ -3,6 +3,20 @@
  */
 #include "cli.h"
 
+/* A name from the command line may hold anything; the line must stay one, and text. */
+static void make_printable(char *text)
+{
+    bool utf8 = bop_slice_is_utf8(bop_slice_cstr(text));
+
+    for (char *at = text; *at; at++) {
+        unsigned char byte = (unsigned char)*at;
+
+        if (byte < ' ' || byte == 0x7f || (byte > 0x7f && !utf8)) {
+            *at = '?';
+        }
+    }
+}
+
 int cli_complain(int exit_code, const char *format, ...)
 {
     char text[1024];
@@ -11,12 +25,7 @@ int cli_complain(int exit_code, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    /* A name from the command line may hold a line feed; the line must not end there. */
-    for (char *at = text; *at; at++) {
-        if ((unsigned char)*at < ' ' || *at == 0x7f) {
-            *at = '?';
-        }
-    }
+    make_printable(text);
     fflush(stdout);
     fprintf(stderr, "bop: %s\n", text);
     return exit_code;

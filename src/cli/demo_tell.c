@@ -154,7 +154,7 @@ void demo_print_how_to_talk(const struct demo *demo)
             "  %s map get %s %s\n"
             "  %s map export %s demo.ndjson\n"
             "Data and logs are in %s. To stop them and remove that:\n"
-            "  kill %d %d %d; rm -r %s\n",
+            "  kill %d %d %d; sleep 1; rm -r %s\n",
             nodes[0].address, nodes[1].address, nodes[2].address, self, self, DEMO_MAP,
             demo->packages > 0 ? "bash" : "word/babababa", self, DEMO_MAP, demo->cluster.directory,
             (int)nodes[0].pid, (int)nodes[1].pid, (int)nodes[2].pid, demo->cluster.directory);

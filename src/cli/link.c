@@ -214,8 +214,9 @@ int link_complain(const struct link *link, int code, const char *format, ...)
         return cli_complain(CLI_USAGE, "%s: a name has 1 to %d bytes and is UTF-8", doing,
                             BOP_NAME_MAX);
     case BOP_ETOOBIG:
-        return cli_complain(CLI_FAILED, "%s: too big: a key has at most %u bytes, a value %u",
-                            doing, BOP_KEY_MAX, BOP_VALUE_MAX);
+        return cli_complain(CLI_FAILED,
+                            "%.80s: too big: a name has at most %d bytes, a key %u, a value %u",
+                            doing, BOP_NAME_MAX, BOP_KEY_MAX, BOP_VALUE_MAX);
     case BOP_ESESSION:
         return cli_complain(CLI_FAILED,
                             "%s: cut off for longer than the session lasts, so it is not known "

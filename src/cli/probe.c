@@ -78,6 +78,13 @@ int probe_trouble(const struct probe *probe)
     return info.ready ? 0 : info.trouble.code;
 }
 
+void probe_give_up(struct probe *probe, int code)
+{
+    bop_client_destroy(probe->client);
+    probe->client = NULL;
+    probe->code = code;
+}
+
 const struct probe *probe_leader(const struct probe *probes, size_t count)
 {
     const struct probe *leader = NULL;

@@ -36,6 +36,9 @@ void probe_ask(struct probe *probe);
 /** Why the node cannot be reached, as far as is known by now; 0 if nothing speaks against it. */
 int probe_trouble(const struct probe *probe);
 
+/** Ask no more; code says why. What was heard stays. */
+void probe_give_up(struct probe *probe, int code);
+
 /** Of those that answered and lead, the one with the highest term, or NULL. */
 const struct probe *probe_leader(const struct probe *probes, size_t count);
 

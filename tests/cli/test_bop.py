@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""bop against a real bopd: output, exit codes, and the words of failures.
+
+usage: test_bop.py PATH_OF_BOP PATH_OF_BOPD
+"""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+BOP, BOPD = (os.path.abspath(path) for path in sys.argv[1:3])
+PATIENCE = 60
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def same(got, wanted):
+    if got != wanted:
+        raise AssertionError(f"got {got!r}, wanted {wanted!r}")
+
+
+class Bop:
+    """Runs bop with one server."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def __call__(self, *words, stdin=b"", status=0):
+        """Run it. Returns standard output and standard error, as bytes."""
+        environment = dict(os.environ, BOP_SERVER=self.server)
+        done = subprocess.run([BOP, *words], input=stdin, capture_output=True, check=False,
+                              env=environment, timeout=PATIENCE)
+        if done.returncode != status:
+            raise AssertionError(f"bop {words}: exit status {done.returncode}, not {status}: "
+                                 f"{done.stdout!r} {done.stderr!r}")
+        return done.stdout, done.stderr
+
+    def out(self, *words, **options):
+        """What it prints, and nothing on standard error."""
+        out, err = self(*words, **options)
+        same(err, b"")
+        return out
+
+    def error(self, status, *words, **options):
+        """The one line of a failure, without its beginning."""
+        _, err = self(*words, status=status, **options)
+        line = err.decode()
+        if not re.fullmatch(r"bop: [^\n]*\n", line):
+            raise AssertionError(f"no line of an error: {line!r}")
+        return line[5:-1]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+# ---- Maps ----
+
+@test
+def map_put_get_del(bop, _):
+    same(re.fullmatch(rb"version \d+\n", bop.out("map", "put", "m", "k", "v")) is not None, True)
+    same(bop.out("map", "get", "m", "k"), b"v")
+    same(bop.out("map", "get", "m", "k", "--stale"), b"v")
+    same(bop.out("map", "del", "m", "k"), b"deleted\n")
+    same(bop.error(3, "map", "get", "m", "k"), "m has no key k")
+    same(bop.error(3, "map", "del", "m", "k"), "m has no key k")
+    same(bop.error(3, "map", "get", "no-such-map", "k"), "no-such-map has no key k")
+
+
+@test
+def map_keeps_any_bytes(bop, _):
+    value = bytes(range(256)) * 40
+    bop("map", "put", "m", "bytes", "-", stdin=value)
+    same(bop.out("map", "get", "m", "bytes"), value)
+    got = json.loads(bop.out("map", "get", "m", "bytes", "--json"))
+    same(base64.b64decode(got["value64"]), value)
+    bop("map", "put", "m", "empty", "-", stdin=b"")
+    same(bop.out("map", "get", "m", "empty"), b"")
+    bop("map", "put", "m", "--", "-k", "--json")
+    same(bop.out("map", "get", "m", "--", "-k"), b"--json")
+
+
+@test
+def map_conditions(bop, _):
+    bop("map", "put", "c", "k", "1", "--if-absent")
+    version = json.loads(bop.out("map", "get", "c", "k", "--json"))["version"]
+    same(bop.error(4, "map", "put", "c", "k", "2", "--if-absent"),
+         f"not stored: k in c is there in version {version}")
+    same(bop.error(4, "map", "put", "c", "k", "2", "--if-version", str(version + 1)),
+         f"not stored: k in c is there in version {version}")
+    same(bop.error(4, "map", "put", "c", "none", "2", "--if-present"),
+         "not stored: c has no key none")
+    same(bop.error(4, "map", "del", "c", "k", "--if-value", "2"),
+         f"not deleted: k in c is there in version {version}")
+    same(bop.out("map", "get", "c", "k"), b"1")
+    answer = json.loads(bop.out("map", "put", "c", "k", "2", "--if-version", str(version),
+                                "--json"))
+    same(answer["existed"], True)
+    same(answer["version"] > version, True)
+    same(bop.out("map", "del", "c", "k", "--if-value", "2", "--json"), b'{"existed":true}\n')
+
+
+@test
+def map_scan_and_size(bop, _):
+    for key in "cab":
+        bop("map", "put", "s", key, key.upper() + "\n\\\t")
+    bop("map", "put", "s", "d", "-", stdin=b"\xff")
+    same(bop.out("map", "scan", "s"),
+         b"a\tA\\n\\\\\\t\nb\tB\\n\\\\\\t\nc\tC\\n\\\\\\t\nd\t\\xff\n")
+    same(bop.out("map", "scan", "s", "--limit", "2", "--keys"), b"a\nb\n")
+    lines = [json.loads(line) for line in bop.out("map", "scan", "s", "--json").splitlines()]
+    same([line["key"] for line in lines], list("abcd"))
+    same(lines[3]["value64"], "/w==")
+    same(bop.out("map", "size", "s"), b"4\n")
+    same(bop.out("map", "size", "nowhere", "--json"), b'{"size":0}\n')
+
+
+# ---- Import and export ----
+
+def entries(count):
+    """Some entries, 3,000 of them being three pages, as (key, value) sorted."""
+    made = {}
+    for i in range(count):
+        key = b"\xff%d" % i if i % 5 == 0 else b"key %d \xc3\xa9" % i
+        made[key] = bytes((i * 7 + j) % 256 for j in range(i % 300)) if i % 3 else b"v%d" % i
+    return sorted(made.items())
+
+
+def to_line(key, value):
+    line = {}
+    for name, content in (("key", key), ("value", value)):
+        try:
+            line[name] = content.decode()
+        except UnicodeDecodeError:
+            line[name + "64"] = base64.b64encode(content).decode()
+    return json.dumps(line).encode() + b"\n"
+
+
+def from_line(line):
+    line = json.loads(line)
+    return tuple(line[name].encode() if name in line else base64.b64decode(line[name + "64"])
+                 for name in ("key", "value"))
+
+
+@test
+def import_and_export_keep_all(bop, directory):
+    wanted = entries(3000)
+    path = os.path.join(directory, "in.ndjson")
+    with open(path, "wb") as file:
+        file.writelines(to_line(*entry) for entry in wanted)
+    answer = json.loads(bop.out("map", "import", "big", path, "--json"))
+    same(answer["entries"], 3000)
+    same(bop.out("map", "size", "big"), b"3000\n")
+    exported = bop.out("map", "export", "big", "-")
+    same([from_line(line) for line in exported.splitlines()], wanted)
+
+    target = os.path.join(directory, "out.ndjson")
+    _, said = bop("map", "export", "big", target, "--server", bop.server)
+    same(re.fullmatch(rb"exported 3,000 entries in [\d.]+ s\n", said) is not None, True)
+    with open(target, "rb") as file:
+        same(file.read(), exported)
+    same([name for name in os.listdir(directory) if "partial" in name], [])
+
+    _, said = bop("map", "import", "big2", "-", stdin=exported)
+    same(said.startswith(b"imported 3,000 entries in "), True)
+    same(bop.out("map", "export", "big2", "-"), exported)
+
+
+@test
+def import_stops_at_a_mistake(bop, directory):
+    good = b'{"key":"a","value":"1"}\n'
+    line = bop.error(1, "map", "import", "bad", "-", stdin=good + b"{}\n" + good)
+    same(re.fullmatch(r'import -: line 2: neither "key" nor "key64"; stopped after [01] entries '
+                      r"were stored", line) is not None, True)
+    same(bop.error(1, "map", "import", "bad", "/nonexistent"),
+         "open /nonexistent: No such file or directory")
+    same(bop.error(1, "map", "import", "bad", directory).startswith(f"import {directory}: "), True)
+
+
+@test
+def import_reads_a_slow_pipe(bop, _):
+    environment = dict(os.environ, BOP_SERVER=bop.server)
+    with subprocess.Popen([BOP, "map", "import", "slow", "-"], stdin=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=environment) as running:
+        for part in (b'{"key":"a","va', b'lue":"1"}\n{"key"', b':"b","value":"2"}\n'):
+            running.stdin.write(part)
+            running.stdin.flush()
+            time.sleep(0.05)
+        _, said = running.communicate(timeout=PATIENCE)
+    same(said.startswith(b"imported 2 entries"), True)
+
+
+@test
+def import_of_packages(bop, _):
+    status = (b"Package: bash\nArchitecture: amd64\nDescription: shell\n for people\n\n"
+              b"Package: libc6\nArchitecture: amd64\nMulti-Arch: same\n")
+    bop("map", "import", "packages", "-", "--dpkg", stdin=status)
+    same(bop.out("map", "get", "packages", "bash"), status.split(b"\n\n", 1)[0] + b"\n")
+    same(bop.out("map", "scan", "packages", "--keys"), b"bash\nlibc6:amd64\n")
+
+
+@test
+def export_leaves_nothing_half_done(bop, directory):
+    target = os.path.join(directory, "precious")
+    with open(target, "w", encoding="utf-8") as file:
+        file.write("old")
+    bop.error(1, "map", "export", "big", target, "--server", f"127.0.0.1:{free_port()}")
+    with open(target, encoding="utf-8") as file:
+        same(file.read(), "old")
+    same([name for name in os.listdir(directory) if "partial" in name], [])
+    same(bop.error(1, "map", "export", "big", "/nonexistent/x"),
+         "write /nonexistent/x: No such file or directory")
+    same("No space left" in bop.error(1, "map", "export", "big", "/dev/full"), True)
+
+
+# ---- Counters ----
+
+@test
+def counters(bop, _):
+    same(bop.error(3, "counter", "get", "n"), "there is no counter n")
+    same(bop.out("counter", "add", "n"), b"1\n")
+    same(bop.out("counter", "add", "n", "-5"), b"-4\n")
+    same(bop.out("counter", "get", "n", "--json"), b'{"value":-4}\n')
+    same(bop.error(2, "counter", "add", "n", "1x"), "1x: not a whole number of 64 bits")
+    same(bop.error(2, "counter", "add", "n", "9223372036854775808"),
+         "9223372036854775808: not a whole number of 64 bits")
+    same(bop.error(1, "counter", "add", "n", "-9223372036854775808"),
+         "add to n: the value would leave 64 bits; nothing was changed")
+    same(bop.out("counter", "get", "n"), b"-4\n")
+
+
+# ---- Status ----
+
+@test
+def status(bop, _):
+    told = bop.out("status").decode().splitlines()
+    same(re.fullmatch(r"cluster bop: node 1 leads in term \d+; 1 of 1 voters are well", told[0])
+         is not None, True)
+    same(told[2].split(), ["NODE", "ADDRESS", "STATE", "TERM", "COMMIT", "APPLIED", "LAG",
+                           "HEALTH"])
+    same(told[3].split()[:3], ["1", bop.server, "leader"])
+    answer = json.loads(bop.out("status", "--json"))
+    same((answer["healthy"], answer["leader"], answer["voters"]), (True, 1, 1))
+    same(answer["nodes"][0]["lag"], 0)
+
+
+@test
+def status_asks_a_node_once(bop, _):
+    both = f"{bop.server},localhost:{bop.server.split(':')[1]},{bop.server}"
+    same(len(json.loads(bop.out("status", "--json", "--server", both))["nodes"]), 1)
+
+
+@test
+def status_shows_who_is_not_there(bop, _):
+    dead = f"127.0.0.1:{free_port()}"
+    out, _ = bop("status", "--server", f"{dead},{bop.server}")
+    same(re.search(rf"\?\s+{dead}\s+unreachable\s+Connection refused", out.decode()) is not None,
+         True)
+    out, err = bop("status", "--server", dead, status=1)
+    same(err.decode(), f"bop: no server at {dead} answers: start one with `bopd --dev`, or name "
+                       "one with --server\n")
+
+
+# ---- Failures ----
+
+@test
+def nobody_there(bop, _):
+    dead = f"127.0.0.1:{free_port()}"
+    same(bop.error(1, "--server", dead, "map", "get", "m", "k"),
+         f"no server at {dead} answers (Connection refused): start one with `bopd --dev`, or name "
+         "one with --server")
+    same(bop.error(2, "--server", "a:b", "map", "get", "m", "k") != "", True)
+
+
+@test
+def a_server_that_says_nothing(bop, _):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        silent = f"127.0.0.1:{listener.getsockname()[1]}"
+        line = bop.error(1, "--server", silent, "--timeout", "0.3", "map", "get", "m", "k")
+        same(line.startswith(f"no server at {silent} answers ("), True)
+
+
+@test
+def wrong_cluster(bop, _):
+    same(bop.error(1, "--cluster", "other", "map", "get", "m", "k"),
+         f"{bop.server} is of another cluster than other: drop --cluster, or name other servers "
+         "with --server")
+
+
+@test
+def what_is_too_big_or_no_name(bop, _):
+    too_big = ": too big: a name has at most 255 bytes, a key 65536, a value 8388608"
+    same(bop.error(1, "map", "put", "m", "k" * 65537, "v").endswith(too_big), True)
+    same(bop.error(1, "map", "size", "m" * 256).endswith(too_big), True)
+    same(bop.error(1, "map", "put", "m", "k", "-", stdin=b"x" * (9 << 20)),
+         "read the value: more than a value's 8 MiB")
+    same(bop.error(2, "map", "size", "").endswith("a name has 1 to 255 bytes and is UTF-8"), True)
+    same(bop.error(2, "map", "size", b"\xff".decode(errors="surrogateescape"))
+         .endswith("a name has 1 to 255 bytes and is UTF-8"), True)
+
+
+@test
+def wrong_usage(bop, _):
+    same(bop.error(2, "sttaus"), "no command sttaus; did you mean `bop status`?")
+    same(bop.error(2, "status", "--jso"), "no flag --jso; did you mean --json?")
+    same(bop.error(2, "a\nb"), "no command a?b; `bop help` lists all")
+
+
+@test
+def output_that_cannot_be_written(bop, _):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([BOP, "help"], stdout=full, stderr=subprocess.PIPE, check=False,
+                              timeout=PATIENCE)
+    same((done.returncode, done.stderr),
+         (1, b"bop: cannot write the output: No space left on device\n"))
+    same(bop.out("--version").startswith(b"bop "), True)
+
+
+@test
+def help_for_all(bop, _):
+    overview = bop.out("help").decode()
+    same(bop.out("--help").decode(), overview)
+    commands = re.findall(r"^  ((?:map |counter )?[a-z]+) ", overview.split("Flags")[0], re.M)
+    same(len(commands), 12)
+    for command in commands:
+        text = bop.out(*command.split(), "--help").decode()
+        same(command == "help" or text.startswith(f"bop {command} - "), True)
+        same(max(len(line) for line in text.splitlines()) <= 100, True)
+        same(bop.out("help", *command.split()).decode(), text)
+    same(bop.error(2, "help", "nothing"), "no command nothing; `bop help` lists all")
+
+
+# ---- The demo ----
+
+def demo(*words, **options):
+    return subprocess.run([BOP, "demo", "--bopd", BOPD, "--entries", "1500", *words],
+                          capture_output=True, text=True, check=False, timeout=4 * PATIENCE,
+                          **options)
+
+
+@test
+def demo_loses_nothing(_, directory):
+    place = os.path.join(directory, "demo")
+    done = demo("--dir", place, "--json")
+    if done.returncode != 0:
+        raise AssertionError(f"{done.returncode}: {done.stdout} {done.stderr}")
+    report = json.loads(done.stdout)
+    same((report["good"], report["lost"], report["duplicates"], report["changed"]),
+         (True, 0, 0, 0))
+    same(report["acknowledged"], report["entries"])
+    for words in ("killed with SIGKILL", "started again", "byte for byte", "ms after the kill"):
+        same(words in done.stderr, True)
+    same(os.path.exists(place), False)
+
+
+def is_running(pid):
+    """Not our child: the one who has to reap it may be slow."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@test
+def demo_keeps_the_cluster(_, directory):
+    place = os.path.join(directory, "kept")
+    done = demo("--dir", place, "--keep")
+    if done.returncode != 0:
+        raise AssertionError(f"{done.returncode}: {done.stdout} {done.stderr}")
+    pids = [int(pid) for pid in re.search(r"kill ([\d ]+);", done.stdout).group(1).split()]
+    try:
+        server = re.search(r"BOP_SERVER=(\S+)", done.stdout).group(1)
+        same(len(json.loads(Bop(server).out("status", "--json"))["nodes"]), 3)
+        same(Bop(server).out("map", "get", "demo", "word/babababa") != b"", True)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    same(len(pids), 3)
+
+
+@test
+def demo_cleans_up_when_interrupted(_, directory):
+    place = os.path.join(directory, "interrupted")
+    with subprocess.Popen([BOP, "demo", "--bopd", BOPD, "--dir", place], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        for line in running.stdout:
+            if "started nodes" in line:
+                break
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=PATIENCE)
+    same((running.returncode, err), (130, "bop: interrupted; stopping the nodes\n"))
+    same(os.path.exists(place), False)
+
+
+@test
+def demo_says_why_it_fails(_, directory):
+    done = demo("--bopd", "/nonexistent")
+    same((done.returncode, done.stderr), (1, "bop: --bopd /nonexistent: No such file or directory\n"))
+    with open(os.path.join(directory, "precious"), "w", encoding="utf-8") as file:
+        file.write("mine")
+    done = demo("--dir", directory)
+    same((done.returncode, done.stderr.count("\n"), "not an empty directory" in done.stderr),
+         (1, 1, True))
+    place = os.path.join(directory, "false")
+    done = demo("--dir", place, "--bopd", "/bin/false")
+    same(done.returncode, 1)
+    same("ended by itself (exit status 1)" in done.stderr and place in done.stderr, True)
+
+
+def start_bopd():
+    """A single node on any port. Returns the process and the address."""
+    running = subprocess.Popen([BOPD, "--dev", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
+    line = running.stdout.readline()
+    found = re.search(r"ready on (\S+)", line)
+    if not found:
+        running.kill()
+        sys.exit(f"Bail out! bopd said {line!r}")
+    return running, found.group(1)
+
+
+def main():
+    print(f"1..{len(TESTS)}")
+    failed = 0
+    bopd, server = start_bopd()
+    try:
+        for number, function in enumerate(TESTS, 1):
+            name = function.__name__.replace("_", " ")
+            try:
+                with tempfile.TemporaryDirectory() as directory:
+                    function(Bop(server), directory)
+                print(f"ok {number} - bop: {name}", flush=True)
+            except Exception:  # pylint: disable=broad-except
+                failed += 1
+                print("".join(f"# {line}\n" for line in traceback.format_exc().splitlines()) +
+                      f"not ok {number} - bop: {name}", flush=True)
+    finally:
+        bopd.terminate()
+        bopd.wait()
+        bopd.stdout.close()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
