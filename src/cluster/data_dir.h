@@ -19,7 +19,9 @@ struct data_dir {
 
 /**
  * Lock a directory (made if missing) and check that it is this node's. The error
- * says whose it is and what to do: BOP_ELOCKED, BOP_EMISMATCH, BOP_EVERSION, BOP_ECORRUPT.
+ * says whose it is and what to do: BOP_ELOCKED, BOP_EMISMATCH, BOP_EVERSION, BOP_ECORRUPT;
+ * BOP_EINVAL for a cluster's name that cannot be written down. An empty boot id is one that
+ * is not known, which trusts no state but a clean one.
  */
 BOP_MUST_USE int bop__data_dir_open(struct data_dir *dir, struct bop_fs *fs, const char *path,
                                     uint64_t node, const char *cluster, const char *boot_id,

@@ -238,12 +238,13 @@ static int compare_servers(const void *a, const void *b)
     return left->id < right->id ? -1 : left->id > right->id;
 }
 
+/* Empty if the system does not say. */
 static void boot_id(char out_id[64])
 {
     struct bop_buf text;
 
     bop_buf_init(&text, NULL, 0);
-    snprintf(out_id, 64, "unknown");
+    out_id[0] = '\0';
     if (bop_fs_read_file(bop_fs_real(), "/proc/sys/kernel/random/boot_id", 63, &text) >= 0 &&
         text.size >= 36) {
         memcpy(out_id, text.data, 36);
