@@ -37,7 +37,7 @@ static int load(struct vote_file *file)
     int rc = bop_fs_read_exact(file->fs, file->fd, slots, sizeof(slots), 0);
 
     if (rc < 0) {
-        return rc;
+        return rc == BOP_ETRUNCATED ? BOP_ECORRUPT : rc; /* It was made with both slots. */
     }
     for (unsigned n = 0; n < SLOTS; n++) {
         struct vote_file seen = *file;
