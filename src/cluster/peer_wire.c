@@ -50,6 +50,17 @@ void bop__peer_welcome_encode(struct bop_writer *writer, const struct peer_welco
     bop_write_bytes(writer, in->refusal);
 }
 
+/* A term that the log can hold; another one fails the reader. */
+static uint64_t read_term(struct bop_reader *reader)
+{
+    uint64_t term = bop_read_u64(reader);
+
+    if (term > PEER_TERM_MAX) {
+        reader->failed = true;
+    }
+    return term;
+}
+
 static void read_entries(struct bop_reader *reader, struct bop_raft_entry *entries,
                          unsigned *out_count)
 {
@@ -62,7 +73,7 @@ static void read_entries(struct bop_reader *reader, struct bop_raft_entry *entri
     for (uint32_t n = 0; n < count && !reader->failed; n++) {
         uint8_t type;
 
-        entries[n].term = bop_read_u64(reader);
+        entries[n].term = read_term(reader);
         type = bop_read_u8(reader);
         entries[n].data = bop_read_bytes(reader);
         if (type < BOP_RAFT_COMMAND || type > BOP_RAFT_CHANGE) {
@@ -81,7 +92,7 @@ int bop__peer_raft_decode(struct bop_slice payload, struct bop_raft_entry *entri
 
     memset(out, 0, sizeof(*out));
     out->type = (enum bop_raft_message_type)type;
-    out->term = bop_read_u64(&reader);
+    out->term = read_term(&reader);
     switch (type) {
     case BOP_RAFT_APPEND:
         out->append.prev_index = bop_read_u64(&reader);
@@ -184,9 +195,9 @@ int bop__peer_chunk_decode(struct bop_slice payload, struct peer_chunk *out)
 {
     struct bop_reader reader = bop_reader(payload);
 
-    out->raft_term = bop_read_u64(&reader);
+    out->raft_term = read_term(&reader);
     out->index = bop_read_u64(&reader);
-    out->term = bop_read_u64(&reader);
+    out->term = read_term(&reader);
     out->size = bop_read_u64(&reader);
     out->offset = bop_read_u64(&reader);
     out->bytes = bop_read_raw(&reader, bop_reader_left(&reader));

@@ -11,6 +11,9 @@
 
 #define PEER_PROTOCOL 1
 
+/* The highest term: the log's tags keep 56 bits of it. No honest cluster gets there. */
+#define PEER_TERM_MAX ((UINT64_C(1) << 56) - 1)
+
 /* Entries of one message, and bytes after which the owner begins another one. */
 #define PEER_ENTRIES_MAX      8192
 #define PEER_APPEND_BYTES_MAX (1024 * 1024)
