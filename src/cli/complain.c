@@ -55,5 +55,8 @@ int cli_finish_output(int exit_code)
     if (fflush(stdout) == 0 && !ferror(stdout)) {
         return exit_code;
     }
+    if (errno == EPIPE) {
+        return CLI_FAILED; /* Its reader has seen enough, as `head` does. */
+    }
     return cli_complain(CLI_FAILED, "cannot write the output: %s", bop_strerror(-errno));
 }

@@ -23,7 +23,6 @@ enum demo_phase {
 struct demo {
     const struct cli_args *args;
     FILE *out; /* Where the story goes; the report as JSON has standard output for itself. */
-    bool color;
     uint64_t started_us;
     struct bop_loop *loop;
     struct demo_data data;
@@ -32,17 +31,18 @@ struct demo {
     struct bop_client *client; /* The writer's. */
     struct demo_load load;
     struct probe probes[DEMO_NODES];
-    bool probing;
     uint64_t probed_us;
     struct progress progress;
-    enum demo_phase phase;
     uint64_t leader; /* As told last; 0: none. */
-    unsigned killed; /* Its index. */
     uint64_t elected_us;
     struct demo_check checks[DEMO_NODES];
+    int64_t counter; /* What the nodes say of it; the highest. */
+    enum demo_phase phase;
+    unsigned killed; /* The index of the node that was. */
+    bool color;
+    bool probing;
     bool checked[DEMO_NODES];
     bool digests_equal;
-    int64_t counter;
     struct bop_error err; /* Why the story came to its end before time. */
 };
 

@@ -118,13 +118,13 @@ static int find_bopd(struct demo_cluster *cluster, const char *path, struct bop_
     self[size > 0 ? size : 0] = '\0';
     slash = strrchr(self, '/');
     if (slash) {
-        strcpy(slash + 1, "bopd");
+        memcpy(slash + 1, "bopd", sizeof("bopd"));
         if (access(self, X_OK) == 0) {
-            strcpy(cluster->bopd, self);
+            snprintf(cluster->bopd, DEMO_PATH, "%s", self);
             return 0;
         }
     }
-    strcpy(cluster->bopd, "bopd"); /* execvp() looks in PATH. */
+    snprintf(cluster->bopd, DEMO_PATH, "bopd"); /* execvp() looks in PATH. */
     return 0;
 }
 
@@ -160,7 +160,7 @@ static int use_directory(struct demo_cluster *cluster, const char *dir, struct b
                              "--dir %s: not an empty directory; name one that is, or a new one",
                              dir);
     }
-    strcpy(cluster->directory, full);
+    memcpy(cluster->directory, full, strlen(full) + 1);
     return 0;
 }
 
@@ -174,7 +174,7 @@ static int make_temporary(struct demo_cluster *cluster, struct bop_error *err)
     if (!mkdtemp(path)) {
         return bop_error_set(err, -errno, "make a directory like %s", path);
     }
-    strcpy(cluster->directory, path);
+    memcpy(cluster->directory, path, strlen(path) + 1);
     cluster->made_directory = true;
     return 0;
 }
