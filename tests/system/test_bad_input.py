@@ -9,7 +9,7 @@ import zlib
 
 import tap
 import wire
-from cluster import PATIENCE, Cluster, read_counter
+from cluster import PATIENCE, Cluster, free_port, read_counter
 from tap import check, check_equal, note, test, wait_until
 
 SEED = int(os.environ.get("SEED", "20240611"))
@@ -306,6 +306,85 @@ def mutated_frames_change_nothing():
             status, result = connection.read(wire.map_size("m"))
             check_equal((status, wire.number_of(result)), (wire.OK, 20), "the size of the map")
         check(after[0][0] >= before[0][0], "the log went back")
+
+
+def peer_frames(draw, term, last):
+    """One of each kind between nodes, as a node that is confused might send it."""
+    head = wire.u64(term)
+    entry = wire.u64(term) + b"\1" + wire.blob(draw.randbytes(30))
+    raft = [
+        b"\1" + head + wire.u64(last + 5) + wire.u64(term) + wire.u64(last) + wire.u32(1) + entry,
+        b"\2" + head + wire.u64(0) + wire.u64(last) + wire.u16(0) + wire.u16(0),
+        b"\3" + head + wire.u64(9) + wire.u64(0) + wire.u64(0) + b"\0\1",
+        b"\4" + head + b"\1\1" + wire.u16(0) + wire.u16(0),
+        b"\6" + wire.u64(0) + wire.u64(0) + wire.u64(0),
+        b"\7" + head + wire.u64(1) + wire.u64(1),
+        b"\x0a" + head + wire.u64(1) + wire.u64(1),
+    ]
+    return [wire.frame(wire.PEER_RAFT, payload) for payload in raft] + [
+        wire.frame(1027, draw.randbytes(draw.randrange(80))),
+        wire.frame(1028, wire.u64(draw.randrange(2**64)) + b"\3"),
+        wire.frame(1029, wire.u32(2) + wire.u64(1) + wire.u64(2**64 - 1)),
+        wire.frame(1030, wire.u64(term) + wire.u64(last + 1000) + wire.u64(term) +
+                   wire.u64(1 << 20) + wire.u64(0) + draw.randbytes(1000)),
+        wire.frame(1031, wire.u64(last) + wire.u64(2**64 - 1)),
+    ]
+
+
+def mutate_peer_frame(draw, data, term):
+    """As mutate(), but the kind stays and so do terms, in which a node must believe its peers."""
+    payload = data[16:]
+    kept = 9 if data[10:12] == wire.u16(wire.PEER_RAFT) else 0
+    if draw.random() < 0.8:
+        payload = payload[:kept] + mutate(draw, payload[kept:])
+    # No word in it may look like a term or an index far ahead.
+    words = bytearray(payload)
+    for at in range(kept, len(words) - 7):
+        if int.from_bytes(words[at:at + 8], "little") > term << 16 and draw.random() < 0.9:
+            words[at + 2:at + 8] = bytes(6)
+    return wire.frame(struct.unpack("<H", data[10:12])[0], bytes(words))
+
+
+def as_peer(node, number, port):
+    """A connection on which the node takes us for the peer of that number."""
+    connection = node.connect(PATIENCE)
+    hello = (wire.u16(1) + wire.u64(number) + wire.u64(node.number) + wire.blob("test") +
+             wire.blob(f"127.0.0.1:{port}"))
+    connection.send_raw(wire.frame(wire.PEER_HELLO, hello))
+    reader = connection.receive().reader()
+    check_equal((reader.u16(), reader.u64(), reader.text()), (1, node.number, ""), "the welcome")
+    return connection
+
+
+@test
+def a_peer_out_of_its_mind_harms_nothing():
+    draw = random.Random(SEED + 2)
+    note(f"SEED={SEED}")
+    with Cluster() as cluster:
+        fill(cluster)
+        # A stranger, and one that gives itself out for a member; to the leader and a follower.
+        for number in (9, None):
+            for node in (cluster.leader(), cluster.follower()):
+                status = node.status()
+                me = number or cluster.others(node)[0].number
+                port = free_port()
+                for _ in range(150):
+                    frames = peer_frames(draw, status["term"], status["applied"])
+                    try:
+                        with as_peer(node, me, port) as connection:
+                            for data in draw.sample(frames, 3):
+                                connection.send_raw(mutate_peer_frame(draw, data, status["term"]))
+                            connection.socket.shutdown(1)
+                            connection.until_closed()
+                    except (OSError, wire.Closed):
+                        pass
+                check(node.process.poll() is None, f"node {node.number} ended")
+        cluster.leader()
+        with cluster.client() as client:
+            client.run([wire.counter_add("c", 1)] * 20)
+        cluster.converge()
+        for node in cluster.nodes:
+            check_equal(read_counter(node, "c"), 40, f"counter on node {node.number}")
 
 
 @test

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""The prototype's kinds, byte for byte, as a client of the prototype would see them."""
+
+import wire
+import tap
+from cluster import PATIENCE, Cluster, read_counter, read_map
+from tap import check_equal, test
+
+
+def exchange(connection, kind, payload, flags=wire.REQUEST, request=0x01020304):
+    """The bytes of the answer."""
+    connection.send_raw(wire.frame(kind, payload, request, flags))
+    return connection.receive(PATIENCE).raw
+
+
+def answers(connection, kind, payload, expected_kind, expected, request=0x01020304):
+    got = exchange(connection, kind, payload, request=request)
+    check_equal(got, wire.frame(expected_kind, expected, request, wire.RESPONSE),
+                f"bytes of the answer to kind {kind}")
+
+
+def on_each_node():
+    """A connection to every node in turn: the kinds mean the same on each."""
+    with Cluster() as cluster:
+        for node in cluster.nodes:
+            with node.connect(PATIENCE) as connection:
+                yield cluster, node, connection
+            cluster.converge()
+
+
+@test
+def maps_answer_with_the_prototypes_bytes():
+    for _, node, connection in on_each_node():
+        name = wire.blob(f"map-{node.number}")
+        key, value = wire.blob(b"\x00key\xff"), wire.blob(b"value\x00")
+        answers(connection, wire.CREATE_MAP, name, 8, b"\0" + name)
+        answers(connection, wire.CREATE_MAP, name, 8, b"\0" + name)
+        answers(connection, wire.MAP_SIZE, name, 16, b"\0" + wire.u64(0))
+        answers(connection, wire.MAP_GET, name + key, 12, b"\0\0")
+        answers(connection, wire.MAP_PUT, name + key + value, 10, b"\0")
+        answers(connection, wire.MAP_GET, name + key, 12, b"\0\1" + value)
+        answers(connection, wire.MAP_PUT, name + key + wire.blob(""), 10, b"\0")
+        answers(connection, wire.MAP_GET, name + key, 12, b"\0\1" + wire.blob(""))
+        answers(connection, wire.MAP_SIZE, name, 16, b"\0" + wire.u64(1))
+        answers(connection, wire.MAP_REMOVE, name + key, 14, b"\0")
+        answers(connection, wire.MAP_REMOVE, name + key, 14, b"\0")
+        answers(connection, wire.MAP_SIZE, name, 16, b"\0" + wire.u64(0))
+        # A map that nobody made.
+        answers(connection, wire.MAP_SIZE, wire.blob("none"), 16, b"\0" + wire.u64(0))
+        answers(connection, wire.MAP_GET, wire.blob("none") + key, 12, b"\0\0")
+
+
+@test
+def counters_answer_with_the_prototypes_bytes():
+    for _, node, connection in on_each_node():
+        name = wire.blob(f"counter-{node.number}")
+        answers(connection, wire.CREATE_COUNTER, name, 28, b"\0" + name)
+        answers(connection, wire.COUNTER_GET, name, 30, b"\0" + wire.i64(0))
+        answers(connection, wire.COUNTER_INCREMENT, name + wire.i64(5), 32, b"\0" + wire.i64(5))
+        answers(connection, wire.COUNTER_INCREMENT, name + wire.i64(-7), 32, b"\0" + wire.i64(-2))
+        answers(connection, wire.COUNTER_INCREMENT, name + wire.i64(0), 32, b"\0" + wire.i64(-2))
+        answers(connection, wire.COUNTER_GET, name, 30, b"\0" + wire.i64(-2))
+        most = 2**63 - 1
+        answers(connection, wire.COUNTER_INCREMENT, name + wire.i64(most), 32,
+                b"\0" + wire.i64(most - 2))
+        got = exchange(connection, wire.COUNTER_INCREMENT, name + wire.i64(3))
+        check_equal((got[9], got[10:12], got[16]), (wire.RESPONSE, wire.u16(69), 1),
+                    "an overflow is an ERROR_RESPONSE with code ERR")
+        answers(connection, wire.COUNTER_GET, name, 30, b"\0" + wire.i64(most - 2))
+
+
+@test
+def ping_is_answered_with_pong_and_its_flag_asks_for_one_besides():
+    with Cluster(1) as cluster, cluster.nodes[0].connect(PATIENCE) as connection:
+        pong = wire.frame(wire.PONG, b"", 77, wire.RESPONSE | wire.PONG_FLAG)
+        for flags in (wire.REQUEST, wire.PING_FLAG, wire.REQUEST | wire.PING_FLAG):
+            check_equal(exchange(connection, wire.PING, b"", flags, 77), pong,
+                        f"the answer to PING with flags {flags}")
+        connection.send_raw(wire.frame(wire.MAP_SIZE, wire.blob("m"), 77,
+                                       wire.REQUEST | wire.PING_FLAG))
+        both = {connection.receive(PATIENCE).raw for _ in range(2)}
+        check_equal(both, {pong, wire.frame(wire.MAP_SIZE + 1, b"\0" + wire.u64(0), 77,
+                                            wire.RESPONSE)}, "the answers to a request with PING")
+
+
+@test
+def kinds_that_are_not_served_are_answered_with_an_error_and_the_connection_stays():
+    with Cluster(1) as cluster, cluster.nodes[0].connect(PATIENCE) as connection:
+        name = wire.blob("x")
+        requests = {1: name, 3: name, 5: b"", 17: name, 19: name + name, 21: name + name,
+                    23: name + name, 25: name, 33: name, 35: name, 37: name, 39: wire.u32(0),
+                    41: name, 43: name * 3, 45: name * 2, 47: name * 2, 49: name * 3, 51: name,
+                    53: name * 2, 55: name * 2, 57: name * 2, 59: name * 3, 61: name, 63: name,
+                    65: name, 67: name}
+        for kind, payload in requests.items():
+            got = exchange(connection, kind, payload)
+            check_equal((got[9], got[10:12], got[12:16]),
+                        (wire.RESPONSE, wire.u16(69), wire.u32(0x01020304)),
+                        f"the answer to kind {kind}")
+            reader = wire.Reader(got[16:])
+            check_equal(reader.u8(), 1, "its code")
+            reader.text()
+            reader.end()
+        answers(connection, wire.MAP_SIZE, wire.blob("m"), 16, b"\0" + wire.u64(0))
+
+
+@test
+def names_and_keys_out_of_bounds_are_errors():
+    with Cluster(1) as cluster, cluster.nodes[0].connect(PATIENCE) as connection:
+        for kind, payload in ((wire.CREATE_MAP, wire.blob("")),
+                              (wire.CREATE_MAP, wire.blob("n" * 256)),
+                              (wire.MAP_PUT, wire.blob("m") + wire.blob(bytes(65537)) +
+                               wire.blob("v")),
+                              (wire.MAP_PUT, wire.blob("m") + wire.blob("k") +
+                               wire.blob(bytes(8388609)))):
+            got = exchange(connection, kind, payload)
+            check_equal((got[10:12], got[16]), (wire.u16(69), 1), f"the answer to kind {kind}")
+        answers(connection, wire.CREATE_MAP, wire.blob("n" * 255), 8, b"\0" + wire.blob("n" * 255))
+
+
+@test
+def old_and_new_kinds_see_the_same_things():
+    with Cluster() as cluster:
+        with cluster.nodes[0].connect(PATIENCE) as connection:
+            for n in range(200):  # All at once, answered in any order.
+                connection.send_raw(
+                    wire.frame(wire.MAP_PUT, wire.blob("m") + wire.blob(f"k{n}") +
+                               wire.blob(f"v{n}"), 2 * n) +
+                    wire.frame(wire.COUNTER_INCREMENT, wire.blob("c") + wire.i64(1), 2 * n + 1))
+            seen = {}
+            while len(seen) < 400:
+                got = connection.receive(PATIENCE)
+                seen[got.request] = got
+        sums = sorted(wire.number_of(seen[2 * n + 1].payload[1:]) for n in range(200))
+        check_equal(sums, list(range(1, 201)), "results of the counter")
+        for node in cluster.nodes:
+            check_equal(read_map(node, "m"), {f"k{n}".encode(): f"v{n}".encode()
+                                              for n in range(200)}, f"map on node {node.number}")
+            check_equal(read_counter(node, "c"), 200, f"counter on node {node.number}")
+            with node.connect(PATIENCE) as connection:
+                answers(connection, wire.COUNTER_GET, wire.blob("c"), 30, b"\0" + wire.i64(200))
+
+
+if __name__ == "__main__":
+    tap.main()
