@@ -40,4 +40,7 @@ void bop__data_dir_close(struct data_dir *dir, struct bop_fs *fs);
 /** What is written in place of a boot id once everything is synced. */
 #define DATA_DIR_CLEAN "clean"
 
+/** And while it is being made anew: no boot has this id. */
+#define DATA_DIR_UNTRUSTED "untrusted"
+
 #endif

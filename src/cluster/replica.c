@@ -161,24 +161,29 @@ static void init(struct replica *replica, const struct replica_options *options)
     bop_buf_init(&replica->taking.conf, replica->allocator, 0);
 }
 
-/* The first entry of a new cluster: its servers. Every node makes the same one. */
+/* The first term, and the first entry of a new cluster: its servers. Every node makes the
+ * same ones. The term goes first, for a log without one is refused; a start that was cut
+ * in between finds a new directory with a log, and so writes the term again. */
 static int bootstrap(struct replica *replica, struct bop_error *err)
 {
     struct bop_raft_entry entry = {.term = 1, .type = BOP_RAFT_CHANGE};
-    int rc;
+    bool empty = replica->snapshot.raft.index == 0 &&
+                 bop_aof_last(replica->aof) < bop_aof_first(replica->aof);
+    int rc = 0;
 
-    if (replica->options.join || replica->snapshot.raft.index != 0 ||
-        bop_aof_last(replica->aof) >= bop_aof_first(replica->aof)) {
+    if (empty && replica->options.join) {
         return 0;
     }
-    bop_buf_clear(&replica->scratch);
-    rc = bop_raft_configuration_encode(replica->options.initial, &replica->scratch);
-    if (rc == 0) {
-        entry.data = bop_buf_slice(&replica->scratch);
-        rc = bop__replica_log_append(replica, 1, &entry, 1);
-    }
-    if (rc == 0 && replica->votes.term == 0) {
+    if (replica->votes.term == 0) {
         rc = bop__vote_file_save(&replica->votes, 1, 0);
+    }
+    if (rc == 0 && empty) {
+        bop_buf_clear(&replica->scratch);
+        rc = bop_raft_configuration_encode(replica->options.initial, &replica->scratch);
+        if (rc == 0) {
+            entry.data = bop_buf_slice(&replica->scratch);
+            rc = bop__replica_log_append(replica, 1, &entry, 1);
+        }
     }
     return rc < 0 ? bop_error_set(err, rc, "write the first entry") : 0;
 }
@@ -200,7 +205,7 @@ static int read_entries(struct replica *replica, struct bop_raft_entry *entries,
             int rc = bop_buf_append(configurations, entry->data.data, entry->data.size);
 
             if (rc < 0) {
-                return rc;
+                return bop_error_set(err, rc, "read the configurations in the log");
             }
             /* The buffer may still move: the address is filled in below. */
             entries[n].data.size = entry->data.size;
@@ -213,6 +218,42 @@ static int read_entries(struct replica *replica, struct bop_raft_entry *entries,
         }
     }
     return 0;
+}
+
+/* True if this node is the only voter, by the newest configuration: it leads at once. */
+static bool votes_alone(const struct replica *replica, const struct bop_raft_entry *entries,
+                        size_t count)
+{
+    struct bop_raft_configuration conf = replica->snapshot.raft.conf;
+    unsigned voters = 0;
+    bool self = false;
+
+    for (size_t n = count; n > 0; n--) {
+        if (entries[n - 1].type == BOP_RAFT_CHANGE) {
+            if (bop_raft_configuration_decode(entries[n - 1].data, &conf) < 0) {
+                return false; /* Consensus will say so. */
+            }
+            break;
+        }
+    }
+    for (unsigned n = 0; n < conf.count; n++) {
+        voters += conf.servers[n].role == BOP_RAFT_VOTER;
+        self = self || (conf.servers[n].role == BOP_RAFT_VOTER &&
+                        conf.servers[n].id == replica->options.id);
+    }
+    return self && voters == 1;
+}
+
+/*
+ * The only voter leads without an election, in the term it has. But standbys may have got
+ * entries of that term which were lost here with the power, and others must not take
+ * their place under the same term: a life of its own gets a term of its own.
+ */
+static int begin_term(struct replica *replica, struct bop_error *err)
+{
+    int rc = bop__vote_file_save(&replica->votes, replica->votes.term + 1, replica->options.id);
+
+    return rc < 0 ? bop_error_set(err, rc, "begin a term") : 0;
 }
 
 static int start_engine(struct replica *replica, struct bop_error *err)
@@ -228,6 +269,11 @@ static int start_engine(struct replica *replica, struct bop_error *err)
     bop_buf_init(&configurations, replica->allocator, 0);
     if (entries) {
         rc = read_entries(replica, entries, first, count, &configurations, err);
+    } else {
+        bop_error_set(err, rc, "list the %zu entries of the log", count);
+    }
+    if (rc == 0 && votes_alone(replica, entries, count)) {
+        rc = begin_term(replica, err);
     }
     if (rc == 0) {
         event.start.term = replica->votes.term;
@@ -267,7 +313,6 @@ static int create_engine(struct replica *replica, struct bop_error *err)
 static int recover(struct replica *replica, struct bop_error *err)
 {
     char path[PATH_MAX_BYTES];
-    bool whole = replica->dir.state_whole;
     int rc = replica->options.state_path ? snprintf(replica->state_path, PATH_MAX_BYTES, "%s",
                                                     replica->options.state_path) < PATH_MAX_BYTES
                                                ? 0
@@ -283,15 +328,8 @@ static int recover(struct replica *replica, struct bop_error *err)
     if (rc == 0) {
         rc = bop__replica_log_open(replica, err);
     }
-    if (rc == 0 && !whole) {
-        /* Before the mark, which says that what lies there may be trusted in this boot. */
-        rc = bop_kv_remove(replica->state_path, err);
-    }
     if (rc == 0) {
-        rc = bop__data_dir_mark(replica->fs, replica->options.path, replica->options.boot_id, err);
-    }
-    if (rc == 0) {
-        rc = bop__replica_state_open(replica, whole, err);
+        rc = bop__replica_state_open(replica, replica->dir.state_whole, err);
     }
     if (rc == 0) {
         rc = bootstrap(replica, err);
@@ -314,8 +352,10 @@ int bop__replica_open(const struct replica_options *options, struct replica **ou
 {
     struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
     struct replica *replica = bop_alloc_zeroed(allocator, sizeof(*replica));
+    struct bop_error ignored = {0};
     int rc;
 
+    err = err ? err : &ignored;
     if (!replica) {
         return bop_error_set(err, BOP_ENOMEM, "open a replica");
     }
@@ -331,6 +371,13 @@ int bop__replica_open(const struct replica_options *options, struct replica **ou
     }
     if (rc == 0) {
         rc = recover(replica, err);
+    }
+    if (rc < 0 && replica->aof && bop_aof_busy(replica->aof)) {
+        /* Tasks of the log are with its executor, so nothing can be freed now: go the
+         * way of a replica that failed. */
+        bop__replica_fail(replica, rc, "%s", err->message);
+        *out_replica = replica;
+        return 0;
     }
     if (rc < 0) {
         replica->failed = rc;
@@ -476,8 +523,12 @@ void bop__replica_turn(struct replica *replica)
 
 uint64_t bop__replica_deadline_ms(const struct replica *replica)
 {
-    uint64_t deadline = bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
+    uint64_t deadline;
 
+    if (replica->failed != 0) {
+        return replica->failure_told ? UINT64_MAX : replica->now_ms;
+    }
+    deadline = bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
     if (replica->apply_more) {
         return replica->now_ms;
     }

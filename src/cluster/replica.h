@@ -76,7 +76,10 @@ struct replica_options {
     uint64_t state_step_bytes; /* As bop_kv_options.grow_step_bytes. */
 };
 
-/** Open the data directory (made if missing), recover and start. The error says what to do. */
+/**
+ * Open the data directory (made if missing), recover and start. The error says what to do.
+ * A failure with tasks already under way is told by on_failed in the first turn instead.
+ */
 BOP_MUST_USE int bop__replica_open(const struct replica_options *options,
                                    struct replica **out_replica, struct bop_error *err);
 

@@ -153,7 +153,7 @@ static int log_fits(struct replica *replica, bool *out_fits, struct bop_error *e
     const struct bop_raft_entry *entry;
 
     *out_fits = true;
-    if (snapshot->index == 0 || snapshot->index + 1 == bop_aof_first(replica->aof)) {
+    if (snapshot->index + 1 == bop_aof_first(replica->aof)) {
         return 0;
     }
     if (snapshot->index + 1 < bop_aof_first(replica->aof)) {
@@ -161,7 +161,8 @@ static int log_fits(struct replica *replica, bool *out_fits, struct bop_error *e
             err, BOP_ECORRUPT,
             "the log in %s begins at entry %" PRIu64
             " but the newest whole snapshot ends at %" PRIu64
-            ": move the directory away and start with --join to fetch the data from the others",
+            ": move the directory away and start with --join and a new --id, to fetch the "
+            "data from the others",
             replica->options.path, bop_aof_first(replica->aof), snapshot->index);
     }
     if (snapshot->index > bop_aof_last(replica->aof)) {
@@ -210,6 +211,26 @@ static bool try_state(struct replica *replica, const struct machine_options *opt
     return false;
 }
 
+/*
+ * Make the state anew. Until that is done nothing in it may be trusted, in this boot
+ * neither: a process that dies meanwhile leaves half of it.
+ */
+static int remake_state(struct replica *replica, const struct machine_options *options,
+                        struct bop_error *err)
+{
+    int rc = bop__data_dir_mark(replica->fs, replica->options.path, DATA_DIR_UNTRUSTED, err);
+
+    if (rc == 0) {
+        rc = load_newest(replica, options, err);
+    }
+    if (rc == 0) {
+        rc = bop__machine_open(options, &replica->machine, err);
+    }
+    return rc < 0 ? rc
+                  : bop__data_dir_mark(replica->fs, replica->options.path, replica->options.boot_id,
+                                       err);
+}
+
 int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_error *err)
 {
     struct machine_options options;
@@ -233,21 +254,21 @@ int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_er
         return rc;
     }
     machine_options(replica, &options);
-    if (!trusted || !try_state(replica, &options)) {
-        rc = load_newest(replica, &options, err);
-        if (rc == 0) {
-            rc = bop__machine_open(&options, &replica->machine, err);
-        }
-        if (rc < 0) {
-            return rc;
-        }
+    if (trusted) {
+        rc = bop__data_dir_mark(replica->fs, replica->options.path, replica->options.boot_id, err);
+    }
+    if (rc == 0 && (!trusted || !try_state(replica, &options))) {
+        rc = remake_state(replica, &options, err);
+    }
+    if (rc < 0) {
+        return rc;
     }
     replica->applied = bop__machine_position(replica->machine).index;
     if (replica->applied + 1 < bop_aof_first(replica->aof)) {
         return bop_error_say(err, BOP_ECORRUPT,
                              "the log in %s begins at entry %" PRIu64
                              " and nothing leads there: move the directory away and start with "
-                             "--join to fetch the data from the others",
+                             "--join and a new --id, to fetch the data from the others",
                              replica->options.path, bop_aof_first(replica->aof));
     }
     return 0;

@@ -183,9 +183,9 @@ static struct bop_raft_message round_trip(struct fixture *f, const struct bop_ra
     struct bop_raft_message out;
 
     encode_raft(f, in);
+    check_ends(f, decode_raft);
     memset(&out, 0xa5, sizeof(out));
     REQUIRE_EQ(bop__peer_raft_decode(bop_buf_slice(&f->buf), f->entries, &out), 0);
-    check_ends(f, decode_raft);
     CHECK_EQ(out.type, in->type);
     CHECK_EQ(out.term, in->term);
     return out;

@@ -1,0 +1,441 @@
+#include "replica_help.h"
+
+struct fixture {
+    struct world w;
+};
+
+static void setup(struct fixture *f)
+{
+    world_init(&f->w);
+}
+
+static void teardown(struct fixture *f)
+{
+    world_deinit(&f->w);
+}
+
+FIXTURE(setup, teardown)
+
+/* Open and lead. */
+static void start(struct world *w)
+{
+    if (world_open(w) < 0) {
+        test_note("%s", w->err.message);
+        REQUIRE_EQ(w->err.code, 0);
+    }
+    REQUIRE(world_settle(w));
+}
+
+/* A snapshot of what is applied now, taken and durable. */
+static void take_snapshot(struct world *w)
+{
+    uint64_t before = w->replica->snapshot.raft.index;
+
+    w->replica->options.snapshot_entries = 1;
+    world_run(w, 2);
+    w->replica->options.snapshot_entries = 1000000;
+    world_run(w, 2);
+    REQUIRE(w->replica->snapshot.raft.index > before);
+}
+
+/* ---- Starting ---- */
+
+TEST(replica, of_a_new_cluster_of_one_leads)
+{
+    struct bop_raft_status status;
+    struct bop_slice address;
+
+    start(&f->w);
+    bop__replica_raft_status(f->w.replica, &status);
+    CHECK_EQ(status.state, BOP_RAFT_LEADER);
+    CHECK_EQ(bop__replica_leader(f->w.replica, &address), 1);
+    CHECK_SLICE_EQ(address, bytes("host:1"));
+    world_added(&f->w, 5);
+    CHECK_EQ(world_counter(&f->w), 5);
+}
+
+TEST(replica, goes_on_where_it_was_closed)
+{
+    uint64_t term;
+
+    start(&f->w);
+    for (int n = 0; n < 20; n++) {
+        world_added(&f->w, 1);
+    }
+    term = f->w.replica->status.term;
+    world_close(&f->w);
+    start(&f->w);
+    CHECK_EQ(world_counter(&f->w), 20);
+    CHECK(f->w.replica->status.term > term);
+    CHECK_EQ(f->w.faulty.open_files > 0, true);
+    world_close(&f->w);
+    CHECK_EQ(f->w.faulty.open_files, 0);
+}
+
+/* Killed over and over, with the power lost half of the times: nothing that was answered is lost.
+ */
+TEST(replica, keeps_what_it_answered)
+{
+    int64_t sum = 0;
+    char boot[32];
+
+    f->w.options.boot_id = boot;
+    snprintf(boot, sizeof(boot), "boot-0");
+    for (int life = 1; life <= 20; life++) {
+        start(&f->w);
+        CHECK_EQ(world_counter(&f->w), sum);
+        for (int n = 0; n < 5; n++, sum++) {
+            world_added(&f->w, 1);
+        }
+        if (life % 5 == 0) {
+            take_snapshot(&f->w);
+        }
+        world_kill(&f->w);
+        if (life % 2 == 0) {
+            bop_fs_sim_lose_power(f->w.disk);
+            snprintf(boot, sizeof(boot), "boot-%d", life);
+        }
+    }
+}
+
+TEST(replica, starts_from_a_snapshot_and_the_log)
+{
+    uint64_t snapshot, applied;
+
+    f->w.options.segment_bytes = 4096;
+    start(&f->w);
+    for (int n = 0; n < 100; n++) {
+        world_added(&f->w, 1);
+    }
+    take_snapshot(&f->w);
+    snapshot = f->w.replica->snapshot.raft.index;
+    CHECK(bop_aof_first(f->w.replica->aof) > 1); /* The log below it went. */
+    for (int n = 0; n < 10; n++) {
+        world_added(&f->w, 1);
+    }
+    applied = f->w.replica->applied;
+    world_kill(&f->w);
+    f->w.options.boot_id = "boot-2"; /* The state is not to be trusted. */
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK_EQ(f->w.replica->applied,
+             snapshot); /* Made from the snapshot, the log not applied yet. */
+    REQUIRE(world_settle(&f->w));
+    CHECK(f->w.replica->applied > applied);
+    CHECK_EQ(world_counter(&f->w), 110);
+}
+
+TEST(replica, trusts_the_state_only_within_its_boot)
+{
+    uint64_t applied;
+
+    start(&f->w);
+    for (int n = 0; n < 10; n++) {
+        world_added(&f->w, 1);
+    }
+    applied = f->w.replica->applied;
+    world_kill(&f->w);
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK_EQ(f->w.replica->applied, applied); /* The same boot: as it was left. */
+    world_kill(&f->w);
+    f->w.options.boot_id = "boot-2";
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK_EQ(f->w.replica->applied, 0); /* Another one: from the log. */
+    REQUIRE(world_settle(&f->w));
+    CHECK_EQ(world_counter(&f->w), 10);
+    world_close(&f->w);
+    f->w.options.boot_id = "boot-3";
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK(f->w.replica->applied > applied); /* Closed in order: it was synced. */
+}
+
+/* True if the directory's mark says that the state may be trusted in this boot. */
+static bool is_trusted(struct world *w, const char *boot)
+{
+    struct data_dir dir;
+    bool whole;
+
+    REQUIRE_EQ(bop__data_dir_open(&dir, w->options.fs, WORLD_DATA, 1, "blue", boot, NULL), 0);
+    whole = dir.state_whole;
+    bop__data_dir_close(&dir, w->options.fs);
+    return whole;
+}
+
+static uint64_t state_position(struct world *w)
+{
+    struct machine_options options = {.path = w->options.state_path};
+    struct machine *machine;
+    uint64_t index;
+
+    REQUIRE_EQ(bop__machine_open(&options, &machine, NULL), 0);
+    index = bop__machine_position(machine).index;
+    bop__machine_close(machine);
+    return index;
+}
+
+/* A process that dies while it replaces a state that is not trusted leaves the old one,
+ * or half of the new one. The boot goes on, and so does the distrust. */
+TEST(replica, killed_while_it_makes_the_state_anew_makes_it_again)
+{
+    char boot[32];
+    bool opened = false;
+
+    f->w.options.boot_id = boot;
+    snprintf(boot, sizeof(boot), "boot-0");
+    start(&f->w);
+    world_added(&f->w, 1);
+    for (int n = 1; !opened; n++) {
+        world_kill(&f->w);
+        snprintf(boot, sizeof(boot), "boot-%d", n);
+        bop_fs_sim_stop_after(f->w.disk, (uint64_t)n);
+        opened = world_open(&f->w) == 0 && f->w.replica->failed == 0;
+        world_kill(&f->w);
+        CHECK(!is_trusted(&f->w, boot) || state_position(&f->w) == 0); /* Made of no snapshot. */
+        start(&f->w);
+        CHECK_EQ(world_counter(&f->w), 1);
+    }
+}
+
+/* ---- Refusals ---- */
+
+TEST(replica, refuses_the_directory_of_another_node)
+{
+    start(&f->w);
+    world_close(&f->w);
+    f->w.options.id = 2;
+    CHECK_EQ(world_open(&f->w), BOP_EMISMATCH);
+    CHECK_STR_HAS(f->w.err.message, "belongs to node 1");
+    f->w.options.id = 1;
+    f->w.options.cluster = "red";
+    CHECK_EQ(world_open(&f->w), BOP_EMISMATCH);
+    CHECK_STR_HAS(f->w.err.message, "belongs to cluster \"blue\"");
+    CHECK_EQ(f->w.faulty.open_files, 0);
+}
+
+TEST(replica, refuses_to_start_without_its_vote)
+{
+    start(&f->w);
+    world_close(&f->w);
+    REQUIRE_EQ(bop_fs_sim_flip_bit(f->w.disk, WORLD_DATA "/vote", 100), 0);
+    REQUIRE_EQ(bop_fs_sim_flip_bit(f->w.disk, WORLD_DATA "/vote", 4096 * 8 + 100), 0);
+    CHECK_EQ(world_open(&f->w), BOP_ECORRUPT);
+    CHECK_STR_HAS(f->w.err.message, "/vote");
+}
+
+static int find_segment(void *user, const char *name)
+{
+    size_t size = strlen(name);
+
+    if (size > 10) {
+        snprintf(user, 256, "%s/log/%s", WORLD_DATA, name);
+    }
+    return 0;
+}
+
+/* Entries that were acknowledged may be lost: a node must not go on as if they never were. */
+TEST(replica, refuses_a_damaged_log)
+{
+    char path[256] = "";
+
+    start(&f->w);
+    for (int n = 0; n < 10; n++) {
+        world_added(&f->w, 1);
+    }
+    world_close(&f->w);
+    REQUIRE_EQ(f->w.options.fs->list(f->w.options.fs, WORLD_DATA "/log", find_segment, path), 0);
+    REQUIRE_EQ(bop_fs_sim_flip_bit(f->w.disk, path, (uint64_t)(4096 + 100) * 8), 0);
+    CHECK_EQ(world_open(&f->w), BOP_ECORRUPT);
+    CHECK_STR_HAS(f->w.err.message, path);
+    CHECK_EQ(f->w.faulty.open_files, 0);
+}
+
+/* A snapshot that is damaged is passed over as long as log and state do without it. */
+TEST(replica, passes_over_a_damaged_snapshot)
+{
+    char path[256];
+
+    start(&f->w);
+    world_added(&f->w, 1);
+    take_snapshot(&f->w);
+    snprintf(path, sizeof(path), "%s/snapshots/%016" PRIx64 "-%016" PRIx64 ".snap", WORLD_DATA,
+             f->w.replica->snapshot.raft.index, f->w.replica->snapshot.raft.term);
+    world_close(&f->w);
+    REQUIRE_EQ(bop_fs_sim_flip_bit(f->w.disk, path, 300), 0);
+    start(&f->w);
+    CHECK_EQ(f->w.replica->snapshot.raft.index, 0);
+    CHECK_EQ(world_counter(&f->w), 1);
+}
+
+TEST(replica, without_the_entries_before_its_log_says_how_to_fetch_them)
+{
+    char path[256];
+
+    f->w.options.segment_bytes = 4096;
+    start(&f->w);
+    for (int n = 0; n < 100; n++) {
+        world_added(&f->w, 1);
+    }
+    take_snapshot(&f->w);
+    REQUIRE(bop_aof_first(f->w.replica->aof) > 1);
+    snprintf(path, sizeof(path), "%s/snapshots/%016" PRIx64 "-%016" PRIx64 ".snap", WORLD_DATA,
+             f->w.replica->snapshot.raft.index, f->w.replica->snapshot.raft.term);
+    world_close(&f->w);
+    f->w.options.boot_id = "boot-2";
+    REQUIRE_EQ(f->w.options.fs->unlink(f->w.options.fs, path), 0);
+    REQUIRE_EQ(f->w.options.fs->unlink(f->w.options.fs, WORLD_DATA "/boot"), 0);
+    CHECK_EQ(world_open(&f->w), BOP_ECORRUPT);
+    CHECK_STR_HAS(f->w.err.message, "--join");
+}
+
+/* ---- While it runs ---- */
+
+/* What fails on disk is not gone on with: nothing is answered, and it is told once. */
+TEST(replica, stops_when_its_log_fails)
+{
+    struct world_write write;
+
+    start(&f->w);
+    world_added(&f->w, 1);
+    bop_fs_sim_fail_syncs(f->w.disk, 1);
+    REQUIRE_EQ(world_add(&f->w, &write, 1), BOP_STATUS_OK);
+    world_run(&f->w, 100);
+    CHECK_EQ(f->w.failed, -EIO);
+    CHECK_STR_HAS(f->w.failure, "log");
+    CHECK_EQ(write.answers, 0);
+    CHECK_EQ(bop__replica_failed(f->w.replica), -EIO);
+    CHECK_EQ(bop__replica_deadline_ms(f->w.replica), UINT64_MAX);
+    CHECK_EQ(world_add(&f->w, &write, 1), BOP_STATUS_RETRY);
+    world_close(&f->w);
+    start(&f->w);
+    CHECK(world_counter(&f->w) == 1 || world_counter(&f->w) == 2);
+}
+
+TEST(replica, answers_all_that_waits_when_it_is_closed)
+{
+    struct world_write writes[3];
+
+    start(&f->w);
+    for (size_t n = 0; n < BOP_COUNT_OF(writes); n++) {
+        REQUIRE_EQ(world_add(&f->w, &writes[n], 1), BOP_STATUS_OK);
+    }
+    bop__replica_turn(f->w.replica);
+    world_close(&f->w);
+    for (size_t n = 0; n < BOP_COUNT_OF(writes); n++) {
+        CHECK_EQ(writes[n].answers, 1);
+        CHECK_EQ(writes[n].status, BOP_STATUS_UNCERTAIN); /* They carry no session. */
+    }
+}
+
+TEST(replica, gives_up_a_write_at_its_deadline)
+{
+    struct world_write write;
+
+    start(&f->w);
+    REQUIRE_EQ(world_add(&f->w, &write, 1), BOP_STATUS_OK);
+    for (unsigned n = 0; n < WRITE_DEADLINE_MS + 2 * HOUSEKEEPING_MS; n++) {
+        f->w.now_us += 1000;
+        bop__replica_turn(f->w.replica); /* The disk does not answer. */
+    }
+    CHECK_EQ(write.answers, 1);
+    CHECK_EQ(write.status, BOP_STATUS_UNCERTAIN);
+    world_run(&f->w, 10);
+    CHECK_EQ(write.answers, 1); /* Its entry was applied after all: nobody to tell. */
+    CHECK_EQ(world_counter(&f->w), 1);
+}
+
+TEST(replica, takes_no_more_writes_than_it_can_remember)
+{
+    static struct world_write writes[PENDING_WRITES_MAX + 1];
+    unsigned taken = 0;
+
+    start(&f->w);
+    while (taken < PENDING_WRITES_MAX && world_add(&f->w, &writes[taken], 1) == BOP_STATUS_OK) {
+        taken++;
+        if (taken % PROPOSALS_MAX == 0) {
+            bop__replica_turn(f->w.replica);
+        }
+    }
+    CHECK_EQ(taken, PENDING_WRITES_MAX);
+    CHECK_EQ(world_add(&f->w, &writes[taken], 1), BOP_STATUS_BUSY);
+    REQUIRE(world_settle(&f->w));
+    for (unsigned n = 0; n < taken; n++) {
+        CHECK_EQ(writes[n].answers, 1);
+    }
+    CHECK_EQ(world_counter(&f->w), PENDING_WRITES_MAX);
+    world_added(&f->w, 1);
+}
+
+/* ---- Faults: each allocation and each operation on files fails once in turn ---- */
+
+/* A log of some entries, in all cases but that of a new node. */
+static void prepare(struct world *w, bool with_snapshot)
+{
+    start(w);
+    for (int n = 0; n < 6; n++) {
+        world_added(w, 1);
+        if (n == 3 && with_snapshot) {
+            take_snapshot(w);
+        }
+    }
+    world_close(w);
+}
+
+/* Open under faults, then once more without: the first says what is wrong or works, the
+ * second works and has what was there. */
+static void open_under_faults(struct world *w, int64_t sum)
+{
+    int rc = world_open(w);
+
+    CHECK(rc == 0 || rc == w->faults.fired);
+    CHECK(rc == 0 || w->err.message[0] != '\0');
+    if (rc == 0) {
+        bool settled = world_settle(w);
+
+        w->faults.fail_at = 0;
+        CHECK(settled || (w->failed == w->faults.fired && w->failure[0] != '\0'));
+        CHECK(!settled || world_counter(w) == sum);
+        world_close(w);
+    }
+    CHECK_EQ(w->faulty.open_files, 0);
+    CHECK_EQ(w->heap.live, 0);
+    w->faults.fail_at = 0;
+    start(w);
+    CHECK_EQ(world_counter(w), sum);
+    world_close(w);
+}
+
+static void sweep(struct world *w, bool fresh, bool with_snapshot, const char *boot)
+{
+    uint64_t rounds = 0;
+
+    FAULT_SWEEP(&w->faults) {
+        uint64_t fail_at = w->faults.fail_at;
+
+        w->faults.fail_at = 0;
+        world_make_disk(w, fail_at);
+        w->options.boot_id = "boot-1";
+        if (!fresh) {
+            prepare(w, with_snapshot);
+        }
+        w->options.boot_id = boot;
+        w->faults.at = 0;
+        w->faults.fail_at = fail_at;
+        open_under_faults(w, fresh ? 0 : 6);
+        rounds++;
+    }
+    test_note("%d rounds", (int)rounds);
+}
+
+TEST(replica, of_a_new_node_survives_each_fault)
+{
+    sweep(&f->w, true, false, "boot-1");
+}
+
+TEST(replica, with_a_log_survives_each_fault)
+{
+    sweep(&f->w, false, false, "boot-1");
+}
+
+TEST(replica, with_a_snapshot_to_load_survives_each_fault)
+{
+    sweep(&f->w, false, true, "boot-2");
+}
