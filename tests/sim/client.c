@@ -276,6 +276,18 @@ static void send_alive(struct sim_conn *conn)
     bop_buf_deinit(&frame);
 }
 
+static void send_status(struct sim_conn *conn)
+{
+    struct bop_buf frame;
+    size_t at;
+
+    bop_buf_init(&frame, NULL, 0);
+    BOP_ASSERT(bop_wire_begin(&frame, &at) == 0);
+    bop_wire_end(&frame, at, BOP_WIRE_KIND_STATUS_REQUEST, BOP_WIRE_REQUEST, ALIVE_REQUEST);
+    send_frame(conn, &frame);
+    bop_buf_deinit(&frame);
+}
+
 static uint64_t new_op(struct sim_client *client)
 {
     struct sim *sim = client->sim;
@@ -487,8 +499,15 @@ static void take_response(struct sim_client *client, const struct bop_wire_frame
 {
     struct sim *sim = client->sim;
     struct sim_op *op = sim_op(sim, frame->request);
+    struct bop_status_response node_status;
     uint8_t status;
 
+    if (frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE) {
+        if (bop_status_response_decode(frame->payload, &node_status) < 0) {
+            sim_fail(sim, "a response to STATUS is malformed");
+        }
+        return;
+    }
     if (frame->kind == BOP_WIRE_KIND_SESSION_ALIVE_RESPONSE) {
         if (bop_session_status_decode(frame->payload, &status) < 0) {
             sim_fail(sim, "a response to SESSION_ALIVE is malformed");
@@ -663,6 +682,7 @@ static void ask(struct sim_client *client)
 static void client_turn(struct sim_client *client)
 {
     struct sim *sim = client->sim;
+    struct sim_conn *conn;
 
     if (sim->now_us >= client->connect_us) {
         for (unsigned n = 0; n < SIM_CONNS; n++) {
@@ -679,6 +699,9 @@ static void client_turn(struct sim_client *client)
             repeat(client, client->open_ops[n - 1]);
         }
         ask(client);
+        if (sim_chance(sim, 1, 50) && (conn = some_conn(client))) {
+            send_status(conn);
+        }
         if (!sim->calm && sim_chance(sim, 1, 400)) {
             /* Long enough for a session to expire. */
             client->silent_until_us = sim->now_us + sim_between(sim, SIM_S, 5 * SIM_S);

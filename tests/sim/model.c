@@ -522,6 +522,9 @@ void sim_model_reopened(struct sim_node *node)
     struct replica *replica = node->replica;
 
     node->observed = replica->applied;
+    if (replica->failed != 0) {
+        return; /* The first turn will say so. */
+    }
     if (replica->applied > node->sim->model->applied) {
         sim_fail(node->sim, "node %" PRIu64 " begins at entry %" PRIu64 ", which nobody has seen",
                  node->id, replica->applied);

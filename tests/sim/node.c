@@ -54,8 +54,8 @@ static void write_log(struct bop_log *self, enum bop_log_level level, const char
 
 static uint64_t disk_latency(struct sim *sim)
 {
-    return sim_chance(sim, 3, 100) ? sim_between(sim, 12 * SIM_MS, 300 * SIM_MS)
-                                   : sim_below(sim, 12 * SIM_MS);
+    return !sim->calm && sim_chance(sim, 3, 100) ? sim_between(sim, 12 * SIM_MS, 300 * SIM_MS)
+                                                 : sim_below(sim, 12 * SIM_MS);
 }
 
 static void run_next(struct sim_executor *executor)
@@ -157,31 +157,44 @@ static void init_executors(struct sim_node *node)
     }
 }
 
-/* ---- Mutations of the disk ---- */
+/* ---- Mutations of the disk: syncs that do nothing, while the node is up ---- */
 
-#define VOTE_FDS_MAX 4096
+#define FDS_MAX 4096
 
 static int (*true_sync)(struct bop_fs *self, int fd);
 static int (*true_open)(struct bop_fs *self, const char *path, int flags);
-static bool vote_fds[VOTE_FDS_MAX];
+static const struct sim *mutated;
+static bool lost_fds[SIM_NODES_MAX][FDS_MAX]; /* Whose syncs are lost. */
 
-static int sync_nothing(struct bop_fs *self, int fd)
+static const struct sim_node *node_of_disk(const struct bop_fs *fs)
 {
-    return 0;
+    for (unsigned n = 0; n < mutated->node_count; n++) {
+        const struct sim_node *node = &mutated->nodes[n];
+
+        if (node->disk && bop_fs_sim_fs(node->disk) == fs) {
+            return node;
+        }
+    }
+    return NULL;
 }
 
-static int sync_but_votes(struct bop_fs *self, int fd)
+static int lose_sync(struct bop_fs *self, int fd)
 {
-    return fd >= 0 && fd < VOTE_FDS_MAX && vote_fds[fd] ? 0 : true_sync(self, fd);
+    const struct sim_node *node = node_of_disk(self);
+
+    return node && node->up && fd >= 0 && lost_fds[node->index][fd % FDS_MAX] ? 0
+                                                                              : true_sync(self, fd);
 }
 
 static int open_and_note(struct bop_fs *self, const char *path, int flags)
 {
-    const char *name = strrchr(path, '/');
+    const struct sim_node *node = node_of_disk(self);
     int fd = true_open(self, path, flags);
 
-    if (fd >= 0 && fd < VOTE_FDS_MAX) {
-        vote_fds[fd] = name && strcmp(name, "/vote") == 0;
+    if (node && fd >= 0) {
+        lost_fds[node->index][fd % FDS_MAX] = mutated->options.mutation == SIM_MUTATE_LOSE_VOTE
+                                                  ? strstr(path, "/vote") != NULL
+                                                  : strstr(path, "/log/") != NULL;
     }
     return fd;
 }
@@ -189,15 +202,36 @@ static int open_and_note(struct bop_fs *self, const char *path, int flags)
 static void mutate_disk(struct sim_node *node)
 {
     struct bop_fs *fs = bop_fs_sim_fs(node->disk);
+    enum sim_mutation mutation = node->sim->options.mutation;
 
-    if (node->sim->options.mutation == SIM_MUTATE_LOSE_WRITE) {
-        fs->sync = sync_nothing;
-    } else if (node->sim->options.mutation == SIM_MUTATE_LOSE_VOTE) {
+    if (mutation == SIM_MUTATE_LOSE_WRITE || mutation == SIM_MUTATE_LOSE_VOTE) {
+        mutated = node->sim;
         true_sync = fs->sync;
         true_open = fs->open;
-        fs->sync = sync_but_votes;
+        fs->sync = lose_sync;
         fs->open = open_and_note;
     }
+}
+
+static void make_disk(struct sim_node *node)
+{
+    struct bop_fs_sim_options options = {.seed = bop_random_next(&node->sim->random),
+                                         .capacity_bytes = UINT64_C(1) << 30};
+
+    if (bop_fs_sim_create(&options, &node->disk) < 0) {
+        abort();
+    }
+    mutate_disk(node);
+}
+
+/* Mutation: after a loss of power the disk is empty, and the node does not know. */
+static void forget_disk(struct sim_node *node)
+{
+    if (node->sim->options.mutation == SIM_MUTATE_LOSE_DISK && node->lost_power) {
+        bop_fs_sim_destroy(node->disk);
+        make_disk(node);
+    }
+    node->lost_power = false;
 }
 
 /* ---- The store of the state machine ---- */
@@ -423,6 +457,7 @@ static void end_disk(struct sim_node *node, bool power)
     if (power) {
         bop_fs_sim_lose_power(node->disk);
         node->boot++;
+        node->lost_power = true;
     } else {
         bop_fs_sim_kill_process(node->disk);
     }
@@ -465,6 +500,7 @@ void sim_node_start(struct sim_node *node)
     }
     snprintf(node->boot_id, sizeof(node->boot_id), "boot-%" PRIu64 "-%u", node->id, node->boot);
     sim_say(sim, node, "start");
+    forget_disk(node);
     rc = open_replica(node, &err);
     if (rc < 0) {
         start_failed(node, rc, &err);
@@ -663,8 +699,6 @@ void sim_node_event(struct sim *sim, const struct sim_event *event)
 void sim_node_init(struct sim *sim, unsigned index)
 {
     struct sim_node *node = &sim->nodes[index];
-    struct bop_fs_sim_options options = {.seed = bop_random_next(&sim->random),
-                                         .capacity_bytes = UINT64_C(1) << 30};
 
     node->sim = sim;
     node->index = index;
@@ -680,10 +714,7 @@ void sim_node_init(struct sim *sim, unsigned index)
     snprintf(node->state_path, sizeof(node->state_path), "%s/state%u", sim->options.scratch, index);
     init_executors(node);
     remove_state(node);
-    if (bop_fs_sim_create(&options, &node->disk) < 0) {
-        abort();
-    }
-    mutate_disk(node);
+    make_disk(node);
     sim_push(sim,
              node->join ? sim_between(sim, sim->now_us, sim->faults_end_us)
                         : sim->now_us + sim_below(sim, 100 * SIM_MS),

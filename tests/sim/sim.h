@@ -46,7 +46,8 @@
 enum sim_mutation {
     SIM_MUTATE_NONE,
     SIM_MUTATE_STALE_READ,   /* Clients take stale reads for linearizable ones. */
-    SIM_MUTATE_LOSE_WRITE,   /* Disks say that a file is synced and do not sync it. */
+    SIM_MUTATE_LOSE_WRITE,   /* Disks say that the log is synced and do not sync it. */
+    SIM_MUTATE_LOSE_DISK,    /* Disks are empty after a loss of power. */
     SIM_MUTATE_LOSE_VOTE,    /* The same, of the vote file only. */
     SIM_MUTATE_DOUBLE_APPLY, /* Clients repeat a write under a new number. */
     SIM_MUTATE_TAMPER,       /* The network changes a byte of an entry, checksum and all. */
@@ -158,6 +159,7 @@ struct sim_node {
     uint64_t stop_at;  /* The disk's operation at which this life ends; 0: none. */
     bool stop_power;   /* It ends by loss of power. */
     bool excused;      /* Its disk was made to fail: it may stop, or refuse to start. */
+    bool lost_power;   /* And was not started since. */
     bool gave_up;      /* The replica has failed; the process ends. */
     uint64_t observed; /* Entries up to here were compared with those of the others. */
     unsigned refused;  /* Attempts to start in a row that failed. */

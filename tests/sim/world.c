@@ -10,7 +10,7 @@
 #include "sim.h"
 
 #define CALM_US   (15 * SIM_S) /* After the last fault; then all must be well. */
-#define QUIET_US  (6 * SIM_S)  /* Of it clients go on asking for so long. */
+#define QUIET_US  (4 * SIM_S)  /* Of it clients go on asking for so long. */
 #define EVENT_MAX 20000000     /* Of a run; a run away otherwise. */
 
 static struct sim *current; /* For sim_dump(). */
@@ -45,8 +45,8 @@ uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high)
 
 uint64_t sim_latency(struct sim *sim)
 {
-    return sim_chance(sim, 2, 100) ? sim_between(sim, 15 * SIM_MS, 400 * SIM_MS)
-                                   : sim_between(sim, SIM_MS, 15 * SIM_MS);
+    return !sim->calm && sim_chance(sim, 2, 100) ? sim_between(sim, 15 * SIM_MS, 400 * SIM_MS)
+                                                 : sim_between(sim, SIM_MS, 15 * SIM_MS);
 }
 
 void sim_mix(struct sim *sim, uint64_t value)
