@@ -21,16 +21,19 @@ enum fault {
     FAULT_HANG,
     FAULT_SYNC,
     FAULT_FULL,
+    FAULT_TRANSFER,
+    FAULT_CLOCK,
     FAULT_COUNT,
 };
 
 void sim_nemesis_init(struct sim *sim)
 {
     static const uint8_t usual[FAULT_COUNT] = {
-        [FAULT_KILL] = 6,   [FAULT_POWER] = 8,         [FAULT_POWER_ALL] = 2, [FAULT_CUT] = 8,
-        [FAULT_TEAR] = 10,  [FAULT_STOP] = 3,          [FAULT_REBOOT] = 3,    [FAULT_PAUSE] = 4,
-        [FAULT_BREAK] = 10, [FAULT_CLIENT_BREAK] = 10, [FAULT_PARTITION] = 6, [FAULT_ONE_WAY] = 4,
-        [FAULT_HEAL] = 12,  [FAULT_HANG] = 4,          [FAULT_SYNC] = 3,      [FAULT_FULL] = 2,
+        [FAULT_KILL] = 6,     [FAULT_POWER] = 8,         [FAULT_POWER_ALL] = 2, [FAULT_CUT] = 8,
+        [FAULT_TEAR] = 10,    [FAULT_STOP] = 3,          [FAULT_REBOOT] = 3,    [FAULT_PAUSE] = 4,
+        [FAULT_BREAK] = 10,   [FAULT_CLIENT_BREAK] = 10, [FAULT_PARTITION] = 6, [FAULT_ONE_WAY] = 4,
+        [FAULT_HEAL] = 12,    [FAULT_HANG] = 4,          [FAULT_SYNC] = 3,      [FAULT_FULL] = 2,
+        [FAULT_TRANSFER] = 4, [FAULT_CLOCK] = 2,
     };
 
     _Static_assert(BOP_COUNT_OF(sim->fault_weights) == FAULT_COUNT, "one weight a fault");
@@ -178,6 +181,16 @@ static void harm_node(struct sim *sim, struct sim_node *node, enum fault fault)
         node->executors[sim_below(sim, 2)].hung_until_us = sim->now_us +
                                                            sim_between(sim, SIM_S, 5 * SIM_S);
         sim_say(sim, node, "its disk hangs");
+        break;
+    case FAULT_TRANSFER:
+        if (bop__replica_transfer(node->replica)) {
+            sim_say(sim, node, "hands over");
+            sim_node_after(node);
+            sim_node_touch(node);
+        }
+        break;
+    case FAULT_CLOCK:
+        node->wall_offset_ms = (int64_t)sim_below(sim, 7200000) - 3600000;
         break;
     case FAULT_SYNC:
         node->excused = true;

@@ -272,7 +272,7 @@ struct sim {
     bool big_values;
 
     uint64_t faults_end_us, quiet_us, end_us;
-    uint32_t fault_weights[16];
+    uint32_t fault_weights[18];
     uint64_t fault_pause_us;
     bool calm;  /* No more faults. */
     bool quiet; /* No more new requests. */
