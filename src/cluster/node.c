@@ -472,6 +472,19 @@ static void close_connections(struct bop_node *node)
     } while (has_connections(node));
 }
 
+/* A task that is done may ask for another one: the log's next batch, its upkeep. */
+static void drain_lanes(struct bop_node *node)
+{
+    do {
+        if (node->work_lane) {
+            bop_lane_drain(node->work_lane);
+        }
+        if (node->log_lane) {
+            bop_lane_drain(node->log_lane);
+        }
+    } while (node->replica && bop__replica_busy(node->replica));
+}
+
 void bop_node_destroy(struct bop_node *node)
 {
     struct bop_lane *log_lane, *work_lane;
@@ -488,12 +501,7 @@ void bop_node_destroy(struct bop_node *node)
     }
     log_lane = node->log_lane;
     work_lane = node->work_lane;
-    if (work_lane) {
-        bop_lane_drain(work_lane);
-    }
-    if (log_lane) {
-        bop_lane_drain(log_lane);
-    }
+    drain_lanes(node);
     node->log_lane = NULL;
     node->work_lane = NULL;
     bop__replica_close(node->replica);

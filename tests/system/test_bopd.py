@@ -276,6 +276,24 @@ def a_node_stopped_in_order_goes_on_with_its_state_as_it_is():
 
 
 @test
+def a_node_stopped_at_any_moment_of_its_work_stops_in_order():
+    with Cluster(1, config="snapshot_entries: 100\ntrailing_entries: 10\n") as cluster, \
+            cluster.client() as client:
+        node = cluster.nodes[0]
+        codes = []
+
+        def stop_and_start():
+            codes.append(node.terminate())
+            node.start(wait=False)
+
+        answers = client.run([wire.counter_add("c", 1)] * 1500,
+                             events={100 * n: stop_and_start for n in range(1, 15)})
+        check_equal(codes, [0] * 14, "exit statuses")
+        check_equal(sorted(wire.number_of(r) for _, r in answers), list(range(1, 1501)),
+                    "results of the counter")
+
+
+@test
 def a_leader_stopped_in_order_hands_over_while_clients_write():
     with Cluster() as cluster, cluster.client() as client:
         codes = []
