@@ -15,16 +15,19 @@
 #include <bop/slice.h>
 
 /* What one recv can bring. One buffer serves all connections of a loop, so an
- * idle connection holds none. */
-#define BOP__RECEIVE_BYTES (512u * 1024)
+ * idle connection holds none. Not more than fits the processor's cache; and what
+ * a flood of requests brings is handled in parts, of which one can be on its way
+ * to disks and peers while the next is read. */
+#define BOP__RECEIVE_BYTES (128u * 1024)
 
 /* Descriptors one epoll_wait reports; the others wait for the next turn. */
 #define BOP__EVENTS_MAX 512
 
-/* Output buffers kept for reuse, and the largest worth keeping: at most 2 MiB a
- * loop, and none for a connection with nothing to send. */
-#define BOP__SPARE_BUFS_MAX      64
-#define BOP__SPARE_BUF_BYTES_MAX (32u * 1024)
+/* Output buffers kept for reuse, and the largest worth keeping: at most 4 MiB a
+ * loop, and none for a connection with nothing to send. One takes what a read of
+ * requests makes for a peer, or it would be grown anew, by copying, each turn. */
+#define BOP__SPARE_BUFS_MAX      16
+#define BOP__SPARE_BUF_BYTES_MAX (256u * 1024)
 
 /** A descriptor watched by the loop. Embedded; must live until the turn that unwatched it ends. */
 struct bop__source {

@@ -182,7 +182,8 @@ TEST(drain, lets_a_source_keep_pace_with_a_slow_reader)
      * part included. */
     CHECK(heap_max < idle + 600000);
     turn(f->loop);
-    CHECK(f->heap.live <= idle);
+    /* No more than the queue's buffer is left, as a spare. */
+    CHECK(f->heap.live <= idle + 262144);
     close(fd);
 }
 
