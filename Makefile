@@ -5,7 +5,7 @@
 SEEDS   ?= 1000
 SECONDS ?= 300
 SAN     := -Db_sanitize=address,undefined -Db_lundef=false -Ddebug_checks=true -Dmimalloc=disabled
-RELEASE := --buildtype=release
+RELEASE := --buildtype=release -Db_lto=true -Dtests=false
 
 release: build/release/build.ninja ## build/release/bopd and build/release/bop
 	ninja -C build/release
