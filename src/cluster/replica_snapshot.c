@@ -89,6 +89,10 @@ static int find_newest(struct replica *replica, struct bop_error *err)
             rc = bop__snapshot_check(replica->allocator, replica->fs, path, &replica->snapshot,
                                      err);
         }
+        if (rc == 0 && (replica->snapshot.raft.index != search.index ||
+                        replica->snapshot.raft.term != search.term)) {
+            rc = bop_error_say(err, BOP_ECORRUPT, "snapshot %s is not what its name says", path);
+        }
         if (rc == 0 || rc == BOP_ENOMEM || rc == BOP_EVERSION) {
             return rc;
         }

@@ -193,6 +193,7 @@ static void check_run(struct bop_task *task)
     struct replica *replica = BOP_CONTAINER_OF(install, struct replica, install);
     struct bop_fs *fs = replica->fs;
     char path[PATH_MAX_BYTES], directory[PATH_MAX_BYTES];
+    uint64_t index = install->info.raft.index, term = install->info.raft.term;
     int closed, rc = fs->sync(fs, install->fd);
 
     closed = fs->close(fs, install->fd);
@@ -205,6 +206,9 @@ static void check_run(struct bop_task *task)
     }
     if (rc == 0) {
         rc = bop__snapshot_check(replica->allocator, fs, path, &install->info, &install->error);
+    }
+    if (rc == 0 && (install->info.raft.index != index || install->info.raft.term != term)) {
+        rc = BOP_ECORRUPT; /* Not what it was announced as, and what its name would say. */
     }
     if (rc == 0) {
         rc = fs->rename(fs, path, install->path);
@@ -257,6 +261,8 @@ static void incoming_check(struct replica *replica)
     install->fd = incoming->fd;
     install->from = incoming->from;
     install->raft_term = incoming->raft_term;
+    install->info.raft.index = incoming->index;
+    install->info.raft.term = incoming->term;
     if (bop__replica_path(replica, install->path, "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap",
                           incoming->index, incoming->term) < 0) {
         install->path[0] = '\0'; /* The rename will say so. */

@@ -265,6 +265,25 @@ TEST(replica, passes_over_a_damaged_snapshot)
     CHECK_EQ(world_counter(&f->w), 1);
 }
 
+/* The name is what it is found and sent by. */
+TEST(replica, passes_over_a_snapshot_with_a_wrong_name)
+{
+    char from[256], to[256];
+
+    start(&f->w);
+    world_added(&f->w, 1);
+    take_snapshot(&f->w);
+    snprintf(from, sizeof(from), "%s/snapshots/%016" PRIx64 "-%016" PRIx64 ".snap", WORLD_DATA,
+             f->w.replica->snapshot.raft.index, f->w.replica->snapshot.raft.term);
+    snprintf(to, sizeof(to), "%s/snapshots/%016x-%016x.snap", WORLD_DATA, 99, 2);
+    world_close(&f->w);
+    REQUIRE_EQ(f->w.options.fs->rename(f->w.options.fs, from, to), 0);
+    f->w.options.boot_id = "boot-2";
+    start(&f->w);
+    CHECK_EQ(f->w.replica->snapshot.raft.index, 0);
+    CHECK_EQ(world_counter(&f->w), 1);
+}
+
 TEST(replica, without_the_entries_before_its_log_says_how_to_fetch_them)
 {
     char path[256];
