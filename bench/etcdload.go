@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand"
@@ -21,6 +22,7 @@ import (
 	"unsafe"
 
 	"go.etcd.io/etcd/clientv3"
+	"go.uber.org/zap"
 )
 
 var (
@@ -66,6 +68,7 @@ type load struct {
 	stopping int32
 	next     int64 // Key of fill.
 	answers  int64
+	retries  int64
 	failed   atomic.Value
 }
 
@@ -77,28 +80,40 @@ func (l *load) key(random *rand.Rand) (string, bool) {
 	return fmt.Sprintf("key-%08d", random.Intn(*keys)), true
 }
 
-func (l *load) ask(client *clientv3.Client, key string, value []byte) error {
+var errOther = errors.New("a key has not the value it was given")
+
+func (l *load) ask(ctx context.Context, client *clientv3.Client, key string, value []byte) error {
 	if *mode == "read" {
-		got, err := client.Get(context.Background(), key) // Linearizable unless asked otherwise.
+		got, err := client.Get(ctx, key) // Linearizable unless asked otherwise.
 		if err == nil && (len(got.Kvs) != 1 || len(got.Kvs[0].Value) != *size) {
-			err = fmt.Errorf("%s has not the value it was given", key)
+			err = errOther
 		}
 		return err
 	}
-	if *mode != "failover" {
-		_, err := client.Put(context.Background(), key, string(value))
-		return err
-	}
-	// With etcd it is the caller who tries again.
+	_, err := client.Put(ctx, key, string(value))
+	return err
+}
+
+// With etcd it is the caller who tries again, after a change of leaders say.
+func (l *load) insist(client *clientv3.Client, key string, value []byte) error {
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
-		_, err := client.Put(ctx, key, string(value))
+		ctx, cancel := context.WithTimeout(context.Background(), patience())
+		err := l.ask(ctx, client, key, value)
 		cancel()
-		if err == nil || atomic.LoadInt32(&l.stopping) != 0 {
+		if err == nil || err == errOther || atomic.LoadInt32(&l.stopping) != 0 {
 			return err
 		}
+		atomic.AddInt64(&l.retries, 1)
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// A dead server must not be waited for long, a slow one must not be asked twice.
+func patience() time.Duration {
+	if *mode == "failover" {
+		return 500 * time.Millisecond
+	}
+	return 10 * time.Second
 }
 
 // One of K requests, again and again. Returns the latencies counted.
@@ -115,8 +130,8 @@ func (l *load) work(number int) []time.Duration {
 		}
 		binary.LittleEndian.PutUint64(value, random.Uint64())
 		asked := time.Now()
-		if err := l.ask(client, key, value); err != nil {
-			if atomic.LoadInt32(&l.stopping) == 0 || *mode != "failover" {
+		if err := l.insist(client, key, value); err != nil {
+			if err == errOther {
 				l.failed.Store(err.Error())
 			}
 			break
@@ -182,7 +197,7 @@ func (l *load) print(all []time.Duration) {
 	fmt.Printf("p50_us %.1f\np99_us %.1f\np999_us %.1f\nmax_us %.1f\n", quantile(0.5), quantile(0.99),
 		quantile(0.999), quantile(1))
 	fmt.Printf("gap_ms %.3f\ngap_end_s %.6f\n", us(l.gaps.longest)/1000, l.gaps.end.Seconds())
-	fmt.Printf("answers %d\n", l.answers)
+	fmt.Printf("answers %d\nretries %d\n", l.answers, l.retries)
 	fmt.Printf("cpu_us %.3f\n", us(time.Duration(usage.Utime.Nano()+usage.Stime.Nano()))/
 		float64(l.answers+1))
 }
@@ -193,10 +208,13 @@ func main() {
 		fail("give --servers and --mode")
 	}
 	l := &load{}
+	quiet := zap.NewProductionConfig()
+	quiet.Level.SetLevel(zap.FatalLevel) // What fails is counted and tried again here.
 	for n := 0; n < *clients; n++ {
 		client, err := clientv3.New(clientv3.Config{
 			Endpoints:   strings.Split(*servers, ","),
 			DialTimeout: 5 * time.Second,
+			LogConfig:   &quiet,
 		})
 		if err != nil {
 			fail(err)
