@@ -2,6 +2,10 @@
  * A node that asks to be added: it begins with an empty log, asks every peer it
  * knows until it finds itself in the configuration, and whoever leads adds it as
  * standby and makes it a voter once it has caught up.
+ *
+ * The configuration in which it finds itself may never be committed: then the next
+ * leader does not know it and says nothing to it. So it asks as well while it knows
+ * no leader; one that has it already ignores that.
  */
 #include "replica_internal.h"
 
@@ -71,8 +75,8 @@ void bop__replica_join_turn(struct replica *replica)
         promote(replica);
         return;
     }
-    if (!replica->options.join || is_member(&replica->conf, replica->options.id) ||
-        replica->now_ms < replica->join_ms) {
+    if (!replica->options.join || replica->now_ms < replica->join_ms ||
+        (replica->status.leader != 0 && is_member(&replica->conf, replica->options.id))) {
         return;
     }
     replica->join_ms = replica->now_ms + JOIN_ASK_MS;

@@ -731,6 +731,18 @@ static void check_state(struct sim_node *node)
     bop_buf_deinit(&out);
 }
 
+bool sim_model_at_rest(const struct sim *sim)
+{
+    for (unsigned n = 0; n < sim->node_count; n++) {
+        const struct sim_node *node = &sim->nodes[n];
+
+        if (!node->up || node->replica->applied != sim->model->applied) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void sim_model_finish(struct sim *sim)
 {
     unsigned leaders = 0;

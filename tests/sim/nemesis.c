@@ -32,7 +32,7 @@ void sim_nemesis_init(struct sim *sim)
         [FAULT_KILL] = 6,     [FAULT_POWER] = 8,         [FAULT_POWER_ALL] = 2, [FAULT_CUT] = 8,
         [FAULT_TEAR] = 10,    [FAULT_STOP] = 3,          [FAULT_REBOOT] = 3,    [FAULT_PAUSE] = 4,
         [FAULT_BREAK] = 10,   [FAULT_CLIENT_BREAK] = 10, [FAULT_PARTITION] = 6, [FAULT_ONE_WAY] = 4,
-        [FAULT_HEAL] = 12,    [FAULT_HANG] = 4,          [FAULT_SYNC] = 3,      [FAULT_FULL] = 2,
+        [FAULT_HEAL] = 12,    [FAULT_HANG] = 4,          [FAULT_SYNC] = 8,      [FAULT_FULL] = 2,
         [FAULT_TRANSFER] = 4, [FAULT_CLOCK] = 2,
     };
 
@@ -80,11 +80,8 @@ static struct sim_node *victim(struct sim *sim)
     return node;
 }
 
-static void cut(struct sim *sim, struct sim_node *node, bool power)
+static void cut(struct sim *sim, struct sim_node *node, uint64_t after, bool power)
 {
-    /* A few operations, or so many that it happens in the midst of the next start. */
-    uint64_t after = sim_chance(sim, 1, 4) ? sim_between(sim, 1, 150) : sim_between(sim, 1, 12);
-
     if (node->stop_at != 0 || !node->exists) {
         return;
     }
@@ -94,6 +91,16 @@ static void cut(struct sim *sim, struct sim_node *node, bool power)
     if (node->up) {
         /* If it has so little to do, then it ends all the same. */
         sim_push(sim, sim->now_us + 2 * SIM_S, SIM_EVENT_CRASH, node->index, power, node->life);
+    }
+}
+
+void sim_nemesis_start(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    uint32_t weight = sim->fault_weights[FAULT_CUT] + sim->fault_weights[FAULT_TEAR];
+
+    if (!sim->calm && weight > 0 && sim_chance(sim, 1, 6)) {
+        cut(sim, node, sim_between(sim, 1, 100), sim_chance(sim, 1, 2));
     }
 }
 
@@ -194,7 +201,7 @@ static void harm_node(struct sim *sim, struct sim_node *node, enum fault fault)
         break;
     case FAULT_SYNC:
         node->excused = true;
-        bop_fs_sim_fail_syncs(node->disk, 1);
+        bop_fs_sim_fail_syncs(node->disk, (unsigned)sim_between(sim, 1, 2));
         sim_say(sim, node, "its next sync fails");
         break;
     default:
@@ -210,7 +217,7 @@ static void harm(struct sim *sim, enum fault fault)
         break;
     case FAULT_CUT:
     case FAULT_TEAR:
-        cut(sim, victim(sim), fault == FAULT_TEAR);
+        cut(sim, victim(sim), sim_between(sim, 1, 12), fault == FAULT_TEAR);
         break;
     case FAULT_BREAK:
         sim_net_break(sim, victim(sim)->index, (unsigned)sim_below(sim, sim->node_count));

@@ -501,6 +501,7 @@ void sim_node_start(struct sim_node *node)
     snprintf(node->boot_id, sizeof(node->boot_id), "boot-%" PRIu64 "-%u", node->id, node->boot);
     sim_say(sim, node, "start");
     forget_disk(node);
+    sim_nemesis_start(node);
     rc = open_replica(node, &err);
     if (rc < 0) {
         start_failed(node, rc, &err);
@@ -508,6 +509,10 @@ void sim_node_start(struct sim_node *node)
     }
     if (make_service(node) < 0) {
         abort();
+    }
+    if (node->stop_at != 0) {
+        sim_push(sim, sim->now_us + 2 * SIM_S, SIM_EVENT_CRASH, node->index, node->stop_power,
+                 node->life);
     }
     node->up = true;
     node->gave_up = false;

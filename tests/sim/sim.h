@@ -347,6 +347,8 @@ void sim_op_value(uint64_t number, uint32_t size, uint8_t *out_bytes);
 void sim_nemesis_init(struct sim *sim);
 void sim_nemesis_event(struct sim *sim);
 void sim_nemesis_calm(struct sim *sim);
+/** A node is about to start: perhaps not for long. */
+void sim_nemesis_start(struct sim_node *node);
 
 /* model.c */
 void sim_model_init(struct sim *sim);
@@ -361,6 +363,8 @@ void sim_model_written(struct sim *sim, uint64_t number, uint8_t status, struct 
 void sim_model_read(struct sim *sim, uint64_t number, uint8_t status, struct bop_slice result);
 /** At the end: everybody has everything. */
 void sim_model_finish(struct sim *sim);
+/** True if all nodes are up and have applied the same. */
+bool sim_model_at_rest(const struct sim *sim);
 uint64_t sim_model_applied(const struct sim *sim);
 bool sim_model_session_open(const struct sim *sim, uint64_t session);
 

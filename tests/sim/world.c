@@ -11,7 +11,8 @@
 
 #define CALM_US   (15 * SIM_S) /* After the last fault; then all must be well. */
 #define QUIET_US  (4 * SIM_S)  /* Of it clients go on asking for so long. */
-#define EVENT_MAX 20000000     /* Of a run; a run away otherwise. */
+#define REST_US   (2 * SIM_S)
+#define EVENT_MAX 20000000 /* Of a run; a run away otherwise. */
 
 static struct sim *current; /* For sim_dump(). */
 
@@ -336,6 +337,14 @@ static bool some_node_is_down(const struct sim *sim, unsigned *out_index)
     return false;
 }
 
+/* A session may expire at any time: what that commits gets some more time. */
+static bool goes_on(const struct sim *sim)
+{
+    uint64_t next_us = sim->events[0].at_us;
+
+    return next_us < sim->end_us || (next_us < sim->end_us + REST_US && !sim_model_at_rest(sim));
+}
+
 static void finish(struct sim *sim)
 {
     unsigned down;
@@ -359,14 +368,13 @@ bool sim_run(const struct sim_options *options, struct sim_stats *out_stats, uin
 
     current = sim;
     begin(sim, options);
-    while (!sim->failed && sim->event_count > 0 && sim->events[0].at_us < sim->end_us) {
+    while (!sim->failed && goes_on(sim)) {
         step(sim);
         if (sim->stats.events > EVENT_MAX) {
             sim_fail(sim, "liveness: events without end");
         }
     }
     if (!sim->failed) {
-        sim->now_us = sim->end_us;
         finish(sim);
     }
     passed = !sim->failed;
