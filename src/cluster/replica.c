@@ -510,6 +510,7 @@ void bop__replica_turn(struct replica *replica)
         bop__replica_requests_turn(replica);
         bop__replica_apply(replica);
         bop__replica_reads_serve(replica);
+        bop__replica_tell_commits(replica);
         bop__replica_snapshot_turn(replica);
         bop__replica_snapshot_send_on(replica);
     }

@@ -103,6 +103,8 @@ void bop__replica_apply(struct replica *replica)
         bop_metric_add(replica->metrics.applied, count);
         bop_histogram_record(replica->metrics.apply_batch, (uint64_t)count);
         for (int n = 0; n < count; n++) {
+            bop__replica_peer_waits(replica, replica->result_list[n].origin_node,
+                                    replica->applied - (unsigned)(count - 1 - n));
             bop__replica_write_finish(replica, &replica->result_list[n]);
         }
         if (bop_clock_monotonic_ms(replica->options.clock) - replica->now_ms > APPLY_TURN_MS) {

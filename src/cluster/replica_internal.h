@@ -54,6 +54,10 @@ struct replica_peer {
     uint64_t id; /* 0: free. */
     bool connected;
     uint64_t heard_ms; /* 0: never. */
+    /* Leader of tell_term: what it knows to be committed, and for which entry it waits. */
+    uint64_t tell_term;
+    uint64_t told;
+    uint64_t waits_for;
     /* A snapshot on its way to this peer. */
     struct {
         bool active;
@@ -247,6 +251,10 @@ void bop__replica_alive_list(struct replica *replica, struct bop_slice payload);
 /* replica_peer.c */
 struct replica_peer *bop__replica_peer(struct replica *replica, uint64_t id);
 void bop__replica_send(struct replica *replica, const struct bop_raft_message *message);
+/** Leader: a request at this peer can be answered once it knows that the entry is committed. */
+void bop__replica_peer_waits(struct replica *replica, uint64_t peer, uint64_t index);
+/** Leader: tell peers that wait what is committed, if no append did that anyway. */
+void bop__replica_tell_commits(struct replica *replica);
 /** Begin a frame to a peer; NULL if it cannot be had now. End it with bop__replica_frame_end(). */
 struct bop_buf *bop__replica_frame_begin(struct replica *replica, uint64_t peer, size_t *out_at);
 void bop__replica_frame_end(struct replica *replica, uint64_t peer, struct bop_buf *buf, size_t at,

@@ -129,12 +129,98 @@ static void send_append(struct replica *replica, const struct bop_raft_message *
     }
 }
 
+/* ---- What peers know to be committed ---- */
+
+/* NULL for one that was never spoken to: an entry may name a node that is long gone. */
+static struct replica_peer *peer_of_term(struct replica *replica, uint64_t id)
+{
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        struct replica_peer *peer = &replica->peers[n];
+
+        if (id == 0 || peer->id != id) {
+            continue;
+        }
+        if (peer->tell_term != replica->status.term) {
+            peer->tell_term = replica->status.term;
+            peer->told = 0;
+            peer->waits_for = 0;
+        }
+        return peer;
+    }
+    return NULL;
+}
+
+void bop__replica_peer_waits(struct replica *replica, uint64_t id, uint64_t index)
+{
+    struct replica_peer *peer = peer_of_term(replica, id);
+
+    if (peer && replica->status.state == BOP_RAFT_LEADER) {
+        peer->waits_for = bop_max_u64(peer->waits_for, index);
+    }
+}
+
+static void note_sent(struct replica *replica, const struct bop_raft_message *message)
+{
+    if (message->type == BOP_RAFT_READ_RESULT) {
+        bop__replica_peer_waits(replica, message->peer, message->read.index);
+    } else if (message->type == BOP_RAFT_APPEND) {
+        struct replica_peer *peer = peer_of_term(replica, message->peer);
+        uint64_t last = message->append.prev_index + message->append.count;
+
+        if (peer) {
+            peer->told = bop_max_u64(peer->told, bop_min_u64(message->append.commit, last));
+        }
+    }
+}
+
+/*
+ * A follower learns with the next append what is committed. If none follows, that
+ * is the next heartbeat, for which whoever asked the follower would have to wait.
+ * So it is sent an append without entries.
+ *
+ * It goes on from the last entry that is known to match, so the follower takes it
+ * for committed up to there at most. What it was told before is below waits_for
+ * and so below that: its commit index cannot go back.
+ */
+void bop__replica_tell_commits(struct replica *replica)
+{
+    const struct bop_raft_status *status = &replica->status;
+
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers) && status->state == BOP_RAFT_LEADER; n++) {
+        struct replica_peer *peer = &replica->peers[n];
+        struct bop_raft_message message = {
+            .type = BOP_RAFT_APPEND, .peer = peer->id, .term = status->term};
+        struct bop_raft_entry storage;
+        const struct bop_raft_entry *entry;
+
+        if (peer->tell_term != status->term || peer->waits_for <= peer->told ||
+            peer->waits_for > status->commit) {
+            continue;
+        }
+        message.append.prev_index = bop_raft_match_index(replica->raft, peer->id);
+        if (message.append.prev_index < peer->waits_for ||
+            message.append.prev_index < bop_aof_first(replica->aof)) {
+            continue; /* Its next answer brings us here again. */
+        }
+        entry = bop__replica_log_get(replica, message.append.prev_index, &storage);
+        if (!entry) {
+            return;
+        }
+        message.append.prev_term = entry->term;
+        message.append.commit = status->commit;
+        bop__replica_send(replica, &message);
+    }
+}
+
+/* ---- Sending ---- */
+
 void bop__replica_send(struct replica *replica, const struct bop_raft_message *message)
 {
     struct bop_writer writer;
     struct bop_buf *out;
     size_t at;
 
+    note_sent(replica, message);
     if (message->type == BOP_RAFT_INSTALL) {
         bop__replica_snapshot_send(replica, message);
         return;

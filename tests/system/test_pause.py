@@ -2,6 +2,8 @@
 """A leader is stopped for a while (SIGSTOP, as a long pause of a machine would) and wakes up
 believing that it still leads: it must not answer from the past."""
 
+import time
+
 import tap
 import wire
 from cluster import PATIENCE, Cluster, read, read_counter
@@ -140,6 +142,25 @@ def a_node_without_a_majority_answers_that_it_cannot_and_shows_stale_reads_only(
         check(read(alone, wire.counter_get("c"))[1] in (wire.i64(10), wire.i64(11)),
               "the write happened more than once")
         cluster.converge()
+
+
+@test
+def a_follower_answers_without_waiting_for_the_next_heartbeat():
+    # 200 requests one after another, none of which may wait for what comes once a second.
+    config = "election_timeout_ms: 2000\nheartbeat_ms: 1000\n"
+    with Cluster(config=config) as cluster:
+        leader = cluster.leader()
+        follower = cluster.follower()
+        end = time.monotonic() + PATIENCE
+        with follower.connect() as near, leader.connect() as far:
+            for n in range(100):
+                check_equal(near.write(wire.counter_add("c", 1)), (wire.OK, wire.i64(2 * n + 1)),
+                            "a write through the follower")
+                check_equal(far.write(wire.counter_add("c", 1)), (wire.OK, wire.i64(2 * n + 2)),
+                            "a write through the leader")
+                check_equal(near.read(wire.counter_get("c")), (wire.OK, wire.i64(2 * n + 2)),
+                            "a read from the follower")
+                check(time.monotonic() < end, f"{n} rounds took {PATIENCE:.0f} s")
 
 
 if __name__ == "__main__":
