@@ -19,6 +19,8 @@
  *   W12 A pre-vote of an older term is denied in the name of the term it asked
  *       for: the candidate never learns the newer one. If it has the longest log,
  *       no one can win any more.
+ *   W13 A probe of a place below what is committed, with news of more, takes the
+ *       commit index back to that place: such news is kept from the core.
  *
  * What makes no sense is dropped and counted. It costs its sender a timeout.
  */
@@ -148,6 +150,14 @@ static void trim_append(const struct libraft *self, struct bop_raft_message *app
     }
 }
 
+/* W13: the news of a piece that ends below what is committed changes nothing. */
+static uint64_t piece_commit(const struct libraft *self, const struct bop_raft_message *in,
+                             uint64_t last)
+{
+    return last < self->core.commit_index ? bop_min_u64(in->append.commit, self->core.commit_index)
+                                          : in->append.commit;
+}
+
 /* Feed entries [first, first + count) of the append, which raw holds all of. */
 static int feed_piece(struct libraft *self, const struct bop_raft_message *in, unsigned first,
                       unsigned count, bool *out_accepted)
@@ -160,7 +170,8 @@ static int feed_piece(struct libraft *self, const struct bop_raft_message *in, u
     message.append_entries.prev_log_index = in->append.prev_index + first;
     message.append_entries.prev_log_term = first > 0 ? in->append.entries[first - 1].term
                                                      : in->append.prev_term;
-    message.append_entries.leader_commit = in->append.commit;
+    message.append_entries.leader_commit = piece_commit(self, in,
+                                                        in->append.prev_index + first + count);
     message.append_entries.entries = count > 0 ? self->raw + first : NULL;
     message.append_entries.n_entries = count;
     rc = feed_message(self, &message);

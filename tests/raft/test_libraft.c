@@ -522,6 +522,24 @@ TEST(libraft, tells_a_candidate_of_the_past_which_term_it_is)
     CHECK(f->update.hard_state);
 }
 
+/* ---- W13 ---- */
+
+/* A new leader looks for the place where the logs meet, and has committed more meanwhile. */
+TEST(libraft, does_not_take_its_commit_index_back)
+{
+    struct bop_raft_entry entry = command(1);
+
+    begin(f, 1, 5);
+    append(f, 1, 1, 5, 1, 4, NULL, 0);
+    CHECK_EQ(status(f).commit, 4);
+    append(f, 3, 2, 2, 1, 6, NULL, 0);
+    CHECK_EQ(status(f).commit, 4);
+    append(f, 3, 2, 2, 1, 6, &entry, 1); /* Up to 3 only. */
+    CHECK_EQ(status(f).commit, 4);
+    append(f, 3, 2, 5, 1, 6, NULL, 0);
+    CHECK_EQ(status(f).commit, 5);
+}
+
 /* ---- W3 ---- */
 
 /* A node with a snapshot at 10 and nothing below it. */
