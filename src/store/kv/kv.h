@@ -51,12 +51,23 @@ struct kv_account {
     bool *written; /* By handle: the table has been charged for its branches. */
 };
 
+/*
+ * Where the last get of a write transaction found its entry: a put of the same
+ * key needs no search of its own. LMDB frees the cursor with the transaction.
+ */
+struct kv_found {
+    MDB_cursor *cursor; /* NULL: none yet. */
+    unsigned table;
+    MDB_val key; /* Size 0: nowhere. In the map, good until the next change. */
+};
+
 struct bop_kv_txn {
     struct bop_kv *kv;
     MDB_txn *txn;
     bool write;
     int failed; /* 0, or what a commit will answer. */
     unsigned cursors;
+    struct kv_found found; /* Of a write transaction. */
 };
 
 struct bop_kv_cursor {

@@ -148,6 +148,7 @@ static int changed(struct bop_kv_txn *txn, int lmdb_code)
 {
     int rc = bop__kv_code(lmdb_code);
 
+    txn->found.key.mv_size = 0;
     if (rc < 0 && rc != BOP_ENOTFOUND && rc != BOP_EINVAL) {
         txn->failed = rc;
     }
@@ -213,6 +214,15 @@ int bop_kv_table_open(struct bop_kv_txn *txn, const char *name, bool create,
     return 0;
 }
 
+/* Before what takes pages away: LMDB need not keep the cursor right through that. */
+static void forget_found(struct bop_kv_txn *txn)
+{
+    if (txn->found.cursor) {
+        mdb_cursor_close(txn->found.cursor);
+        txn->found = (struct kv_found){.cursor = NULL};
+    }
+}
+
 /* LMDB's own two tables are not for callers. */
 static bool table_valid(struct bop_kv_table table)
 {
@@ -226,6 +236,7 @@ int bop_kv_table_clear(struct bop_kv_txn *txn, struct bop_kv_table table)
     if (rc == 0) {
         rc = bop__kv_charge_clear(txn, table.handle);
     }
+    forget_found(txn);
     return rc ? rc : changed(txn, mdb_drop(txn->txn, table.handle, 0));
 }
 
@@ -248,6 +259,37 @@ static bool key_valid(struct bop_slice key)
     return key.size > 0 && key.size <= BOP_KV_KEY_MAX;
 }
 
+/* Get, and remember where it was. */
+static int find(struct bop_kv_txn *txn, unsigned table, MDB_val *key, MDB_val *out_value)
+{
+    struct kv_found *found = &txn->found;
+    int rc;
+
+    if (!txn->write || txn->failed < 0) {
+        return mdb_get(txn->txn, table, key, out_value);
+    }
+    if (!found->cursor && mdb_cursor_open(txn->txn, table, &found->cursor) == 0) {
+        found->table = table;
+    }
+    if (!found->cursor || found->table != table) {
+        return mdb_get(txn->txn, table, key, out_value);
+    }
+    found->key.mv_size = 0;
+    rc = mdb_cursor_get(found->cursor, key, out_value, MDB_SET_KEY);
+    if (rc == 0) {
+        found->key = *key; /* The stored one. */
+    }
+    return rc;
+}
+
+static bool is_found(const struct bop_kv_txn *txn, unsigned table, struct bop_slice key)
+{
+    const struct kv_found *found = &txn->found;
+
+    return found->key.mv_size == key.size && found->table == table &&
+           memcmp(found->key.mv_data, key.data, key.size) == 0;
+}
+
 int bop_kv_get(struct bop_kv_txn *txn, struct bop_kv_table table, struct bop_slice key,
                struct bop_slice *out_value)
 {
@@ -257,7 +299,7 @@ int bop_kv_get(struct bop_kv_txn *txn, struct bop_kv_table table, struct bop_sli
     if (!table_valid(table) || !key_valid(key)) {
         return BOP_EINVAL;
     }
-    rc = bop__kv_code(mdb_get(txn->txn, table.handle, &k, &value));
+    rc = bop__kv_code(find(txn, table.handle, &k, &value));
     if (rc == 0) {
         *out_value = slice_of(value);
     }
@@ -280,7 +322,13 @@ static int put(struct bop_kv_txn *txn, struct bop_kv_table table, struct bop_sli
     if (rc == 0) {
         rc = bop__kv_charge(txn, table.handle, NODE_HEAD_BYTES + key.size + value.size, false);
     }
-    return rc ? rc : changed(txn, mdb_put(txn->txn, table.handle, &k, &v, flags));
+    if (rc < 0) {
+        return rc;
+    }
+    if (flags == 0 && is_found(txn, table.handle, key)) {
+        return changed(txn, mdb_cursor_put(txn->found.cursor, &k, &v, MDB_CURRENT));
+    }
+    return changed(txn, mdb_put(txn->txn, table.handle, &k, &v, flags));
 }
 
 int bop_kv_put(struct bop_kv_txn *txn, struct bop_kv_table table, struct bop_slice key,
@@ -307,6 +355,7 @@ int bop_kv_del(struct bop_kv_txn *txn, struct bop_kv_table table, struct bop_sli
     if (rc == 0) {
         rc = bop__kv_charge(txn, table.handle, 0, true);
     }
+    forget_found(txn);
     return rc ? rc : changed(txn, mdb_del(txn->txn, table.handle, &k, NULL));
 }
 

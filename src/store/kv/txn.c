@@ -29,6 +29,7 @@ static int begin_write(struct bop_kv *kv, struct bop_kv_txn **out_txn)
     kv->writer.txn = txn;
     kv->writer.failed = 0;
     kv->writer.cursors = 0;
+    kv->writer.found = (struct kv_found){.cursor = NULL};
     *out_txn = &kv->writer;
     return 0;
 }

@@ -185,6 +185,9 @@ static void random_step(struct fixture *f, struct run *run)
     uint64_t dice = bop_random_below(&run->random, 1000);
 
     if (dice < 300) {
+        if (bop_random_chance(&run->random, 1, 2)) {
+            random_get(run, number); /* A put of what was just found goes another way. */
+        }
         random_put(run, number, false);
     } else if (dice < 320) {
         random_put(run, number, true);
