@@ -288,10 +288,12 @@ int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
 
     if (chunk->size == 0 || chunk->size > SNAPSHOT_BYTES_MAX || chunk->index == 0 ||
         chunk->index == UINT64_MAX || chunk->bytes.size == 0 || chunk->bytes.size > chunk->size ||
-        chunk->offset > chunk->size - chunk->bytes.size) {
+        chunk->offset > chunk->size - chunk->bytes.size || chunk->term > chunk->raft_term) {
         return BOP_EMALFORMED;
     }
-    if (replica->install.phase != INSTALL_IDLE) {
+    /* With a snapshot of a term that is not saved here, the next start would find it newer
+     * than its own vote. Whoever leads in that term says so before it sends one. */
+    if (replica->install.phase != INSTALL_IDLE || chunk->raft_term > replica->status.term) {
         acknowledge(replica, peer, chunk->index, UINT64_MAX);
         return 0;
     }

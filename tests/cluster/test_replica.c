@@ -383,6 +383,100 @@ TEST(replica, takes_no_more_writes_than_it_can_remember)
     world_added(&f->w, 1);
 }
 
+/* ---- What peers send: more of it in fuzz/fuzz_peer.c ---- */
+
+static int give_chunk(struct world *w, const struct peer_chunk *chunk)
+{
+    struct bop_wire_frame frame = {.flags = BOP_WIRE_REQUEST,
+                                   .kind = BOP_WIRE_KIND_PEER_SNAPSHOT_CHUNK};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+    int rc;
+
+    bop_buf_init(&buf, NULL, 0);
+    bop__peer_chunk_encode(&writer, chunk);
+    frame.payload = bop_buf_slice(&buf);
+    rc = bop__replica_peer_frame(w->replica, 2, &frame);
+    bop_buf_deinit(&buf);
+    return rc;
+}
+
+/* The offset in the acknowledgement that was sent. */
+static uint64_t acknowledged(struct world *w)
+{
+    struct bop_wire_frame frame;
+    struct peer_chunk_ack ack;
+    size_t used;
+
+    REQUIRE_EQ(bop_wire_parse(bop_buf_slice(&w->to_peer), 0, &frame, &used, NULL), 0);
+    REQUIRE_EQ(frame.kind, BOP_WIRE_KIND_PEER_SNAPSHOT_ACK);
+    REQUIRE_EQ(bop__peer_chunk_ack_decode(frame.payload, &ack), 0);
+    bop_buf_consume(&w->to_peer, used);
+    return ack.offset;
+}
+
+/* A follower in its first term. */
+static void follow(struct world *w)
+{
+    world_add_server(w, 2);
+    world_add_server(w, 3);
+    w->connected_peer = 2;
+    REQUIRE_EQ(world_open(w), 0);
+    bop__replica_peer_connected(w->replica, 2);
+}
+
+TEST(replica, takes_the_chunks_of_a_snapshot_in_order)
+{
+    struct peer_chunk chunk = {
+        .raft_term = 1, .index = 5, .term = 1, .size = 8, .bytes = bytes("abcd")};
+
+    follow(&f->w);
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(acknowledged(&f->w), 4);
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0); /* From the beginning again. */
+    CHECK_EQ(acknowledged(&f->w), 4);
+    chunk.offset = 3;
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(f->w.to_peer.size, 0); /* Not the next one. */
+    chunk.offset = 4;
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(acknowledged(&f->w), 8);
+    world_run(&f->w, 5); /* It is no snapshot: dropped, and the node goes on. */
+    CHECK_EQ(bop__replica_failed(f->w.replica), 0);
+    CHECK(!bop__replica_busy(f->w.replica));
+}
+
+/* Its own saved term would be older than the snapshot's, which no start accepts. */
+TEST(replica, takes_no_snapshot_of_a_term_it_has_not_heard_of)
+{
+    struct peer_chunk chunk = {
+        .raft_term = 2, .index = 5, .term = 2, .size = 8, .bytes = bytes("abcd")};
+
+    follow(&f->w);
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(acknowledged(&f->w), UINT64_MAX);
+    chunk.raft_term = 1; /* Nobody leads in a term below that of its log. */
+    CHECK_EQ(give_chunk(&f->w, &chunk), BOP_EMALFORMED);
+}
+
+TEST(replica, refuses_chunks_that_make_no_sense)
+{
+    const struct peer_chunk good = {
+        .raft_term = 1, .index = 5, .term = 1, .size = 8, .bytes = bytes("abcd")};
+    struct peer_chunk chunks[] = {good, good, good, good, good, good};
+
+    chunks[0].size = 0;
+    chunks[1].size = 3; /* Below what is there. */
+    chunks[2].size = SNAPSHOT_BYTES_MAX + 1;
+    chunks[3].index = 0;
+    chunks[4].bytes = bytes("");
+    chunks[5].offset = UINT64_MAX - 2;
+    follow(&f->w);
+    for (size_t n = 0; n < BOP_COUNT_OF(chunks); n++) {
+        CHECK_EQ(give_chunk(&f->w, &chunks[n]), BOP_EMALFORMED);
+    }
+}
+
 /* ---- Faults: each allocation and each operation on files fails once in turn ---- */
 
 /* A log of some entries, in all cases but that of a new node. */
