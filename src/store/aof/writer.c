@@ -25,8 +25,8 @@
 
 #define MARGIN_MIN UINT64_C(0x40000)  /* 256 KiB. */
 #define MARGIN_MAX UINT64_C(0x400000) /* 4 MiB. */
-/* What upkeep writes at once: a commit behind it waits about a millisecond. */
-#define STEP_BYTES UINT64_C(0x100000)
+/* What upkeep writes at once: a commit behind it waits a few tenths of a millisecond. */
+#define STEP_BYTES UINT64_C(0x40000)
 /* The zeros in a first segment, which is made while somebody waits. */
 #define FIRST_BYTES UINT64_C(0x10000)
 
