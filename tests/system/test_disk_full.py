@@ -11,7 +11,7 @@ import wire
 from cluster import Cluster, read_map, run_bopd
 from tap import check, check_equal, note, test, wait_until
 
-SMALL_MB = 96
+SMALL_MB = 72
 BIG_MB = 400
 VALUE_BYTES = 256 * 1024
 FILL_MAX = SMALL_MB * 4 * 1024 * 1024 // VALUE_BYTES  # Four disks full.
