@@ -43,7 +43,7 @@ struct bop_node_options {
     unsigned election_timeout_ms;      /* Default 300. */
     unsigned heartbeat_ms;             /* Default 50. */
     unsigned clients_max;              /* Connections. Default 10,000. */
-    uint64_t snapshot_entries;         /* Between snapshots. Default 100,000. */
+    uint64_t snapshot_entries;         /* Between snapshots. Default 1,000,000. */
     uint64_t trailing_entries;         /* Kept below one. Default 10,000. */
     uint64_t segment_bytes;            /* Of a log file. Default 64 MiB. */
     uint64_t state_bytes_max;          /* Upper bound of the state. Default 64 GiB. */

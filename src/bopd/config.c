@@ -353,7 +353,7 @@ void config_init(struct config *out)
         .log_level = BOP_LOG_INFO,
         .election_timeout_ms = 300,
         .heartbeat_ms = 50,
-        .snapshot_entries = 100000,
+        .snapshot_entries = 1000000,
         .trailing_entries = 10000,
         .connections_max = 10000,
         .state_bytes_max = UINT64_C(64) << 30,

@@ -49,10 +49,13 @@ static void set_defaults(struct replica_options *options)
 {
     options->allocator = bop_allocator_or_default(options->allocator);
     if (options->snapshot_entries == 0) {
-        options->snapshot_entries = 100000;
+        options->snapshot_entries = 1000000;
     }
     if (options->trailing_entries == 0) {
         options->trailing_entries = 10000;
+    }
+    if (options->segment_bytes == 0) {
+        options->segment_bytes = 64 * 1024 * 1024;
     }
     if (options->election_timeout_ms == 0) {
         options->election_timeout_ms = 300;

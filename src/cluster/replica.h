@@ -69,7 +69,7 @@ struct replica_options {
     uint64_t seed;
     unsigned election_timeout_ms;
     unsigned heartbeat_ms;
-    uint64_t snapshot_entries; /* Applied since the last one. Default 100,000. */
+    uint64_t snapshot_entries; /* Applied since the last one. Default 1,000,000. */
     uint64_t trailing_entries; /* Kept in the log below a snapshot. Default 10,000. */
     uint64_t segment_bytes;    /* Of the log. Default 64 MiB. */
     uint64_t state_bytes_max;  /* As bop_kv_options.bytes_max. */

@@ -32,6 +32,7 @@ static int apply_batch(struct replica *replica, uint64_t first, uint64_t last)
         bytes += entry->data.size;
         count++;
     }
+    replica->applied_bytes += bytes;
     return (int)count;
 }
 

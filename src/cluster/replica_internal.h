@@ -42,10 +42,11 @@
 #define ALIVE_MAX          512            /* Sessions in one message to the leader. */
 #define PROPOSALS_MAX      8192           /* Of one turn; more wait for the next. */
 #define WRITE_DEADLINE_MS  5000           /* Then the outcome is given as unknown. */
-#define TAKE_RETRY_MS      5000           /* After a snapshot that could not be taken. */
-#define APPLY_RETRY_MS     500            /* After a full disk. */
-#define APPLY_GATHER_MS    10             /* Entries wait so long where nobody waits for them. */
-#define APPLY_TURN_MS      20             /* Of one turn; heartbeats must not wait longer. */
+#define SNAPSHOT_SEGMENTS  4    /* Of the log, applied since a snapshot: time for another. */
+#define TAKE_RETRY_MS      5000 /* After a snapshot that could not be taken. */
+#define APPLY_RETRY_MS     500  /* After a full disk. */
+#define APPLY_GATHER_MS    10   /* Entries wait so long where nobody waits for them. */
+#define APPLY_TURN_MS      20   /* Of one turn; heartbeats must not wait longer. */
 #define DISK_RESERVE       (32u * 1024 * 1024) /* Free bytes below which no write is taken. */
 #define HOUSEKEEPING_MS    100
 #define PATH_MAX_BYTES     4096
@@ -94,6 +95,7 @@ struct read_batch {
 /** A snapshot of our own being written. */
 struct snapshot_taking {
     bool active;
+    uint64_t log_bytes; /* Applied between the snapshot before and this one. */
     struct bop_task task;
     struct machine_view *view;
     struct bop_buf conf;
@@ -160,6 +162,7 @@ struct replica {
     /* State machine. */
     struct machine *machine; /* NULL while a snapshot is being loaded. */
     uint64_t applied;
+    uint64_t applied_bytes;  /* Of entries since the last snapshot, as far as seen. */
     bool apply_more;         /* The turn's time was up before all was applied. */
     uint64_t apply_due_ms;   /* Committed entries gather until then; 0: there are none. */
     bool disk_low;           /* Less than DISK_RESERVE is free. */

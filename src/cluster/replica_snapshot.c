@@ -289,11 +289,21 @@ static void take_run(struct bop_task *task)
                                      bop_buf_slice(&taking->conf), &taking->info, &taking->error);
 }
 
+/* Entries to keep below a new snapshot: as many as asked for, but about a segment at most. */
+static uint64_t trailing_entries(const struct replica *replica, uint64_t index)
+{
+    uint64_t entries = index - replica->snapshot.raft.index;
+    uint64_t entry_bytes = replica->taking.log_bytes / entries + 1;
+
+    return bop_max_u64(1, bop_min_u64(replica->options.trailing_entries,
+                                      replica->options.segment_bytes / entry_bytes));
+}
+
 /* The first entry to keep in the log below a new snapshot: for followers a little
  * behind, and for those that are being sent an older snapshot. */
 static uint64_t first_kept(const struct replica *replica, uint64_t index)
 {
-    uint64_t trailing = replica->options.trailing_entries;
+    uint64_t trailing = trailing_entries(replica, index);
     uint64_t first = index > trailing ? index - trailing + 1 : 1;
 
     for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
@@ -349,6 +359,7 @@ static void take_done(struct bop_task *task)
         bop_log(replica->options.log, BOP_LOG_WARN, "snapshot", "not taken: %s",
                 taking->error.message);
         replica->take_again_ms = replica->now_ms + TAKE_RETRY_MS;
+        replica->applied_bytes += taking->log_bytes;
         return;
     }
     take_finish(replica);
@@ -368,6 +379,8 @@ static void take(struct replica *replica)
         return;
     }
     taking->active = true;
+    taking->log_bytes = replica->applied_bytes;
+    replica->applied_bytes = 0;
     memset(&taking->error, 0, sizeof(taking->error));
     taking->task = (struct bop_task){.run = take_run, .done = take_done};
     bop_executor_submit(replica->options.work_executor, &taking->task);
@@ -460,6 +473,16 @@ static void install_finish(struct replica *replica)
     remove_old(replica);
 }
 
+/* True after so many entries or bytes since the last snapshot. */
+static bool take_is_due(const struct replica *replica)
+{
+    uint64_t last = replica->snapshot.raft.index;
+
+    return replica->applied >= last + replica->options.snapshot_entries ||
+           (replica->applied_bytes >= SNAPSHOT_SEGMENTS * replica->options.segment_bytes &&
+            replica->applied > last);
+}
+
 void bop__replica_snapshot_turn(struct replica *replica)
 {
     if (replica->install.phase == INSTALL_WAITING && !replica->taking.active) {
@@ -469,8 +492,7 @@ void bop__replica_snapshot_turn(struct replica *replica)
         install_finish(replica);
     }
     if (replica->install.phase == INSTALL_IDLE && !replica->taking.active && replica->machine &&
-        replica->applied >= replica->snapshot.raft.index + replica->options.snapshot_entries &&
-        replica->now_ms >= replica->take_again_ms) {
+        replica->now_ms >= replica->take_again_ms && take_is_due(replica)) {
         take(replica);
     }
 }

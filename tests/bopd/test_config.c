@@ -94,7 +94,7 @@ TEST(config_flags, have_defaults)
     CHECK_EQ(config.log_level, BOP_LOG_INFO);
     CHECK_EQ(config.election_timeout_ms, 300);
     CHECK_EQ(config.heartbeat_ms, 50);
-    CHECK_EQ(config.snapshot_entries, 100000);
+    CHECK_EQ(config.snapshot_entries, 1000000);
     CHECK_EQ(config.trailing_entries, 10000);
     CHECK_EQ(config.connections_max, 10000);
     CHECK_EQ(config.state_bytes_max, UINT64_C(64) << 30);
