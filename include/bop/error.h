@@ -55,4 +55,10 @@ BOP_API int bop_error_say(struct bop_error *err, int code, const char *format, .
 /** Put "<formatted>: " in front of what err says already. err may be NULL. Returns err's code. */
 BOP_API int bop_error_wrap(struct bop_error *err, const char *format, ...) BOP_PRINTF(2, 3);
 
+#ifdef __clang_analyzer__
+/* The code given is the code returned, which an analyzer cannot see from here. */
+#define bop_error_set(err, code, ...) ((void)(bop_error_set)(err, code, __VA_ARGS__), (code))
+#define bop_error_say(err, code, ...) ((void)(bop_error_say)(err, code, __VA_ARGS__), (code))
+#endif
+
 #endif

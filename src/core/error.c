@@ -100,6 +100,10 @@ const char *bop_error_name(int code)
     return text ? text : "UNKNOWN";
 }
 
+/* What an analyzer sees in their place is not for here. */
+#undef bop_error_set
+#undef bop_error_say
+
 /* The formatting below goes through a buffer of its own, since an argument may
  * be the very message that is being replaced. */
 

@@ -132,7 +132,7 @@ static int parent_of(const char *path, char parent[PATH_MAX])
         return -ENAMETOOLONG;
     }
     if (size == 0) {
-        strcpy(parent, ".");
+        memcpy(parent, ".", sizeof("."));
         return 0;
     }
     memcpy(parent, path, size);

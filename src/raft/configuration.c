@@ -139,14 +139,13 @@ static void read_address(struct bop_reader *reader, struct bop_raft_server *serv
         return;
     }
     memcpy(server->address, bop_read_raw(reader, length + 1).data, length + 1);
-    memset(server->address + length + 1, 0, sizeof(server->address) - length - 1);
 }
 
 static void read_server(struct bop_reader *reader, struct bop_raft_server *server)
 {
     uint8_t code;
 
-    server->id = bop_read_u64(reader);
+    *server = (struct bop_raft_server){.id = bop_read_u64(reader)};
     read_address(reader, server);
     code = bop_read_u8(reader);
     if (code >= BOP_COUNT_OF(roles)) {

@@ -94,7 +94,7 @@ static int prepare(struct bop_aof *aof, const struct plan *plan, struct bop_list
     if (rc == 0) {
         rc = bop__batch_enter(aof, (size_t)plan->bytes, ops, out_batch);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         BOP_LIST_FOR_EACH_SAFE(link, out_blanks) {
             bop__segment_free(aof->allocator, BOP_CONTAINER_OF(link, struct bop__segment, link));
         }
@@ -220,7 +220,7 @@ int bop_aof_append(struct bop_aof *aof, const struct bop_aof_record *records, si
         return BOP_EFULL;
     }
     rc = prepare(aof, &plan, &blanks, &batch);
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     put_records(aof, batch, &blanks, records, count);

@@ -135,7 +135,7 @@ void bop__batch_add_write(struct bop__batch *batch, struct bop__segment *segment
         last->size += size;
         return;
     }
-    BOP_ASSERT(batch->op_count < batch->op_capacity && size <= batch->data.size);
+    BOP_ASSERT(batch->ops && batch->op_count < batch->op_capacity && size <= batch->data.size);
     batch->ops[batch->op_count++] = (struct bop__op){
         .kind = BOP__OP_WRITE,
         .segment = segment,

@@ -168,7 +168,8 @@ static int fetch(struct bop_aof *aof, struct bop__cursor *cursor, uint64_t offse
         size_t wanted = (size_t)bop_min_u64(BOP__AOF_WINDOW_BYTES, segment->file_end - offset);
 
         if (wanted < size) {
-            return corrupt(aof, cursor, "reaches beyond the end of the log", err);
+            corrupt(aof, cursor, "reaches beyond the end of the log", err);
+            return BOP_ECORRUPT;
         }
         cursor->window_size = 0;
         rc = need_file(aof, cursor, err);
@@ -181,6 +182,7 @@ static int fetch(struct bop_aof *aof, struct bop__cursor *cursor, uint64_t offse
         cursor->window_offset = offset;
         cursor->window_size = wanted;
     }
+    BOP_ASSERT(cursor->window); /* Made before anything was read into it. */
     *out_bytes = cursor->window + (offset - cursor->window_offset);
     return 0;
 }
@@ -197,7 +199,7 @@ static int read_header(struct bop_aof *aof, struct bop__cursor *cursor,
     uint64_t size;
     int rc = fetch(aof, cursor, cursor->next_offset, sizeof(header), &bytes, err);
 
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     memcpy(&header, bytes, sizeof(header));

@@ -93,7 +93,7 @@ static int check_header(struct bop__recovery *r, const struct position *at,
         return 0;
     }
     rc = bop__recovery_fetch(r, at->offset, BOP__AOF_RECORD_HEADER, &bytes);
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     memcpy(out_header, bytes, sizeof(*out_header));
@@ -119,7 +119,7 @@ static int payload_crc(struct bop__recovery *r, uint64_t offset, uint64_t size, 
         const uint8_t *bytes;
         int rc = bop__recovery_fetch(r, offset, step, &bytes);
 
-        if (rc < 0) {
+        if (rc != 0) {
             return rc;
         }
         crc = bop_crc32c(crc, bytes, step);
@@ -145,11 +145,11 @@ static int check_body(struct bop__recovery *r, const struct position *at,
         return 0;
     }
     rc = payload_crc(r, at->offset + BOP__AOF_RECORD_HEADER, length, &crc);
-    if (rc < 0 || crc != header->payload_crc) {
+    if (rc != 0 || crc != header->payload_crc) {
         return rc;
     }
     rc = bop__recovery_fetch(r, at->offset + size - padding, padding, &bytes);
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     for (size_t i = 0; i + 1 < padding; i++) {
@@ -278,7 +278,7 @@ static int look_behind(struct bop__recovery *r, struct behind *behind)
         const uint8_t *bytes;
         int rc = bop__recovery_fetch(r, offset, size, &bytes);
 
-        if (rc < 0) {
+        if (rc != 0) {
             return rc;
         }
         for (; at + sizeof(uint64_t) <= size; at += sizeof(uint64_t)) {

@@ -15,7 +15,7 @@ static int prepare(struct bop_aof *aof, size_t ops, struct bop__segment **out_bl
     if (rc == 0) {
         rc = bop__batch_enter(aof, 0, ops, out_batch);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         bop__segment_free(aof->allocator, blank);
         return rc;
     }
@@ -63,7 +63,7 @@ int bop_aof_truncate_back(struct bop_aof *aof, uint64_t last_kept)
         }
     }
     rc = prepare(aof, aof->segment_count + 1, &blank, &batch);
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     if (segment) {
@@ -87,7 +87,7 @@ int bop_aof_reset(struct bop_aof *aof, uint64_t first)
         return BOP_EINVAL;
     }
     rc = prepare(aof, aof->segment_count + 1, &blank, &batch);
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     aof->durable = first - 1;
@@ -113,7 +113,7 @@ int bop_aof_truncate_front(struct bop_aof *aof, uint64_t first_kept)
     }
     /* One that is empty is replaced, and so leaves too. */
     rc = prepare(aof, drop + 2, &blank, &batch);
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     cut(aof, batch, blank, aof->last, aof->tail_link, drop);

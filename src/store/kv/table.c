@@ -170,7 +170,7 @@ static int make_table(struct bop_kv_txn *txn, const char *name, struct bop_kv_ta
     if (rc == BOP_EFULL) {
         txn->failed = 0; /* LMDB says so before it touches anything. */
     }
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     pthread_mutex_lock(&kv->mutex);
