@@ -4,6 +4,7 @@ again they are back with everything that was acknowledged."""
 
 import contextlib
 import os
+import shutil
 
 import cluster as clusters
 import tap
@@ -37,6 +38,8 @@ def small_disks(which):
     finally:
         for path in mounts:
             clusters.unmount(path)
+        # While they were mounted they could not be removed.
+        shutil.rmtree(cluster.directory, ignore_errors=True)
 
 
 def value_of(number):
