@@ -45,8 +45,8 @@
 /* Bytes on their way into the kernel, above which requests wait in their slots. */
 #define CLIENT_WRITE_BYTES_MAX (4u * 1024 * 1024)
 
-#define CLIENT_PAUSE_MIN_MS        5 /* After RETRY or BUSY; doubled each time in a row. */
-#define CLIENT_PAUSE_MAX_MS        100
+#define CLIENT_PAUSE_MIN_MS        5  /* After RETRY or BUSY; doubled each time in a row. */
+#define CLIENT_PAUSE_MAX_MS        25 /* No election is missed for longer. */
 #define CLIENT_RECONNECT_MIN_MS    10 /* After a round of endpoints in vain; doubled likewise. */
 #define CLIENT_RECONNECT_MAX_MS    500
 #define CLIENT_STABLE_MS           1000 /* A connection of use or of this age ends the doubling. */
