@@ -4,6 +4,23 @@
  */
 #include "replica_internal.h"
 
+static bool is_member(const struct replica *replica, uint64_t id)
+{
+    for (unsigned n = 0; n < replica->conf.count; n++) {
+        if (replica->conf.servers[n].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Nodes come and go under new ids: what one left behind makes room for the next. */
+static bool is_free(const struct replica *replica, const struct replica_peer *peer)
+{
+    return peer->id == 0 ||
+           (!peer->connected && !peer->send.active && !is_member(replica, peer->id));
+}
+
 struct replica_peer *bop__replica_peer(struct replica *replica, uint64_t id)
 {
     struct replica_peer *free_peer = NULL;
@@ -15,7 +32,9 @@ struct replica_peer *bop__replica_peer(struct replica *replica, uint64_t id)
         if (replica->peers[n].id == id) {
             return &replica->peers[n];
         }
-        if (!free_peer && replica->peers[n].id == 0) {
+        /* One that was not heard of for the longest time; never used is longest. */
+        if (is_free(replica, &replica->peers[n]) &&
+            (!free_peer || replica->peers[n].heard_ms < free_peer->heard_ms)) {
             free_peer = &replica->peers[n];
         }
     }

@@ -459,6 +459,36 @@ TEST(replica, takes_no_snapshot_of_a_term_it_has_not_heard_of)
     CHECK_EQ(give_chunk(&f->w, &chunk), BOP_EMALFORMED);
 }
 
+/* Under more ids than there is room for, as when nodes are replaced over the years. */
+TEST(replica, hears_of_ever_new_peers)
+{
+    struct peer_chunk_ack ack = {.index = 5, .offset = 6};
+    struct bop_wire_frame frame = {.flags = BOP_WIRE_REQUEST,
+                                   .kind = BOP_WIRE_KIND_PEER_SNAPSHOT_ACK};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    follow(&f->w);
+    bop_buf_init(&buf, NULL, 0);
+    bop__peer_chunk_ack_encode(&writer, &ack);
+    frame.payload = bop_buf_slice(&buf);
+    CHECK_EQ(bop__replica_peer_frame(f->w.replica, 3, &frame), 0);
+    for (uint64_t id = 100; id < 200; id++) {
+        f->w.now_us += 1000;
+        bop__replica_peer_connected(f->w.replica, id);
+        CHECK_EQ(bop__replica_peer_frame(f->w.replica, id, &frame), 0);
+        bop__replica_peer_lost(f->w.replica, id);
+        CHECK_EQ(bop__replica_peer_frame(f->w.replica, id, &frame), 0);
+    }
+    CHECK(bop__replica_peer(f->w.replica, 2)->connected);    /* Connected all the time. */
+    CHECK(bop__replica_peer(f->w.replica, 3)->heard_ms > 0); /* A member, so it is remembered. */
+    for (uint64_t id = 300; id < 314; id++) {
+        bop__replica_peer_connected(f->w.replica, id);
+    }
+    CHECK_EQ(bop__replica_peer_frame(f->w.replica, 400, &frame), BOP_EPROTOCOL); /* All in use. */
+    bop_buf_deinit(&buf);
+}
+
 TEST(replica, refuses_chunks_that_make_no_sense)
 {
     const struct peer_chunk good = {
