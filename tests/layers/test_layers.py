@@ -9,6 +9,7 @@ package registries.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -110,7 +111,7 @@ def check_library(layer, path):
 
 def tree(root):
     """The files that belong to the project."""
-    if os.path.exists(os.path.join(root, ".git")):
+    if os.path.exists(os.path.join(root, ".git")) and shutil.which("git"):
         output = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True)
         if output.returncode == 0:
             return [name for name in output.stdout.decode().split("\0") if name]
