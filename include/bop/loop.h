@@ -24,6 +24,11 @@ struct bop_loop;
 struct bop_loop_options {
     struct bop_allocator *allocator; /* Borrowed until destroy. Default: the process's. */
     struct bop_clock *clock;         /* Borrowed until destroy. Default: the system's. */
+    /* Look for events again and again for so long before sleeping, giving way to other
+     * threads in between: to be woken from sleep takes longer than most answers. A loop
+     * whose events come later than that soon stops looking, and tries again now and then.
+     * Default: 0, sleep at once. */
+    unsigned busy_poll_us;
 };
 
 BOP_API BOP_MUST_USE int bop_loop_create(const struct bop_loop_options *options,

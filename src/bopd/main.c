@@ -16,6 +16,9 @@
 
 #include "config.h"
 
+/* About what a disk's flush and a peer's answer take: see bop_loop_options. */
+#define BUSY_POLL_US 150
+
 enum {
     EXIT_IN_ORDER = 0,
     EXIT_AT_RUN_TIME = 1,
@@ -245,8 +248,9 @@ static int run(struct daemon *daemon, struct bop_error *err)
 
 static int serve(struct daemon *daemon)
 {
+    struct bop_loop_options options = {.busy_poll_us = BUSY_POLL_US};
     struct bop_error err = {0};
-    int rc = bop_loop_create(NULL, &daemon->loop);
+    int rc = bop_loop_create(&options, &daemon->loop);
     int exit_code = EXIT_AT_RUN_TIME;
 
     if (rc == 0) {

@@ -157,10 +157,11 @@ static int check_owner(struct bop_slice text, const char *path, uint64_t node, c
                              path, is.format, DATA_DIR_FORMAT);
     }
     if (!take_number(&text, "node ", &is.node) || !take_cluster(text, &is.cluster)) {
-        return bop_error_say(err, BOP_ECORRUPT,
-                             "%s/identity is damaged: put it back as it was, or move the directory "
-                             "away and start with --join to fetch the data from the others",
-                             path);
+        return bop_error_say(
+            err, BOP_ECORRUPT,
+            "%s/identity is damaged: put it back as it was, or move the directory "
+            "away and start with --join and a new --id to fetch the data from the others",
+            path);
     }
     if (is.node != node) {
         return bop_error_say(err, BOP_EMISMATCH,

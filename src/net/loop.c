@@ -9,6 +9,7 @@
  * Memory of sources goes only at the end of a turn, after the events that the
  * kernel reported for it were gone through: no event finds its source freed.
  */
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -114,7 +115,41 @@ static uint64_t wait_us(struct bop_loop *loop, int timeout_ms)
     return due_ms * 1000 <= now_us ? 0 : bop_min_u64(limit_us, due_ms * 1000 - now_us);
 }
 
-static int wait_events(struct bop_loop *loop, struct epoll_event *events, uint64_t us)
+/*
+ * Look for events for a while before sleeping. What a request waits for, a disk's
+ * flush or a peer's answer, often takes less than to fall asleep and be woken.
+ * Each search in vain doubles the number of waits that go without one.
+ */
+static int busy_poll(struct bop_loop *loop, struct epoll_event *events)
+{
+    uint64_t start_us;
+
+    if (loop->poll_skips > 0) {
+        loop->poll_skips--;
+        return 0;
+    }
+    start_us = bop_clock_monotonic_us(loop->clock);
+    for (unsigned tries = 0; tries < BOP__POLL_TRIES_MAX; tries++) {
+        int count = epoll_wait(loop->epoll_fd, events, BOP__EVENTS_MAX, 0);
+
+        if (count != 0) {
+            loop->poll_misses = 0;
+            return count > 0 ? count : -errno;
+        }
+        if (bop_clock_monotonic_us(loop->clock) - start_us >= loop->busy_poll_us) {
+            break;
+        }
+        sched_yield();
+    }
+    if (loop->poll_misses < BOP__POLL_MISSES_MAX) {
+        loop->poll_misses++;
+    }
+    loop->poll_skips = 1u << loop->poll_misses;
+    return 0;
+}
+
+/* Sleep until there are events, or for so long. */
+static int sleep_events(struct bop_loop *loop, struct epoll_event *events, uint64_t us)
 {
     uint64_t ms;
 
@@ -138,6 +173,13 @@ static int wait_events(struct bop_loop *loop, struct epoll_event *events, uint64
 
         return count >= 0 ? count : -errno;
     }
+}
+
+static int wait_events(struct bop_loop *loop, struct epoll_event *events, uint64_t us)
+{
+    int count = us > loop->busy_poll_us && loop->busy_poll_us > 0 ? busy_poll(loop, events) : 0;
+
+    return count != 0 ? count : sleep_events(loop, events, us);
 }
 
 static void run_hooks(struct bop_loop *loop)
@@ -276,6 +318,7 @@ int bop_loop_create(const struct bop_loop_options *options, struct bop_loop **ou
     }
     loop->allocator = allocator;
     loop->clock = options && options->clock ? options->clock : bop_clock_system();
+    loop->busy_poll_us = options ? options->busy_poll_us : 0;
     loop->epoll_fd = -1;
     loop->wake_fd = -1;
     bop_list_init(&loop->hooks);

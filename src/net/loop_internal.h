@@ -23,6 +23,12 @@
 /* Descriptors one epoll_wait reports; the others wait for the next turn. */
 #define BOP__EVENTS_MAX 512
 
+/* Looking for events in vain so many times doubles the pause until the next try. */
+#define BOP__POLL_MISSES_MAX 6
+
+/* Looks of one search, whatever the clock says. */
+#define BOP__POLL_TRIES_MAX 4096
+
 /* Output buffers kept for reuse, and the largest worth keeping: at most 4 MiB a
  * loop, and none for a connection with nothing to send. One takes what a read of
  * requests makes for a peer, or it would be grown anew, by copying, each turn. */
@@ -65,7 +71,10 @@ struct bop_loop {
     int wake_fd; /* An eventfd, edge-triggered: never read, each write is one wake. */
     bool in_turn;
     bool destroying;
-    bool lacks_pwait2; /* The kernel refused epoll_pwait2: wait in whole milliseconds. */
+    unsigned busy_poll_us; /* As in the options. */
+    unsigned poll_misses;  /* Searches in a row that found nothing, up to a bound... */
+    unsigned poll_skips;   /* ...and waits that go without one for it. */
+    bool lacks_pwait2;     /* The kernel refused epoll_pwait2: wait in whole milliseconds. */
     struct bop__timers timers;
     struct bop_list hooks;
     struct bop_list *hook_next; /* The hook to run next, while they run. */

@@ -170,3 +170,37 @@ TEST(loop, survives_each_fault)
     }
     CHECK_EQ(f->faults.at, 2); /* The loop and its receive buffer. */
 }
+
+/* Looking before sleeping changes when, not what: posts, timers and waits in vain end as ever. */
+TEST(loop, polls_busily_without_missing_or_hanging)
+{
+    struct bop_loop_options options = {.allocator = &f->heap.allocator, .busy_poll_us = 100};
+    struct bop_loop *loop;
+
+    REQUIRE_EQ(bop_loop_create(&options, &loop), 0);
+    for (int n = 0; n < 200; n++) {
+        /* In vain, with and without a search before it, and then with a post. */
+        CHECK_EQ(bop_loop_run_once(loop, 1), 0);
+        if (n % 10 == 0) {
+            struct lettered_post post = {.post.fn = on_post, .f = f};
+
+            f->order_count = 0;
+            bop_loop_post(loop, &post.post);
+            CHECK_EQ(bop_loop_run_once(loop, -1), 0);
+            CHECK_EQ(f->order_count, 1);
+        }
+    }
+    bop_loop_destroy(loop);
+}
+
+/* A clock that stands still must not make the search endless. */
+TEST(loop, ends_a_search_under_a_clock_that_stands)
+{
+    struct bop_loop_options options = {
+        .allocator = &f->heap.allocator, .clock = &f->clock.clock, .busy_poll_us = 100};
+    struct bop_loop *loop;
+
+    REQUIRE_EQ(bop_loop_create(&options, &loop), 0);
+    CHECK_EQ(bop_loop_run_once(loop, 1), 0);
+    bop_loop_destroy(loop);
+}
