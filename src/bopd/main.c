@@ -48,6 +48,21 @@ static int complain(const struct bop_error *err, int exit_code)
     return exit_code;
 }
 
+/* What to do about an address that cannot be listened on. */
+static const char *listen_advice(int code)
+{
+    switch (code) {
+    case -EADDRINUSE:
+        return ": stop what listens there, or choose another port with --listen";
+    case -EADDRNOTAVAIL:
+        return ": give --listen an address of this machine";
+    case -EACCES:
+        return ": ports below 1024 are for root, choose another one with --listen";
+    default:
+        return "";
+    }
+}
+
 /* ---- Stopping ---- */
 
 static void on_stopped(void *user)
@@ -224,6 +239,10 @@ static int run(struct daemon *daemon, struct bop_error *err)
 
     catch_signals(daemon);
     exit_code = start_node(daemon, err);
+    if (exit_code == EXIT_LISTEN) {
+        fprintf(stderr, "bopd: %s%s\n", err->message, listen_advice(err->code));
+        return exit_code;
+    }
     if (exit_code != EXIT_IN_ORDER) {
         return complain(err, exit_code);
     }

@@ -77,7 +77,7 @@ def main():
         try:
             function()
         except Skip as skip:
-            directive = f" # SKIP {skip}"
+            directive = f" # SKIP {str(skip).splitlines()[0]}"
         except BaseException as error:  # pylint: disable=broad-except
             result = "not ok"
             failed += 1

@@ -78,7 +78,8 @@ def a_busy_port_is_told():
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        complains(["--id", 1, "--data", scratch.data, "--listen", address], EXIT_LISTEN, address)
+        complains(["--id", 1, "--data", scratch.data, "--listen", address], EXIT_LISTEN, address,
+                  "--listen")
         check(not os.path.exists(scratch.data), "it has made a data directory")
 
 
@@ -86,7 +87,7 @@ def a_busy_port_is_told():
 def an_address_that_is_not_ours_is_told():
     with Scratch() as scratch:
         complains(["--id", 1, "--data", scratch.data, "--listen", "192.0.2.1:4700"], EXIT_LISTEN,
-                  "192.0.2.1:4700")
+                  "192.0.2.1:4700", "--listen")
 
 
 @test
