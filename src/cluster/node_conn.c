@@ -93,7 +93,7 @@ static int send_welcome(struct node_conn *conn, const char *refusal)
     writer = bop_writer(out);
     bop__peer_welcome_encode(&writer, &welcome);
     if (writer.code < 0) {
-        out->size = at;
+        bop_wire_cancel(out, at);
         return writer.code;
     }
     bop_wire_end(out, at, BOP_WIRE_KIND_PEER_WELCOME, BOP_WIRE_REQUEST, 0);
@@ -192,7 +192,7 @@ static void close_for(struct node_conn *conn, int code, const char *text)
             bop_wire_end(out, at, BOP_WIRE_KIND_ERROR_RESPONSE, BOP_WIRE_RESPONSE, 0);
             bop_tcp_flush_later(conn->tcp);
         } else {
-            out->size = at;
+            bop_wire_cancel(out, at);
         }
     }
     client_close(conn);

@@ -49,7 +49,7 @@ static void send_hello(struct node_link *link)
     writer = bop_writer(out);
     bop__peer_hello_encode(&writer, &hello);
     if (writer.code < 0) {
-        out->size = at;
+        bop_wire_cancel(out, at);
         bop_tcp_close(link->out);
         return;
     }

@@ -59,7 +59,7 @@ void bop__replica_frame_end(struct replica *replica, uint64_t peer, struct bop_b
 
     if (writer->code < 0) {
         /* No memory for all of it: nothing of it goes out. */
-        buf->size = at;
+        bop_wire_cancel(buf, at);
         return;
     }
     bop_wire_end(buf, at, kind, BOP_WIRE_REQUEST, 0);

@@ -105,11 +105,6 @@ static int find_newest(struct replica *replica, struct bop_error *err)
     return rc < 0 ? bop_error_set(err, rc, "look for snapshots in %s", directory) : 0;
 }
 
-struct old_files {
-    struct replica *replica;
-    const char *directory;
-};
-
 static bool is_being_sent(const struct replica *replica, uint64_t index)
 {
     for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
@@ -122,8 +117,7 @@ static bool is_being_sent(const struct replica *replica, uint64_t index)
 
 static int old_visit(void *user, const char *name)
 {
-    struct old_files *old = user;
-    struct replica *replica = old->replica;
+    struct replica *replica = user;
     char path[PATH_MAX_BYTES];
     uint64_t index, term;
 
@@ -139,11 +133,10 @@ static int old_visit(void *user, const char *name)
 static void remove_old(struct replica *replica)
 {
     char directory[PATH_MAX_BYTES];
-    struct old_files old = {.replica = replica, .directory = directory};
 
     if (bop__replica_path(replica, directory, "snapshots") == 0) {
         /* Best effort, as above. */
-        BOP_IGNORE(replica->fs->list(replica->fs, directory, old_visit, &old));
+        BOP_IGNORE(replica->fs->list(replica->fs, directory, old_visit, replica));
     }
 }
 

@@ -82,7 +82,7 @@ void bop__service_end(struct service_conn *conn, struct bop_buf *out, size_t at,
 {
     if (writer->code < 0) {
         /* An answer that cannot be given must not look like one that is still to come. */
-        out->size = at;
+        bop_wire_cancel(out, at);
         conn->io->close(conn->user);
         return;
     }
@@ -205,12 +205,6 @@ static int serve_write(struct service_conn *conn, const struct bop_wire_frame *f
 
 /* ---- Sessions ---- */
 
-static uint32_t granted_timeout(uint32_t timeout_ms)
-{
-    return (uint32_t)bop_min_u64(bop_max_u64(timeout_ms, MACHINE_SESSION_TIMEOUT_MIN_MS),
-                                 MACHINE_SESSION_TIMEOUT_MAX_MS);
-}
-
 static void open_done(struct replica_write *write, uint8_t status, struct bop_slice result)
 {
     struct service_request *request = BOP_CONTAINER_OF(write, struct service_request, write);
@@ -248,7 +242,7 @@ static int serve_session_open(struct service_conn *conn, const struct bop_wire_f
     if (rc < 0) {
         return rc;
     }
-    command.timeout_ms = granted_timeout(in.timeout_ms);
+    command.timeout_ms = bop__machine_session_timeout(in.timeout_ms);
     memcpy(command.token, in.token, sizeof(command.token));
     bop_store_u32(timeout, command.timeout_ms);
     request = bop__service_request(conn, &kept);
