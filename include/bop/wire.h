@@ -275,6 +275,16 @@ struct bop_status_peer {
     uint64_t match;     /* Leader only: durable there. */
     uint64_t silent_ms; /* Since something came from it; UINT64_MAX: never. */
 };
+/** What one part of the server holds: a row of bop_mem_stats(). */
+#define BOP_STATUS_TAGS_MAX 64
+struct bop_status_tag {
+    struct bop_slice name; /* s */
+    uint64_t live_bytes;
+    uint64_t peak_bytes;
+    uint64_t live_allocations;
+    uint64_t allocations;
+    uint64_t limit_bytes; /* 0: none. */
+};
 struct bop_status_response { /* 145; 144 has no payload */
     uint64_t node;
     struct bop_slice cluster; /* s */
@@ -295,6 +305,10 @@ struct bop_status_response { /* 145; 144 has no payload */
     struct bop_slice health; /* s: "ok" or a sentence. */
     uint8_t peer_count;
     struct bop_status_peer peers[BOP_STATUS_PEERS_MAX]; /* Self included. */
+    uint64_t resident_bytes;                            /* Of the process. */
+    uint64_t committed_bytes; /* That its heap holds; 0: it cannot tell. */
+    uint8_t tag_count;
+    struct bop_status_tag tags[BOP_STATUS_TAGS_MAX];
 };
 
 /* Each decoder wants the whole payload and leaves no byte unread; BOP_EMALFORMED otherwise. */

@@ -277,6 +277,24 @@ static json_t *json_of_slice(struct bop_slice text)
     return json_stringn(text.size > 0 ? (const char *)text.data : "", text.size);
 }
 
+static json_t *json_of_memory(const struct bop_status_response *status)
+{
+    json_t *tags = json_object();
+
+    for (unsigned i = 0; i < status->tag_count; i++) {
+        const struct bop_status_tag *tag = &status->tags[i];
+
+        json_object_setn_new(
+            tags, (const char *)tag->name.data, tag->name.size,
+            json_pack("{s:I, s:I, s:I, s:I, s:I}", "live_bytes", (json_int_t)tag->live_bytes,
+                      "peak_bytes", (json_int_t)tag->peak_bytes, "live_allocations",
+                      (json_int_t)tag->live_allocations, "allocations",
+                      (json_int_t)tag->allocations, "limit_bytes", (json_int_t)tag->limit_bytes));
+    }
+    return json_pack("{s:I, s:I, s:o}", "resident_bytes", (json_int_t)status->resident_bytes,
+                     "committed_bytes", (json_int_t)status->committed_bytes, "tags", tags);
+}
+
 static json_t *json_of_probe(const struct probe *probe, const struct verdict *verdict)
 {
     const struct bop_status_response *status = &probe->status;
@@ -290,7 +308,8 @@ static json_t *json_of_probe(const struct probe *probe, const struct verdict *ve
         }
         return object;
     }
-    more = json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}",
+    more = json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
+                     "s:o}",
                      "state", probe_state_text(status->state), "term", (json_int_t)status->term,
                      "leader", (json_int_t)status->leader, "commit", (json_int_t)status->commit,
                      "applied", (json_int_t)status->applied, "lag",
@@ -301,7 +320,7 @@ static json_t *json_of_probe(const struct probe *probe, const struct verdict *ve
                      (json_int_t)status->snapshot_index, "sessions", (json_int_t)status->sessions,
                      "clients", (json_int_t)status->clients, "uptime_ms",
                      (json_int_t)status->uptime_ms, "health", json_of_slice(status->health),
-                     "version", json_of_slice(status->version));
+                     "version", json_of_slice(status->version), "memory", json_of_memory(status));
     if (more) {
         json_object_update(object, more);
     }

@@ -470,6 +470,9 @@ static int serve_status(struct service_conn *conn, const struct bop_wire_frame *
     bop__replica_status(service->replica, &response);
     response.version = bop_slice_cstr(service->options.version);
     response.clients = service->clients;
+    if (service->options.tell_memory) {
+        service->options.tell_memory(&response);
+    }
     response.uptime_ms = bop_clock_monotonic_ms(service->options.clock) - service->started_ms;
     out = bop__service_begin(conn, &at);
     if (out) {

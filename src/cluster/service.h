@@ -41,6 +41,9 @@ struct service_options {
     const char *cluster;
     const char *version;
     uint64_t node;
+    /* Fill in the memory of a status response, which borrows what it points to until the next
+     * call. NULL: none is told. */
+    void (*tell_memory)(struct bop_status_response *out);
 };
 
 BOP_MUST_USE int bop__service_create(const struct service_options *options,

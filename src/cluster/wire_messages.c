@@ -269,6 +269,26 @@ static void write_status_peer(struct bop_writer *writer, const struct bop_status
     bop_write_u64(writer, in->silent_ms);
 }
 
+static void read_status_tag(struct bop_reader *reader, struct bop_status_tag *out)
+{
+    out->name = read_text(reader, BOP_NAME_MAX);
+    out->live_bytes = bop_read_u64(reader);
+    out->peak_bytes = bop_read_u64(reader);
+    out->live_allocations = bop_read_u64(reader);
+    out->allocations = bop_read_u64(reader);
+    out->limit_bytes = bop_read_u64(reader);
+}
+
+static void write_status_tag(struct bop_writer *writer, const struct bop_status_tag *in)
+{
+    bop_write_bytes(writer, in->name);
+    bop_write_u64(writer, in->live_bytes);
+    bop_write_u64(writer, in->peak_bytes);
+    bop_write_u64(writer, in->live_allocations);
+    bop_write_u64(writer, in->allocations);
+    bop_write_u64(writer, in->limit_bytes);
+}
+
 /* The numbers of a status response, in the order on the wire. */
 #define STATUS_NUMBERS(EACH)                                                                       \
     EACH(term)                                                                                     \
@@ -304,6 +324,15 @@ int bop_status_response_decode(struct bop_slice payload, struct bop_status_respo
     for (unsigned i = 0; i < message.peer_count; i++) {
         read_status_peer(&reader, &message.peers[i]);
     }
+    message.resident_bytes = bop_read_u64(&reader);
+    message.committed_bytes = bop_read_u64(&reader);
+    message.tag_count = bop_read_u8(&reader);
+    if (message.tag_count > BOP_STATUS_TAGS_MAX) {
+        return BOP_EMALFORMED;
+    }
+    for (unsigned i = 0; i < message.tag_count; i++) {
+        read_status_tag(&reader, &message.tags[i]);
+    }
     if (finish(&reader) < 0) {
         return BOP_EMALFORMED;
     }
@@ -313,7 +342,7 @@ int bop_status_response_decode(struct bop_slice payload, struct bop_status_respo
 
 void bop_status_response_encode(struct bop_writer *writer, const struct bop_status_response *in)
 {
-    BOP_ASSERT(in->peer_count <= BOP_STATUS_PEERS_MAX);
+    BOP_ASSERT(in->peer_count <= BOP_STATUS_PEERS_MAX && in->tag_count <= BOP_STATUS_TAGS_MAX);
     bop_write_u64(writer, in->node);
     bop_write_bytes(writer, in->cluster);
     bop_write_bytes(writer, in->version);
@@ -325,5 +354,11 @@ void bop_status_response_encode(struct bop_writer *writer, const struct bop_stat
     bop_write_u8(writer, in->peer_count);
     for (unsigned i = 0; i < in->peer_count; i++) {
         write_status_peer(writer, &in->peers[i]);
+    }
+    bop_write_u64(writer, in->resident_bytes);
+    bop_write_u64(writer, in->committed_bytes);
+    bop_write_u8(writer, in->tag_count);
+    for (unsigned i = 0; i < in->tag_count; i++) {
+        write_status_tag(writer, &in->tags[i]);
     }
 }

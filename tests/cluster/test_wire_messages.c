@@ -241,22 +241,50 @@ TEST(wire_messages, status_response)
     CHECK_EQ(message.peers[1].connected, false);
     CHECK_EQ(message.peers[1].match, 90);
     CHECK_EQ(message.peers[1].silent_ms, UINT64_MAX);
+    CHECK_EQ(message.resident_bytes, 50000000);
+    CHECK_EQ(message.committed_bytes, 40000000);
+    REQUIRE_EQ(message.tag_count, 2);
+    CHECK_SLICE_EQ(message.tags[0].name, bytes("raft"));
+    CHECK_EQ(message.tags[0].live_bytes, 4096);
+    CHECK_EQ(message.tags[0].peak_bytes, 8192);
+    CHECK_EQ(message.tags[0].live_allocations, 3);
+    CHECK_EQ(message.tags[0].allocations, 77);
+    CHECK_EQ(message.tags[1].limit_bytes, 1u << 30);
     bop_status_response_encode(&f->writer, &message);
     CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
     REFUSES_ALL_BUT(status_response, payload);
 }
 
+/* The bytes of a status response without peers or tags up to its count of peers. */
+#define STATUS_BYTES_BEFORE_PEERS (8 + 4 + 4 + 1 + 12 * 8 + 4)
+#define STATUS_PEER_BYTES         30 /* With an empty address. */
+#define STATUS_TAG_BYTES          44 /* With an empty name. */
+
 TEST(wire_messages, status_response_has_a_bound_of_peers)
 {
     static struct bop_status_response message;
-    struct bop_status_response out;
+    static struct bop_status_response out;
 
     message.peer_count = BOP_STATUS_PEERS_MAX;
     bop_status_response_encode(&f->writer, &message);
     CHECK_EQ(bop_status_response_decode(bop_buf_slice(&f->buf), &out), 0);
-    /* The count is a byte before the peers, each of which is 30 bytes when its address is empty. */
-    f->buf.data[f->buf.size - BOP_STATUS_PEERS_MAX * 30u - 1]++;
-    CHECK_EQ(bop_buf_append(&f->buf, (uint8_t[30]){0}, 30), 0);
+    CHECK_EQ(f->buf.data[STATUS_BYTES_BEFORE_PEERS], BOP_STATUS_PEERS_MAX);
+    f->buf.data[STATUS_BYTES_BEFORE_PEERS]++;
+    CHECK_EQ(bop_buf_append(&f->buf, (uint8_t[STATUS_PEER_BYTES]){0}, STATUS_PEER_BYTES), 0);
+    CHECK_EQ(bop_status_response_decode(bop_buf_slice(&f->buf), &out), BOP_EMALFORMED);
+}
+
+TEST(wire_messages, status_response_has_a_bound_of_tags)
+{
+    static struct bop_status_response message;
+    static struct bop_status_response out;
+
+    message.tag_count = BOP_STATUS_TAGS_MAX;
+    bop_status_response_encode(&f->writer, &message);
+    CHECK_EQ(bop_status_response_decode(bop_buf_slice(&f->buf), &out), 0);
+    /* The count is a byte before the tags. */
+    f->buf.data[f->buf.size - BOP_STATUS_TAGS_MAX * STATUS_TAG_BYTES - 1]++;
+    CHECK_EQ(bop_buf_append(&f->buf, (uint8_t[STATUS_TAG_BYTES]){0}, STATUS_TAG_BYTES), 0);
     CHECK_EQ(bop_status_response_decode(bop_buf_slice(&f->buf), &out), BOP_EMALFORMED);
 }
 

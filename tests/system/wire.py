@@ -268,6 +268,13 @@ class Connection:
             out["peers"].append({"id": reader.u64(), "address": reader.text(), "role": reader.u8(),
                                  "connected": reader.flag(), "match": reader.u64(),
                                  "silent_ms": reader.u64()})
+        out["resident_bytes"] = reader.u64()
+        out["committed_bytes"] = reader.u64()
+        out["tags"] = {}
+        for _ in range(reader.u8()):
+            name = reader.text()
+            out["tags"][name] = {key: reader.u64() for key in (
+                "live_bytes", "peak_bytes", "live_allocations", "allocations", "limit_bytes")}
         reader.end()
         return out
 
