@@ -51,13 +51,16 @@ BOP_API void bop_arena_reset(struct bop_arena *arena);
  */
 BOP_API BOP_MUST_USE void *bop_arena_alloc(struct bop_arena *arena, size_t size, size_t alignment);
 
-/** A place to return to: everything allocated after it is gone again. */
+/**
+ * A place to return to: everything allocated after it is gone again, and marks taken after it are
+ * no good any more. What was allocated last before it no longer grows in place.
+ */
 struct bop_arena_mark {
     struct bop_arena_block *block;
     char *at;
     size_t used_bytes;
 };
-BOP_API struct bop_arena_mark bop_arena_mark(const struct bop_arena *arena);
+BOP_API struct bop_arena_mark bop_arena_mark(struct bop_arena *arena);
 BOP_API void bop_arena_rewind(struct bop_arena *arena, struct bop_arena_mark mark);
 
 /** A copy of the text, with its NUL; NULL if there is no memory. */
