@@ -24,11 +24,19 @@ extern bool bop__asymmetric_fence_hot_is_full;
 /* Register with the kernel; any thread, any number of times, cheap but for the first. */
 void bop__asymmetric_fence_init(void);
 
+/* For tests: do without the kernel's help from now on, or with it again where there is any. Nobody
+ * may be using the fences meanwhile. */
+void bop__asymmetric_fence_force_full(bool force);
+
+/* A full fence, on this thread only. */
+void bop__fence_full(void);
+
 static inline void bop__fence_hot(void)
 {
+    /* For the compiler alone: the processor's part is done by bop__fence_rare(). */
     atomic_signal_fence(memory_order_seq_cst);
     if (BOP_UNLIKELY(bop__asymmetric_fence_hot_is_full)) {
-        atomic_thread_fence(memory_order_seq_cst);
+        bop__fence_full();
     }
 }
 

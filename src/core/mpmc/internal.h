@@ -49,9 +49,11 @@ struct bop__mpmc_ops {
     size_t (*pop_bulk)(struct bop_mpmc *queue, struct bop_mpmc_consumer *consumer,
                        uint64_t *out_items, size_t count);
     /* As pop_bulk, the last look before a consumer sleeps or is told "closed and drained": misses
-     * nothing that was inside before the call, wherever it lies. NULL: pop_bulk is like that. */
-    size_t (*pop_last_look)(struct bop_mpmc *queue, struct bop_mpmc_consumer *consumer,
-                            uint64_t *out_items, size_t count);
+     * nothing that was inside before the call, wherever it lies. BOP__MPMC_ELSEWHERE: it has
+     * nothing for this consumer, and still something is inside, or may be. NULL: pop_bulk is like
+     * that, and what it does not find is not inside. */
+    ssize_t (*pop_last_look)(struct bop_mpmc *queue, struct bop_mpmc_consumer *consumer,
+                             uint64_t *out_items, size_t count);
 
     int (*producer_open)(struct bop_mpmc *queue, struct bop_mpmc_producer **out_producer);
     void (*producer_close)(struct bop_mpmc_producer *producer);
@@ -63,11 +65,18 @@ struct bop__mpmc_ops {
     void (*close)(struct bop_mpmc *queue);
     size_t (*size)(const struct bop_mpmc *queue);
     size_t (*memory_bytes)(const struct bop_mpmc *queue);
+    /* Whether a consumer that looks now may find something; it may err to the side of yes once.
+     * Asked after arming. NULL: size is not 0. */
+    bool (*worth_a_look)(struct bop_mpmc *queue);
 };
+
+#define BOP__MPMC_ELSEWHERE (-1)
 
 /* The first member of each kind's queue. */
 struct bop_mpmc {
     const struct bop__mpmc_ops *ops;
+    enum bop_mpmc_kind kind;
+    size_t bulk_max; /* More items at once never fit. 0 after create: the front's own guess. */
     struct bop_allocator *allocator;     /* For what is small and lives long. */
     struct bop_allocator *big_allocator; /* For blocks of 64 KiB: whole pages from the system
                                           * unless the user gave an allocator. */

@@ -1,0 +1,116 @@
+/*
+ * How long to look before sleeping.
+ *
+ * Sleeping and being woken costs some ten microseconds, looking again a few
+ * nanoseconds; but looking in vain takes the processor from whoever is to bring
+ * the item. So the time spent looking follows what it brought lately: it doubles
+ * when the item came while looking, and halves when it did not, down to a few
+ * rounds, which is what it takes to notice that looking pays again. On a machine
+ * with one processor nobody looks.
+ */
+#include "front.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+
+/* A round is a look and a pause, some 20 to 50 ns. */
+#define SPINS_MIN  4u
+#define SPINS_MAX  512u
+#define SPINS_INIT 64u
+
+#define NS_A_SECOND UINT64_C(1000000000)
+
+static pthread_once_t processors_once = PTHREAD_ONCE_INIT;
+static bool one_processor;
+
+static void count_processors(void)
+{
+    cpu_set_t set;
+
+    /* The processors that this process may use; unknown counts as several. */
+    one_processor = sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_A_SECOND + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t deadline_after(uint64_t timeout_us)
+{
+    uint64_t ns, deadline;
+
+    if (timeout_us == BOP_MPMC_FOREVER || __builtin_mul_overflow(timeout_us, 1000, &ns) ||
+        __builtin_add_overflow(now_ns(), ns, &deadline)) {
+        return UINT64_MAX; /* Some centuries from now. */
+    }
+    return deadline;
+}
+
+static inline void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+struct bop__mpmc_wait bop__mpmc_wait_begin(struct bop__eventcount *eventcount, uint64_t timeout_us)
+{
+    struct bop__mpmc_wait wait = {.eventcount = eventcount};
+
+    pthread_once(&processors_once, count_processors);
+    /* Relaxed: a hint. */
+    wait.spins_allowed = atomic_load_explicit(&eventcount->spins, memory_order_relaxed);
+    if (wait.spins_allowed == 0) {
+        wait.spins_allowed = SPINS_INIT;
+    }
+    if (!one_processor) {
+        wait.spins_left = wait.spins_allowed;
+    }
+    wait.deadline_ns = deadline_after(timeout_us);
+    return wait;
+}
+
+static void learn(struct bop__mpmc_wait *wait, unsigned spins)
+{
+    if (spins != wait->spins_allowed) {
+        /* Relaxed: a hint. A lost update is as good. */
+        atomic_store_explicit(&wait->eventcount->spins, spins, memory_order_relaxed);
+    }
+    wait->spins_allowed = spins;
+}
+
+bool bop__mpmc_wait_spin(struct bop__mpmc_wait *wait)
+{
+    if (wait->spins_left == 0) {
+        return false;
+    }
+    pause_briefly();
+    if (--wait->spins_left == 0) {
+        learn(wait, (unsigned)bop_max_u64(wait->spins_allowed / 2, SPINS_MIN));
+    }
+    return true;
+}
+
+void bop__mpmc_wait_spin_paid(struct bop__mpmc_wait *wait)
+{
+    if (wait->spins_left > 0) {
+        learn(wait, (unsigned)bop_min_u64(wait->spins_allowed * 2ull, SPINS_MAX));
+    }
+}
+
+bool bop__mpmc_wait_sleep(struct bop__mpmc_wait *wait, uint32_t key, uint64_t nap_ns)
+{
+    uint64_t until_ns = wait->deadline_ns;
+
+    if (nap_ns != UINT64_MAX) {
+        until_ns = bop_min_u64(until_ns, now_ns() + nap_ns);
+    }
+    return bop__eventcount_wait(wait->eventcount, key, until_ns) || until_ns < wait->deadline_ns;
+}
