@@ -1,0 +1,24 @@
+/*
+ * What the rest of the memory module knows of the purger.
+ */
+#ifndef BOP_CORE_MEM_PURGE_H
+#define BOP_CORE_MEM_PURGE_H
+
+#include "thread.h"
+
+/* The thread registers: note what the purger has to know. The record is nobody else's yet. */
+void bop__purge_thread_init(struct bop__mem_thread *thread);
+
+/* Do what is up in the owner's gate, or wait until it is done. Outside of the heap. */
+void bop__purge_gate(struct bop__mem_thread *thread);
+
+/* The owner exits: wait until the purger has left its heap. Under bop__mem_lock, which is released
+ * meanwhile. */
+void bop__purge_wait(struct bop__mem_thread *thread);
+
+/* prepare locks; the others unlock, and in the child there is no purger. */
+void bop__purge_fork_prepare(void);
+void bop__purge_fork_parent(void);
+void bop__purge_fork_child(void);
+
+#endif

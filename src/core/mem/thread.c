@@ -1,0 +1,232 @@
+/*
+ * The records of threads: made by a thread's first call of the family, dropped
+ * by a destructor of thread-locals, which runs before those of pthread keys and
+ * thus before mimalloc gives the thread's heap up.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "check.h"
+#include "purge.h"
+#include "raw.h"
+#include "tag.h"
+
+/* What the pointer of a thread refers to that has not allocated yet. */
+static struct bop__mem_thread thread_none = {.gate = BOP__GATE_DIRECT};
+struct bop__mem_thread bop__mem_direct = {.gate = BOP__GATE_DIRECT};
+
+_Thread_local
+    __attribute__((tls_model("initial-exec"))) struct bop__mem_thread *bop__mem_self = &thread_none;
+
+bool bop__mem_foreign;
+bool bop__mem_owns_malloc;
+
+pthread_mutex_t bop__mem_lock = PTHREAD_MUTEX_INITIALIZER;
+struct bop__mem_thread *bop__mem_threads;
+static struct bop__mem_thread *spare_threads; /* Records of threads that have exited. */
+static unsigned gate_of_new_threads;
+
+static pthread_once_t init_once = PTHREAD_ONCE_INIT;
+
+/* glibc's, for C++'s thread_local; the C library keeps the object loaded until they have run. */
+extern int __cxa_thread_atexit_impl(void (*destructor)(void *), void *object, void *dso)
+    __attribute__((weak));
+extern void *__dso_handle;
+
+/* -- A record's life --------------------------------------------------------------------------- */
+
+static struct bop__mem_thread *record_take(void)
+{
+    struct bop__mem_thread *record;
+
+    pthread_mutex_lock(&bop__mem_lock);
+    record = spare_threads;
+    if (record) {
+        spare_threads = record->next;
+    }
+    pthread_mutex_unlock(&bop__mem_lock);
+    if (record) {
+        memset(record, 0, sizeof(*record));
+        return record;
+    }
+    record = mmap(NULL, sizeof(*record), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                  0);
+    return record == MAP_FAILED ? NULL : record;
+}
+
+static void record_link(struct bop__mem_thread *record)
+{
+    pthread_mutex_lock(&bop__mem_lock);
+    atomic_store_explicit(&record->gate, (uint16_t)gate_of_new_threads, memory_order_relaxed);
+    record->next = bop__mem_threads;
+    if (record->next) {
+        record->next->previous = record;
+    }
+    bop__mem_threads = record;
+    pthread_mutex_unlock(&bop__mem_lock);
+}
+
+/* Under the lock. */
+static void record_unlink(struct bop__mem_thread *record)
+{
+    if (record->previous) {
+        record->previous->next = record->next;
+    } else {
+        bop__mem_threads = record->next;
+    }
+    if (record->next) {
+        record->next->previous = record->previous;
+    }
+    record->heap = NULL;
+    bop__tag_fold(record);
+    record->next = spare_threads;
+    spare_threads = record;
+}
+
+/* Destructors that run after this one may allocate still: they use the sentinel. */
+static void thread_exit(void *object)
+{
+    struct bop__mem_thread *record = object;
+
+    bop__mem_self = &bop__mem_direct;
+    pthread_mutex_lock(&bop__mem_lock);
+    bop__purge_wait(record);
+    record_unlink(record);
+    pthread_mutex_unlock(&bop__mem_lock);
+}
+
+static void process_init(void);
+
+/* What this calls may allocate: that goes to the sentinel, which the caller has put in place. */
+static struct bop__mem_thread *thread_register(void)
+{
+    struct bop__mem_thread *record;
+
+    pthread_once(&init_once, process_init);
+    record = record_take();
+    if (!record) {
+        return NULL;
+    }
+    if (!__cxa_thread_atexit_impl || __cxa_thread_atexit_impl(thread_exit, record, &__dso_handle)) {
+        /* Without the destructor the record would outlive its thread, and the purger must not meet
+         * that: the thread stays with the sentinel. */
+        munmap(record, sizeof(*record));
+        return NULL;
+    }
+    bop__purge_thread_init(record);
+    record_link(record);
+    return record;
+}
+
+struct bop__mem_thread *bop__mem_thread(void)
+{
+    struct bop__mem_thread *record = bop__mem_self;
+
+    if (BOP_LIKELY(record != &thread_none)) {
+        return record;
+    }
+    bop__mem_self = &bop__mem_direct;
+    record = thread_register();
+    if (record) {
+        bop__mem_self = record;
+    }
+    return bop__mem_self;
+}
+
+struct bop__mem_thread *bop__mem_enter_slow(void)
+{
+    struct bop__mem_thread *record = bop__mem_thread();
+
+    while (!bop__mem_enter(record, BOP__GATE_ALL & ~(BOP__GATE_DIRECT | BOP__GATE_FOREIGN))) {
+        bop__mem_leave(record);
+        bop__purge_gate(record);
+    }
+    return record;
+}
+
+void bop__mem_gate_all(unsigned bits)
+{
+    gate_of_new_threads |= bits;
+    BOP__MEM_FOR_EACH(thread)
+    {
+        atomic_fetch_or_explicit(&thread->gate, (uint16_t)bits, memory_order_relaxed);
+    }
+}
+
+/* -- The process ------------------------------------------------------------------------------- */
+
+/* A record of a thread that is not in the child folds into the sums: what it allocated is there. */
+static void fork_child(void)
+{
+    struct bop__mem_thread *next;
+
+    for (struct bop__mem_thread *record = bop__mem_threads; record; record = next) {
+        next = record->next;
+        if (record != bop__mem_self) {
+            record_unlink(record);
+        }
+    }
+    bop__purge_fork_child();
+    bop__check_unlock();
+    pthread_mutex_unlock(&bop__mem_lock);
+}
+
+/* The purger takes its own lock before this module's, and holds it while it is in a heap. */
+static void fork_prepare(void)
+{
+    bop__purge_fork_prepare();
+    pthread_mutex_lock(&bop__mem_lock);
+    bop__check_lock();
+}
+
+static void fork_parent(void)
+{
+    bop__check_unlock();
+    pthread_mutex_unlock(&bop__mem_lock);
+    bop__purge_fork_parent();
+}
+
+#ifdef BOP_HAVE_MIMALLOC
+
+/* Is malloc() exported by another copy of this library? */
+static bool malloc_is_foreign(void)
+{
+    void *owner = dlsym(RTLD_DEFAULT, "bop_malloc_owner");
+    Dl_info theirs, ours;
+
+    return owner && dladdr(owner, &theirs) && dladdr(&bop__mem_direct, &ours) &&
+           theirs.dli_fbase != ours.dli_fbase;
+}
+
+static void find_malloc(void)
+{
+    if (malloc_is_foreign()) {
+        bop__mem_foreign = true;
+        pthread_mutex_lock(&bop__mem_lock);
+        bop__mem_gate_all(BOP__GATE_FOREIGN);
+        pthread_mutex_unlock(&bop__mem_lock);
+    }
+}
+
+#else
+
+static void find_malloc(void)
+{
+}
+
+#endif
+
+static void process_init(void)
+{
+    find_malloc();
+    /* It fails for lack of memory only; then a fork's child keeps what its parent had. */
+    BOP_IGNORE(pthread_atfork(fork_prepare, fork_parent, fork_child));
+}
+
+void bop__heap_own_malloc(void)
+{
+    bop__mem_owns_malloc = !bop__mem_foreign;
+}
