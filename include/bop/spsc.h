@@ -4,7 +4,8 @@
  * A ring with an index on each side; each side keeps a copy of the other's index
  * and looks at the real one only when the copy says full or empty, so that the
  * two share no cache line most of the time (Lee et al., "MCRingBuffer", 2010).
- * Wait-free but for the functions whose name ends in _wait.
+ * Wait-free but for the functions whose name ends in _wait, and for close, which
+ * waits for a push under way.
  *
  * Threads: one may push and one may pop, at the same time. The other functions:
  * any thread, but for create and destroy, which need the queue to themselves.
@@ -36,7 +37,10 @@ BOP_API BOP_MUST_USE int bop_spsc_create(const struct bop_spsc_options *options,
 /** NULL is fine. */
 BOP_API void bop_spsc_destroy(struct bop_spsc *queue);
 
-/** Refuse pushes from now on and wake whoever waits. Any thread; what is inside can be popped. */
+/**
+ * Refuse pushes from now on and wake whoever waits. Any thread. When this returns no push succeeds
+ * any more, and what was accepted can be popped; then pops return BOP_ECLOSED.
+ */
 BOP_API void bop_spsc_close(struct bop_spsc *queue);
 
 /** Returns 0, BOP_EFULL or BOP_ECLOSED. */
