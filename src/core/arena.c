@@ -238,7 +238,7 @@ void bop_arena_init(struct bop_arena *arena, struct bop_allocator *under, size_t
     BOP_ASSERT(block_bytes <= PTRDIFF_MAX / 2);
     *arena = (struct bop_arena){
         .allocator = {.alloc = vtable_alloc, .realloc = vtable_realloc, .free = vtable_free},
-        .under = under ? under : bop_allocator_default(),
+        .under = bop_allocator_or_tag(under, "core.arena"),
         .block_bytes = block_bytes ? block_bytes : BLOCK_DEFAULT,
         .limit_bytes = limit_bytes,
     };

@@ -441,7 +441,7 @@ static bool options_are_valid(const struct bop_pool_options *options)
 
 int bop_pool_create(const struct bop_pool_options *options, struct bop_pool **out_pool)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "core.pool");
     struct bop_pool *pool;
 
     if (!options_are_valid(options)) {

@@ -4,6 +4,7 @@
  */
 #include <bop/arena.h>
 
+#include <bop/mem.h>
 #include <bop/random.h>
 
 #include "../../src/core/poison.h"
@@ -127,6 +128,24 @@ TEST(arena, copies_text)
 
     CHECK_STR_EQ(text, "hello");
     CHECK_STR_EQ(empty, "");
+}
+
+TEST(arena, allocates_under_its_tag)
+{
+    struct bop_arena arena;
+    struct bop_mem_stats stats;
+    uint64_t live = 0;
+
+    bop_arena_init(&arena, NULL, 0, 0);
+    CHECK(bop_arena_alloc(&arena, 1, 1));
+    bop_mem_stats(&stats);
+    for (size_t i = 0; i < stats.tag_count; i++) {
+        if (strcmp(stats.tags[i].name, "core.arena") == 0) {
+            live = stats.tags[i].live_bytes;
+        }
+    }
+    CHECK_EQ(live, 4096);
+    bop_arena_deinit(&arena);
 }
 
 TEST(arena, refuses_sizes_beyond_all_memory)

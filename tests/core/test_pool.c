@@ -5,6 +5,7 @@
 #include <bop/pool.h>
 
 #include <bop/error.h>
+#include <bop/mem.h>
 #include <bop/random.h>
 
 #include "../../src/core/poison.h"
@@ -92,6 +93,23 @@ TEST(pool, refuses_options_that_make_no_sense)
     CHECK_EQ(bop_pool_create(&options, &pool), BOP_EINVAL);
     CHECK_PTR_EQ(pool, NULL);
     bop_pool_destroy(NULL);
+}
+
+TEST(pool, allocates_under_its_tag)
+{
+    struct bop_pool_options options = {.cell_bytes = 100};
+    struct bop_mem_stats stats;
+    uint64_t live = 0;
+
+    REQUIRE_EQ(bop_pool_create(&options, &f->pool), 0);
+    f->cells[f->count++] = bop_pool_alloc(f->pool);
+    bop_mem_stats(&stats);
+    for (size_t i = 0; i < stats.tag_count; i++) {
+        if (strcmp(stats.tags[i].name, "core.pool") == 0) {
+            live = stats.tags[i].live_bytes;
+        }
+    }
+    CHECK(live > bop_pool_stats(f->pool).held_bytes); /* And the pool. */
 }
 
 TEST(pool, hands_out_next_what_was_freed_last)
