@@ -4,6 +4,8 @@
  */
 #include "client_internal.h"
 
+#include <bop/mem.h>
+
 #define INDEX_MASK ((1u << CLIENT_INDEX_BITS) - 1)
 
 _Static_assert(BOP_CLIENT_OUTSTANDING_MAX <= 1u << CLIENT_INDEX_BITS, "an index must fit in an id");
@@ -659,7 +661,7 @@ static void init_lane(struct client_lane *lane, struct bop_client *client)
 int bop_client_create(const struct bop_client_options *options, struct bop_client **out_client,
                       struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "cluster.client");
     struct bop_client *client;
     uint64_t seed;
     int rc;

@@ -11,6 +11,7 @@
 #include <signal.h>
 
 #include <bop/client.h>
+#include <bop/mem.h>
 
 #define LAST_TURNS 3 /* To send the session's end and to close. */
 
@@ -215,7 +216,7 @@ static int start_thread(struct bop_client_blocking *client)
 int bop_client_blocking_open(const struct bop_client_options *options,
                              struct bop_client_blocking **out_client, struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "cluster.client");
     struct bop_loop_options loop_options = {.allocator = allocator};
     struct bop_client_options client_options = *options;
     struct bop_client_blocking *client;

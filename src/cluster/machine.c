@@ -14,6 +14,7 @@
 #include <inttypes.h>
 
 #include <bop/crc32c.h>
+#include <bop/mem.h>
 
 #include "machine_internal.h"
 
@@ -117,7 +118,7 @@ static int open_tables(struct machine *machine, bool *out_remains)
 static int open_store(struct machine *machine, const struct machine_options *options,
                       struct bop_error *err)
 {
-    struct bop_kv_options kv_options = {.allocator = machine->allocator,
+    struct bop_kv_options kv_options = {.allocator = options->allocator,
                                         .path = options->path,
                                         .bytes_max = options->bytes_max,
                                         .grow_step_bytes = options->grow_step_bytes};
@@ -241,7 +242,7 @@ static void set_gauges(struct machine *machine)
 int bop__machine_open(const struct machine_options *options, struct machine **out_machine,
                       struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "cluster.machine");
     struct machine *machine = bop_alloc_zeroed(allocator, sizeof(*machine));
     int rc = BOP_ENOMEM;
 

@@ -14,6 +14,7 @@
 #include <bop/clock.h>
 #include <bop/executor.h>
 #include <bop/fs.h>
+#include <bop/mem.h>
 #include <bop/random.h>
 
 #include "node.h"
@@ -179,8 +180,10 @@ static int listen_on(struct bop_node *node, struct bop_error *err)
 
 static int start_lanes(struct bop_node *node)
 {
-    struct bop_lane_options options = {
-        .allocator = node->allocator, .name = "bop-log", .notify = notify_log, .user = node};
+    struct bop_lane_options options = {.allocator = node->options.allocator,
+                                       .name = "bop-log",
+                                       .notify = notify_log,
+                                       .user = node};
     int rc;
 
     node->log_post.fn = on_log_post;
@@ -258,7 +261,7 @@ static int open_replica(struct bop_node *node, struct bop_error *err)
     struct bop_raft_configuration conf;
     char boot[64];
     struct replica_options options = {
-        .allocator = node->allocator,
+        .allocator = node->options.allocator,
         .fs = bop_fs_real(),
         .clock = bop_clock_system(),
         .log_executor = bop_lane_executor(node->log_lane),
@@ -299,12 +302,13 @@ static int open_replica(struct bop_node *node, struct bop_error *err)
 static int start_service(struct bop_node *node, struct bop_error *err)
 {
     struct service_options options = {
-        .allocator = node->allocator,
+        .allocator = node->options.allocator,
         .clock = bop_clock_system(),
         .replica = node->replica,
         .cluster = node->cluster,
         .version = node->version,
         .node = node->options.id,
+        .tell_memory = bop__node_tell_memory,
     };
     int rc = bop__service_create(&options, &node->service);
 
@@ -362,7 +366,7 @@ static int start(struct bop_node *node, enum bop_node_part *part, struct bop_err
 int bop_node_start(const struct bop_node_options *options, struct bop_node **out_node,
                    enum bop_node_part *out_failed_part, struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "cluster.node");
     struct bop_node *node;
     enum bop_node_part part;
     int rc;

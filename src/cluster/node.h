@@ -95,4 +95,7 @@ bool bop__node_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, vo
 void bop__node_conns_close(struct bop_node *node);
 void bop__node_conn_close(struct node_conn *conn);
 
+/* node_memory.c */
+void bop__node_tell_memory(struct bop_status_response *out);
+
 #endif

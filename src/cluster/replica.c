@@ -15,6 +15,8 @@
 #include "data_dir.h"
 #include "replica_internal.h"
 
+#include <bop/mem.h>
+
 int bop__replica_fail(struct replica *replica, int code, const char *format, ...)
 {
     va_list args;
@@ -47,7 +49,6 @@ int bop__replica_path(const struct replica *replica, char *out_path, const char 
 
 static void set_defaults(struct replica_options *options)
 {
-    options->allocator = bop_allocator_or_default(options->allocator);
     if (options->snapshot_entries == 0) {
         options->snapshot_entries = 1000000;
     }
@@ -145,7 +146,7 @@ static void init(struct replica *replica, const struct replica_options *options)
 {
     replica->options = *options;
     set_defaults(&replica->options);
-    replica->allocator = replica->options.allocator;
+    replica->allocator = bop_allocator_or_tag(options->allocator, "cluster.replica");
     replica->fs = replica->options.fs;
     replica->votes.fd = -1;
     bop_random_seed(&replica->random, replica->options.seed);
@@ -301,7 +302,7 @@ static int start_engine(struct replica *replica, struct bop_error *err)
 static int create_engine(struct replica *replica, struct bop_error *err)
 {
     struct bop_raft_options options = {
-        .allocator = replica->allocator,
+        .allocator = replica->options.allocator,
         .id = replica->options.id,
         .address = replica->options.address,
         .seed = bop_random_next(&replica->random),
@@ -353,7 +354,7 @@ static int recover(struct replica *replica, struct bop_error *err)
 int bop__replica_open(const struct replica_options *options, struct replica **out_replica,
                       struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "cluster.replica");
     struct replica *replica = bop_alloc_zeroed(allocator, sizeof(*replica));
     struct bop_error ignored = {0};
     int rc;

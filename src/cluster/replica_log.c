@@ -24,7 +24,7 @@ int bop__replica_log_open(struct replica *replica, struct bop_error *err)
     char path[PATH_MAX_BYTES];
     struct bop_aof_recovery recovery;
     struct bop_aof_options options = {
-        .allocator = replica->allocator,
+        .allocator = replica->options.allocator,
         .fs = replica->fs,
         .executor = replica->options.log_executor,
         .log = replica->options.log,

@@ -20,7 +20,7 @@ static int snapshot_path(const struct replica *replica, char *out_path, uint64_t
 static void machine_options(const struct replica *replica, struct machine_options *out_options)
 {
     *out_options = (struct machine_options){
-        .allocator = replica->allocator,
+        .allocator = replica->options.allocator,
         .metrics = replica->options.metrics,
         .path = replica->state_path,
         .bytes_max = replica->options.state_bytes_max,
@@ -86,8 +86,8 @@ static int find_newest(struct replica *replica, struct bop_error *err)
         }
         rc = snapshot_path(replica, path, search.index, search.term);
         if (rc == 0) {
-            rc = bop__snapshot_check(replica->allocator, replica->fs, path, &replica->snapshot,
-                                     err);
+            rc = bop__snapshot_check(replica->options.allocator, replica->fs, path,
+                                     &replica->snapshot, err);
         }
         if (rc == 0 && (replica->snapshot.raft.index != search.index ||
                         replica->snapshot.raft.term != search.term)) {
@@ -278,8 +278,9 @@ static void take_run(struct bop_task *task)
     struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
     struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
 
-    taking->rc = bop__snapshot_write(replica->allocator, replica->fs, taking->path, taking->view,
-                                     bop_buf_slice(&taking->conf), &taking->info, &taking->error);
+    taking->rc = bop__snapshot_write(replica->options.allocator, replica->fs, taking->path,
+                                     taking->view, bop_buf_slice(&taking->conf), &taking->info,
+                                     &taking->error);
 }
 
 /* Entries to keep below a new snapshot: as many as asked for, but about a segment at most. */

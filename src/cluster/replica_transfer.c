@@ -205,7 +205,8 @@ static void check_run(struct bop_task *task)
         rc = bop__replica_path(replica, directory, "snapshots");
     }
     if (rc == 0) {
-        rc = bop__snapshot_check(replica->allocator, fs, path, &install->info, &install->error);
+        rc = bop__snapshot_check(replica->options.allocator, fs, path, &install->info,
+                                 &install->error);
     }
     if (rc == 0 && (install->info.raft.index != index || install->info.raft.term != term)) {
         rc = BOP_ECORRUPT; /* Not what it was announced as, and what its name would say. */

@@ -3,11 +3,13 @@
  */
 #include "service_internal.h"
 
+#include <bop/mem.h>
+
 #define SERVICE_PROTOCOL 1
 
 int bop__service_create(const struct service_options *options, struct service **out_service)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "cluster.service");
     struct service *service = bop_alloc_zeroed(allocator, sizeof(*service));
 
     if (!service) {

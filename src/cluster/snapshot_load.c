@@ -10,6 +10,8 @@
  */
 #include "snapshot_format.h"
 
+#include <bop/mem.h>
+
 /* How often a transaction is begun again that found no room: each time with more reserved. */
 #define LOAD_ATTEMPTS_MAX 4
 /* META has four records, none longer than a configuration. */
@@ -126,7 +128,7 @@ static int read_through(struct snapshot_reader *reader, struct load *load)
 static int load_store(struct snapshot_reader *reader, const struct machine_options *options,
                       struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "cluster.snapshot");
     struct bop_kv_options kv_options = {.allocator = allocator,
                                         .path = options->path,
                                         .bytes_max = options->bytes_max,
@@ -164,8 +166,8 @@ int bop__snapshot_load(struct bop_fs *fs, const char *path, const struct machine
                        struct snapshot_info *out_info, struct bop_error *err)
 {
     struct snapshot_reader reader;
-    int rc = bop__snapshot_reader_open(&reader, bop_allocator_or_default(options->allocator), fs,
-                                       path);
+    int rc = bop__snapshot_reader_open(
+        &reader, bop_allocator_or_tag(options->allocator, "cluster.snapshot"), fs, path);
 
     if (rc == 0) {
         rc = read_through(&reader, NULL);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include <bop/crc32c.h>
+#include <bop/mem.h>
 
 #include "snapshot_format.h"
 
@@ -281,7 +282,8 @@ int bop__snapshot_check(struct bop_allocator *allocator, struct bop_fs *fs, cons
 {
     struct snapshot_reader reader;
     struct bop_slice records;
-    int rc = bop__snapshot_reader_open(&reader, bop_allocator_or_default(allocator), fs, path);
+    int rc = bop__snapshot_reader_open(&reader, bop_allocator_or_tag(allocator, "cluster.snapshot"),
+                                       fs, path);
 
     if (rc == 0) {
         do {

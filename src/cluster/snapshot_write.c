@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include <bop/crc32c.h>
+#include <bop/mem.h>
 
 #include "snapshot_format.h"
 
@@ -187,7 +188,8 @@ int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs, cons
     if (rc < 0) {
         return bop_error_set(err, rc, "configuration for %s", path);
     }
-    rc = write_file(bop_allocator_or_default(allocator), fs, temporary, view, conf, &writer, err);
+    rc = write_file(bop_allocator_or_tag(allocator, "cluster.snapshot"), fs, temporary, view, conf,
+                    &writer, err);
     if (rc == 0) {
         rc = publish(fs, path, temporary, err);
     }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include <bop/fs.h>
+#include <bop/mem.h>
 
 #include "fs_sim.h"
 
@@ -528,7 +529,7 @@ static void set_functions(struct bop_fs *fs)
 
 int bop_fs_sim_create(const struct bop_fs_sim_options *options, struct bop_fs_sim **out_sim)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "core.fs_sim");
     struct bop_fs_sim *sim = bop_alloc_zeroed(allocator, sizeof(*sim));
     int rc;
 

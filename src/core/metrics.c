@@ -17,6 +17,7 @@
 
 #include <bop/error.h>
 #include <bop/list.h>
+#include <bop/mem.h>
 
 /* Series of one registry; a label that takes ever new values meets this bound. */
 #define METRICS_SERIES_MAX 4096
@@ -64,7 +65,7 @@ int bop_metrics_create(struct bop_allocator *allocator, struct bop_metrics **out
     struct bop_metrics *metrics;
     int rc;
 
-    allocator = bop_allocator_or_default(allocator);
+    allocator = bop_allocator_or_tag(allocator, "core.metrics");
     metrics = bop_alloc_zeroed(allocator, sizeof(*metrics));
     if (!metrics) {
         return BOP_ENOMEM;

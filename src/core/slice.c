@@ -4,6 +4,7 @@
 #include <bop/slice.h>
 
 #include <bop/error.h>
+#include <bop/mem.h>
 
 /* The first allocation of a buffer; from there on it doubles. */
 #define BUF_CAPACITY_MIN 64
@@ -86,13 +87,14 @@ bool bop_slice_is_utf8(struct bop_slice slice)
 
 void bop_buf_init(struct bop_buf *buf, struct bop_allocator *allocator, size_t size_max)
 {
-    *buf = (struct bop_buf){.allocator = bop_allocator_or_default(allocator), .size_max = size_max};
+    *buf = (struct bop_buf){.allocator = bop_allocator_or_tag(allocator, "core.buffer"),
+                            .size_max = size_max};
 }
 
 void bop_buf_deinit(struct bop_buf *buf)
 {
     if (buf->data) {
-        bop_free(bop_allocator_or_default(buf->allocator), buf->data, buf->capacity);
+        bop_free(bop_allocator_or_tag(buf->allocator, "core.buffer"), buf->data, buf->capacity);
     }
     buf->data = NULL;
     buf->size = 0;
@@ -121,8 +123,8 @@ int bop_buf_reserve(struct bop_buf *buf, size_t more)
     if (capacity < buf->size + more) {
         capacity = buf->size + more;
     }
-    data = bop_realloc(bop_allocator_or_default(buf->allocator), buf->data, buf->capacity,
-                       capacity);
+    data = bop_realloc(bop_allocator_or_tag(buf->allocator, "core.buffer"), buf->data,
+                       buf->capacity, capacity);
     if (!data) {
         return BOP_ENOMEM;
     }

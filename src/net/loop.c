@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <bop/error.h>
+#include <bop/mem.h>
 
 #include "loop_internal.h"
 
@@ -309,7 +310,8 @@ static void free_loop(struct bop_loop *loop)
 
 int bop_loop_create(const struct bop_loop_options *options, struct bop_loop **out_loop)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options ? options->allocator : NULL);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options ? options->allocator : NULL,
+                                                           "net");
     struct bop_loop *loop = (struct bop_loop *)bop_alloc_zeroed(allocator, sizeof(*loop));
     int rc;
 

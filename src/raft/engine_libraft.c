@@ -4,6 +4,8 @@
  */
 #include "engine_libraft.h"
 
+#include <bop/mem.h>
+
 #include <pthread.h>
 #include <stdio.h>
 
@@ -103,7 +105,7 @@ static void libraft_destroy(struct bop_raft *raft)
 static int libraft_create(const struct bop_raft_options *options, struct bop_raft **out_raft,
                           struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "raft");
     unsigned election_timeout_ms = options->election_timeout_ms ? options->election_timeout_ms
                                                                 : ELECTION_TIMEOUT_MS;
     unsigned heartbeat_ms = options->heartbeat_ms ? options->heartbeat_ms : HEARTBEAT_MS;

@@ -5,6 +5,8 @@
  */
 #include "libraft_heap.h"
 
+#include <bop/mem.h>
+
 #include <pthread.h>
 #include <raft.h>
 #include <stdalign.h>
@@ -22,7 +24,7 @@ static _Thread_local struct libraft_heap *current;
 
 static struct bop_allocator *allocator_of(struct libraft_heap *heap)
 {
-    return heap ? heap->allocator : bop_allocator_default();
+    return heap ? heap->allocator : bop_tag("raft");
 }
 
 static struct libraft_block *block_of(void *memory)

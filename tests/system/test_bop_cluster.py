@@ -155,7 +155,15 @@ def the_status_tells_a_healthy_cluster_from_one_without_a_majority():
         cluster.converge()
         bop(cluster.nodes[:1], "status")
         told = json.loads(bop(cluster.nodes[:1], "status", "--json"))
-        check(told, "no status as JSON")
+        for node in told["nodes"]:
+            memory = node["memory"]
+            check(memory["resident_bytes"] > 1000000, f"resident bytes of {memory}")
+            for tag in ("cluster.machine", "cluster.node", "cluster.replica", "cluster.service",
+                        "net", "raft", "store.aof", "store.kv"):
+                check(tag in memory["tags"], f"no tag {tag} in {sorted(memory['tags'])}")
+                held = memory["tags"][tag]
+                check(0 < held["live_bytes"] <= held["peak_bytes"], f"{tag} holds {held}")
+                check(0 < held["live_allocations"] <= held["allocations"], f"{tag} holds {held}")
         leader = cluster.leader()
         cluster.follower().kill()
         bop([leader], "status")

@@ -3,6 +3,8 @@
  */
 #include "internal.h"
 
+#include <bop/mem.h>
+
 #define SEGMENT_BYTES_DEFAULT (UINT64_C(64) * 1024 * 1024)
 #define SEGMENT_BYTES_MAX     (UINT64_C(1) << 40)
 #define PENDING_BYTES_DEFAULT (UINT64_C(64) * 1024 * 1024)
@@ -132,7 +134,7 @@ static void fill_defaults(struct bop_aof_options *options)
 /* A log without files, in a state that close understands. */
 static struct bop_aof *make(const struct bop_aof_options *options)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "store.aof");
     struct bop_aof *aof = bop_alloc_zeroed(allocator, sizeof(*aof));
     size_t path_size = strlen(options->path) + 1;
 

@@ -18,6 +18,8 @@
 
 #include "kv.h"
 
+#include <bop/mem.h>
+
 #define FILE_MODE      0600
 #define DIRECTORY_MODE 0700
 #define PATH_MAX_BYTES 4096
@@ -269,7 +271,7 @@ static bool options_valid(const struct bop_kv_options *options)
 
 int bop_kv_open(const struct bop_kv_options *options, struct bop_kv **out_kv, struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "store.kv");
     struct bop_kv *kv;
     int rc;
 
