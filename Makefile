@@ -25,6 +25,10 @@ sim: build/sim/build.ninja ## whole clusters on virtual time, disk and network: 
 	ninja -C build/sim tests/sim/sim
 	scripts/run-sim build/sim/tests/sim/sim $(SEEDS)
 
+model: ## the queues' protocols in every interleaving, within larger bounds than the tests (minutes)
+	scripts/deps test
+	tests/core/mpmc/model/run_models.py --large
+
 bench: bench-cluster ## all benchmarks
 
 bench-cluster: release ## writes, reads, failover and memory, with etcd beside us
@@ -69,4 +73,4 @@ build/fuzz/build.ninja:
 	scripts/deps fuzz
 	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Dc_args=-fsanitize=fuzzer-no-link
 
-.PHONY: release demo test test-thread sim bench bench-cluster fuzz lint fmt clean help
+.PHONY: release demo test test-thread sim model bench bench-cluster fuzz lint fmt clean help
