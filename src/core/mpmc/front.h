@@ -12,10 +12,22 @@
 /* Tell the loop that armed the queue. */
 void bop__mpmc_notify(struct bop_mpmc *queue);
 
+/* Somebody waits for items, or has armed the queue, and count were pushed. */
+void bop__mpmc_signal_not_empty_slow(struct bop_mpmc *queue, unsigned count);
+/* Somebody waits for room, and count items were popped. */
+void bop__mpmc_signal_not_full_slow(struct bop_mpmc *queue, unsigned count);
+
 static inline void bop__mpmc_signal_not_empty(struct bop_mpmc *queue, unsigned count)
 {
-    if (bop__eventcount_signal(&queue->not_empty, count)) {
-        bop__mpmc_notify(queue);
+    if (BOP_UNLIKELY(bop__eventcount_is_watched(&queue->not_empty))) {
+        bop__mpmc_signal_not_empty_slow(queue, count);
+    }
+}
+
+static inline void bop__mpmc_signal_not_full(struct bop_mpmc *queue, unsigned count)
+{
+    if (BOP_UNLIKELY(bop__eventcount_is_watched(&queue->not_full))) {
+        bop__mpmc_signal_not_full_slow(queue, count);
     }
 }
 

@@ -91,6 +91,7 @@ struct bop_mpmc {
     _Alignas(BOP__CACHE_LINE) atomic_uint state; /* enum bop__mpmc_state */
     struct bop__eventcount not_empty;            /* Consumers wait here, and loops arm it. */
     _Alignas(BOP__CACHE_LINE) struct bop__eventcount not_full; /* Producers wait here. */
+    atomic_uint bulks_waiting; /* Of them those with more than one item. */
 };
 
 /* The first member of each kind's tokens. */

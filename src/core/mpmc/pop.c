@@ -15,9 +15,7 @@
 static inline void popped(struct bop_mpmc *queue, size_t count)
 {
     if (queue->may_refuse) {
-        /* Nobody arms this one. */
-        BOP_IGNORE(bop__eventcount_signal(&queue->not_full,
-                                          count > UINT32_MAX ? UINT32_MAX : (unsigned)count));
+        bop__mpmc_signal_not_full(queue, count > UINT32_MAX ? UINT32_MAX : (unsigned)count);
     }
 }
 

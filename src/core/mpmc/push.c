@@ -68,12 +68,33 @@ int bop_mpmc_try_push_bulk(struct bop_mpmc *queue, struct bop_mpmc_producer *pro
 
 /* -- Waiting for room -------------------------------------------------------------------------- */
 
+/* Sleep and look by turns. Returns as push_many(). */
+static ssize_t sleep_for_room(struct bop_mpmc *queue, struct bop_mpmc_producer *producer,
+                              const uint64_t *items, size_t count, struct bop__mpmc_wait *wait)
+{
+    bool in_time;
+    ssize_t rc;
+
+    do {
+        uint32_t key = bop__eventcount_prepare(&queue->not_full);
+
+        rc = push_many(queue, producer, items, count, BOP__MPMC_ALL);
+        if (rc != BOP_EFULL) {
+            bop__eventcount_cancel(&queue->not_full);
+            return rc;
+        }
+        in_time = bop__mpmc_wait_sleep(wait, key, UINT64_MAX);
+        rc = push_many(queue, producer, items, count, BOP__MPMC_ALL);
+    } while (rc == BOP_EFULL && in_time);
+    return rc;
+}
+
 /* After a first refusal. */
 static int wait_for_room(struct bop_mpmc *queue, struct bop_mpmc_producer *producer,
                          const uint64_t *items, size_t count, uint64_t timeout_us)
 {
     struct bop__mpmc_wait wait = bop__mpmc_wait_begin(&queue->not_full, timeout_us);
-    bool in_time;
+    unsigned bulk = count > 1 ? 1 : 0;
     ssize_t rc;
 
     while (bop__mpmc_wait_spin(&wait)) {
@@ -83,17 +104,10 @@ static int wait_for_room(struct bop_mpmc *queue, struct bop_mpmc_producer *produ
             return code_of(rc);
         }
     }
-    do {
-        uint32_t key = bop__eventcount_prepare(&queue->not_full);
-
-        rc = push_many(queue, producer, items, count, BOP__MPMC_ALL);
-        if (rc != BOP_EFULL) {
-            bop__eventcount_cancel(&queue->not_full);
-            return code_of(rc);
-        }
-        in_time = bop__mpmc_wait_sleep(&wait, key, UINT64_MAX);
-        rc = push_many(queue, producer, items, count, BOP__MPMC_ALL);
-    } while (rc == BOP_EFULL && in_time);
+    /* Relaxed: going to sleep, or the look before it, orders it. */
+    atomic_fetch_add_explicit(&queue->bulks_waiting, bulk, memory_order_relaxed);
+    rc = sleep_for_room(queue, producer, items, count, &wait);
+    atomic_fetch_sub_explicit(&queue->bulks_waiting, bulk, memory_order_relaxed); /* As above. */
     return rc == BOP_EFULL ? BOP_ETIMEOUT : code_of(rc);
 }
 

@@ -105,6 +105,37 @@ void bop__mpmc_wait_spin_paid(struct bop__mpmc_wait *wait)
     }
 }
 
+/*
+ * How many to wake up. In a ring a push that publishes late makes ready what lies behind it as
+ * well, for which the others have called consumers in vain; and a pop that is late with its cell
+ * likewise. So as many are called as there are items, or places, now: whoever is late sees those
+ * of the others, or the consumers that they have called see its own.
+ */
+void bop__mpmc_signal_not_empty_slow(struct bop_mpmc *queue, unsigned count)
+{
+    if (queue->kind == BOP_MPMC_BOUNDED) {
+        count = (unsigned)bop_max_u64(count, queue->ops->size(queue));
+    }
+    if (bop__eventcount_signal_slow(&queue->not_empty, count)) {
+        bop__mpmc_notify(queue);
+    }
+}
+
+void bop__mpmc_signal_not_full_slow(struct bop_mpmc *queue, unsigned count)
+{
+    if (queue->kind == BOP_MPMC_BOUNDED) {
+        count = (unsigned)bop_max_u64(count, queue->bulk_max - queue->ops->size(queue));
+    } else {
+        count = UINT32_MAX; /* One item may free a whole block. */
+    }
+    BOP_IGNORE(bop__eventcount_signal_slow(&queue->not_full, count)); /* Nobody arms this one. */
+    /* The one that was called may be a bulk which still does not fit, while another's push would.
+     * Relaxed: that bulk has been in the queue of sleepers, and so is seen here. */
+    if (atomic_load_explicit(&queue->bulks_waiting, memory_order_relaxed) > 0) {
+        BOP_IGNORE(bop__eventcount_signal_slow(&queue->not_full, UINT32_MAX));
+    }
+}
+
 bool bop__mpmc_wait_sleep(struct bop__mpmc_wait *wait, uint32_t key, uint64_t nap_ns)
 {
     uint64_t until_ns = wait->deadline_ns;
