@@ -23,6 +23,12 @@
  * (2) stands on the order in prepare: the key is read before the announcement.
  * A changer that counts the waiter in `woken` changes the epoch after it has seen
  * the announcement, so that the key is an old one and the waiter does not sleep.
+ *
+ *   (3) Whom the kernel wakes leaves. It wakes by priority, not by age, and so
+ *       may wake a waiter that came after the epoch had changed instead of one
+ *       that is counted as woken. If that waiter slept on, the other would lie
+ *       there with nobody to call it; by leaving it takes one off `woken`, and
+ *       looks for the change itself.
  */
 #include "eventcount.h"
 
@@ -95,9 +101,11 @@ bool bop__eventcount_wait(struct bop__eventcount *eventcount, uint32_t key, uint
 
     /* Acquire pairs with the release in signal_slow(): the change is seen after waking up. */
     while (atomic_load_explicit(&eventcount->epoch, memory_order_acquire) == key) {
-        if (futex_wait(eventcount, key, deadline_ns) == -ETIMEDOUT) {
-            signalled = false;
-            break;
+        int rc = futex_wait(eventcount, key, deadline_ns);
+
+        signalled = rc != -ETIMEDOUT;
+        if (rc == 0 || rc == -ETIMEDOUT) {
+            break; /* Woken, though the epoch be the same: see (3). */
         }
     }
     leave(eventcount);
