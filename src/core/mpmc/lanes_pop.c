@@ -142,7 +142,7 @@ static struct lane *turn_of(struct lanes *queue, struct lanes_consumer *consumer
 static int pop_elsewhere(struct lanes *queue, struct lanes_consumer *consumer, uint64_t *out_item)
 {
     struct lane *start = turn_of(queue, consumer), *lane = start;
-    bool elsewhere;
+    bool elsewhere = false;
 
     /* Relaxed: a hint; who must not miss an orphan gets to the last look. */
     if (BOP_UNLIKELY(atomic_load_explicit(&queue->orphans, memory_order_relaxed) > 0) &&
@@ -250,7 +250,7 @@ size_t bop__lanes_pop_bulk(struct bop_mpmc *base, struct bop_mpmc_consumer *toke
     struct lanes_consumer *consumer = (struct lanes_consumer *)token;
     struct lanes *queue = lanes_of(base);
     size_t got = consumer ? pop_claimed(consumer, out_items, count) : 0;
-    bool elsewhere;
+    bool elsewhere = false;
 
     /* Relaxed: as in pop_elsewhere(). */
     if (got < count && atomic_load_explicit(&queue->orphans, memory_order_relaxed) > 0) {
