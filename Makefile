@@ -29,7 +29,7 @@ model: ## the queues' protocols in every interleaving, within larger bounds than
 	scripts/deps test
 	tests/core/mpmc/model/run_models.py --large
 
-bench: bench-cluster bench-alloc ## all benchmarks
+bench: bench-cluster bench-alloc bench-queue ## all benchmarks
 
 bench-cluster: release ## writes, reads, failover and memory, with etcd beside us
 	scripts/deps bench
@@ -38,6 +38,10 @@ bench-cluster: release ## writes, reads, failover and memory, with etcd beside u
 bench-alloc: release ## malloc's time, and what is held after all is freed, beside those of Debian
 	scripts/deps bench
 	bench/alloc
+
+bench-queue: release ## queues between threads, beside those of Debian
+	scripts/deps bench
+	bench/queue
 
 fuzz: build/fuzz/build.ninja ## every fuzzer for SECONDS=300 each
 	ninja -C build/fuzz
@@ -77,4 +81,4 @@ build/fuzz/build.ninja:
 	scripts/deps fuzz
 	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Dc_args=-fsanitize=fuzzer-no-link
 
-.PHONY: release demo test test-thread sim model bench bench-cluster bench-alloc fuzz lint fmt clean help
+.PHONY: release demo test test-thread sim model bench bench-cluster bench-alloc bench-queue fuzz lint fmt clean help
