@@ -18,9 +18,10 @@
  * finds nothing else takes it over where it keeps its own order that way, and
  * in any case once the token is closed or the thread that claimed has exited.
  *
- * `fifo` runs on segments with a fetch-and-add on each end (Correia and
- * Ramalhete's FAAArrayQueue, 2016), hazard pointers (Michael, 2004) that stay in
- * the token, and segments that are recycled and given back.
+ * `fifo` runs on segments whose slots producers reserve by fetch-and-add (after
+ * Correia and Ramalhete's FAAArrayQueue, 2016), with a bulk published by one
+ * compare-and-swap, hazard pointers (Michael, 2004) that stay in the token, and
+ * segments that are recycled and given back. A token that idles keeps one of them.
  *
  * `bounded` is Vyukov's ring (2010) with bulk forms that take a run of cells
  * with one compare-and-swap. It may refuse a push as full, or a pop as empty,
