@@ -1,30 +1,32 @@
 /*
- * A lane: one thread that runs tasks first in, first out, and a list of finished
- * ones whose done callbacks the owner fires.
+ * A lane: one thread that runs tasks first in, first out, and a queue of
+ * finished ones whose done callbacks the owner fires.
  *
- *      submit          thread             thread, then notify      poll
- *      ------> queued -------> running --------------------> done ------> ready, fired
+ *      submit            thread            thread, then notify      poll
+ *      ------> work -------> running -----------------> finished ------> ready, fired
  *
- * `queued` and `done` are under the lock, and a semaphore counts what is queued:
- * waking the thread is one system call, and none while it is busy. `ready` is
- * the owner's alone. The thread notifies when `done` was empty before, and poll
- * takes all of `done` at once: so each finished task is either taken by a poll
- * under way or has a notification after it, and none waits unseen.
+ * `work` and `finished` are bounded queues (bop_mpmc), made with the lane: no
+ * more than TASKS_MAX tasks are inside both and running, so that neither push
+ * is ever refused; what is submitted beyond that waits in the owner's list.
  *
- * No callback is called with the lock held. poll keeps what it took in the lane
- * and takes each task off before it fires: a done callback may submit, poll or
- * drain itself, and the order stays.
+ * The owner arms `finished` whenever it has emptied it, and the thread's next
+ * push notifies: so each finished task is either taken by a poll under way or
+ * has a notification after it, and none waits unseen.
+ *
+ * poll keeps what it took in the lane and takes each task off before it fires:
+ * a done callback may submit, poll or drain itself, and the order stays.
  */
-#include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 
 #include <bop/error.h>
 #include <bop/executor.h>
+#include <bop/mem.h>
+#include <bop/mpmc.h>
 
 #define THREAD_NAME_MAX 16 /* With the NUL; Linux's bound. */
+#define TASKS_MAX       1024
 
 struct bop_lane {
     struct bop_executor executor;
@@ -34,85 +36,67 @@ struct bop_lane {
     char name[THREAD_NAME_MAX];
     pthread_t thread;
 
-    sem_t work; /* Counts what is queued, and stop. */
-    pthread_mutex_t lock;
-    pthread_cond_t finished; /* Something is done. */
-
-    /* Under the lock. */
-    struct bop_list queued;
-    struct bop_list done;
-    uint64_t submitted;
-    bool stop;
+    struct bop_mpmc *work;     /* From the owner to the thread: pointers to tasks. */
+    struct bop_mpmc *finished; /* Back. */
 
     /* The owner's. */
-    struct bop_list ready; /* Taken from done, not fired yet. */
-    uint64_t fired;        /* Tasks whose done callback was called, or is being called. */
-    unsigned firing;       /* Depth of done callbacks under way. */
+    unsigned inside;         /* Tasks in work, running, or in finished. */
+    struct bop_list waiting; /* Submitted while TASKS_MAX were inside. */
+    struct bop_list ready;   /* Taken from finished, not fired yet. */
+    uint64_t submitted;
+    uint64_t fired;  /* Tasks whose done callback was called, or is being called. */
+    unsigned firing; /* Depth of done callbacks under way. */
 };
 
-/* Wait for the next task; NULL when the lane stops. */
-static struct bop_task *next_task(struct bop_lane *lane)
+static uint64_t item_of(struct bop_task *task)
 {
-    struct bop_list *link;
-
-    while (sem_wait(&lane->work) < 0) {
-        BOP_ASSERT(errno == EINTR); /* By a debugger, say: all signals are blocked. */
-    }
-    pthread_mutex_lock(&lane->lock);
-    link = bop_list_pop_front(&lane->queued);
-    BOP_ASSERT(link || lane->stop);
-    pthread_mutex_unlock(&lane->lock);
-    return link ? BOP_CONTAINER_OF(link, struct bop_task, link) : NULL;
+    return (uint64_t)(uintptr_t)task;
 }
 
-static void finish_task(struct bop_lane *lane, struct bop_task *task)
+static struct bop_task *task_of(uint64_t item)
 {
-    bool first;
-
-    pthread_mutex_lock(&lane->lock);
-    first = bop_list_empty(&lane->done);
-    bop_list_push_back(&lane->done, &task->link);
-    pthread_mutex_unlock(&lane->lock);
-    pthread_cond_signal(&lane->finished);
-    /* The owner may have fired and freed the task by now; the lane stays, for its
-     * destroy joins this thread. */
-    if (first) {
-        lane->notify(lane->user);
-    }
+    return (struct bop_task *)(uintptr_t)item;
 }
 
 static void *lane_main(void *argument)
 {
     struct bop_lane *lane = argument;
-    struct bop_task *task;
+    uint64_t item;
+    int rc;
 
     /* A thread without its name works as well. */
     BOP_IGNORE(pthread_setname_np(pthread_self(), lane->name));
-    while ((task = next_task(lane)) != NULL) {
-        task->run(task);
-        finish_task(lane, task);
+    while (bop_mpmc_pop_wait(lane->work, NULL, &item, BOP_MPMC_FOREVER) > 0) {
+        task_of(item)->run(task_of(item));
+        /* The owner may have fired and freed the task once this returns; the lane stays,
+         * for its destroy joins this thread. */
+        rc = bop_mpmc_push(lane->finished, NULL, item);
+        BOP_ASSERT(rc == 0);
     }
     return NULL;
 }
 
-/* After the lock is released, or the thread would wake only to wait for it. */
-static void wake(struct bop_lane *lane)
+/* Hand waiting tasks to the thread as far as there is room. */
+static void feed(struct bop_lane *lane)
 {
-    int rc = sem_post(&lane->work);
+    struct bop_list *link;
 
-    BOP_ASSERT(rc == 0); /* Fails only when 2^31 - 1 tasks wait. */
+    while (lane->inside < TASKS_MAX && (link = bop_list_pop_front(&lane->waiting)) != NULL) {
+        int rc = bop_mpmc_push(lane->work, NULL,
+                               item_of(BOP_CONTAINER_OF(link, struct bop_task, link)));
+
+        BOP_ASSERT(rc == 0);
+        lane->inside++;
+    }
 }
 
 static void lane_submit(struct bop_executor *self, struct bop_task *task)
 {
     struct bop_lane *lane = BOP_CONTAINER_OF(self, struct bop_lane, executor);
 
-    pthread_mutex_lock(&lane->lock);
-    BOP_ASSERT(!lane->stop);
-    bop_list_push_back(&lane->queued, &task->link);
+    bop_list_push_back(&lane->waiting, &task->link);
     lane->submitted++;
-    pthread_mutex_unlock(&lane->lock);
-    wake(lane);
+    feed(lane);
 }
 
 /* Start the thread with all signals blocked, so that the process's handlers run on
@@ -137,10 +121,22 @@ static int start_thread(struct bop_lane *lane)
     return -code;
 }
 
+static int create_queue(struct bop_lane *lane, bool notifies, struct bop_mpmc **out_queue)
+{
+    struct bop_mpmc_options options = {.allocator = lane->allocator,
+                                       .kind = BOP_MPMC_BOUNDED,
+                                       .capacity = TASKS_MAX,
+                                       .notify = notifies ? lane->notify : NULL,
+                                       .user = lane->user};
+
+    return bop_mpmc_create(&options, out_queue, NULL);
+}
+
 int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **out_lane)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, "core.lane");
     struct bop_lane *lane;
+    bool armed;
     int rc;
 
     if (!options->notify) {
@@ -155,48 +151,50 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
     lane->notify = options->notify;
     lane->user = options->user;
     snprintf(lane->name, sizeof(lane->name), "%s", options->name ? options->name : "bop-lane");
-    bop_list_init(&lane->queued);
-    bop_list_init(&lane->done);
+    bop_list_init(&lane->waiting);
     bop_list_init(&lane->ready);
 
-    rc = sem_init(&lane->work, 0, 0) < 0 ? -errno : 0;
+    rc = create_queue(lane, false, &lane->work);
     if (rc < 0) {
         goto fail;
     }
-    rc = -pthread_mutex_init(&lane->lock, NULL);
+    rc = create_queue(lane, true, &lane->finished);
     if (rc < 0) {
-        goto fail_work;
+        goto fail;
     }
-    rc = -pthread_cond_init(&lane->finished, NULL);
-    if (rc < 0) {
-        goto fail_lock;
-    }
+    armed = bop_mpmc_arm(lane->finished);
+    BOP_ASSERT(armed); /* It is empty. */
     rc = start_thread(lane);
     if (rc < 0) {
-        goto fail_finished;
+        goto fail;
     }
     *out_lane = lane;
     return 0;
 
-fail_finished:
-    pthread_cond_destroy(&lane->finished);
-fail_lock:
-    pthread_mutex_destroy(&lane->lock);
-fail_work:
-    sem_destroy(&lane->work);
 fail:
+    bop_mpmc_destroy(lane->finished);
+    bop_mpmc_destroy(lane->work);
     bop_free(allocator, lane, sizeof(*lane));
     return rc;
 }
 
-/* Add all finished tasks to ready. */
-static void take_done_locked(struct bop_lane *lane)
+static void take(struct bop_lane *lane, uint64_t item)
 {
-    struct bop_list *link;
+    bop_list_push_back(&lane->ready, &task_of(item)->link);
+    lane->inside--;
+}
 
-    while ((link = bop_list_pop_front(&lane->done)) != NULL) {
-        bop_list_push_back(&lane->ready, link);
-    }
+/* Add all finished tasks to ready, and leave the queue armed. */
+static void take_finished(struct bop_lane *lane)
+{
+    uint64_t item;
+
+    do {
+        while (bop_mpmc_pop(lane->finished, NULL, &item) > 0) {
+            take(lane, item);
+        }
+    } while (!bop_mpmc_arm(lane->finished));
+    feed(lane);
 }
 
 /* Fire the done callbacks of what is ready. */
@@ -219,41 +217,26 @@ static size_t fire_ready(struct bop_lane *lane)
 
 size_t bop_lane_poll(struct bop_lane *lane)
 {
-    pthread_mutex_lock(&lane->lock);
-    take_done_locked(lane);
-    pthread_mutex_unlock(&lane->lock);
+    take_finished(lane);
     return fire_ready(lane);
 }
 
 void bop_lane_drain(struct bop_lane *lane)
 {
-    uint64_t target;
+    uint64_t target = lane->submitted;
+    uint64_t item;
 
-    pthread_mutex_lock(&lane->lock);
-    target = lane->submitted;
-    /* What was taken from done is fired whole: there is no notification left for it. */
     while (lane->fired < target) {
-        take_done_locked(lane);
+        take_finished(lane);
         if (bop_list_empty(&lane->ready)) {
-            pthread_cond_wait(&lane->finished, &lane->lock);
-            continue;
+            int rc = bop_mpmc_pop_wait(lane->finished, NULL, &item, BOP_MPMC_FOREVER);
+
+            BOP_ASSERT(rc > 0);
+            take(lane, item);
         }
-        pthread_mutex_unlock(&lane->lock);
+        /* What was taken is fired whole: there is no notification left for it. */
         fire_ready(lane);
-        pthread_mutex_lock(&lane->lock);
     }
-    pthread_mutex_unlock(&lane->lock);
-}
-
-/* Done callbacks may submit again, so draining once may not be enough. */
-static bool is_idle(struct bop_lane *lane)
-{
-    bool idle;
-
-    pthread_mutex_lock(&lane->lock);
-    idle = lane->fired == lane->submitted;
-    pthread_mutex_unlock(&lane->lock);
-    return idle;
 }
 
 void bop_lane_destroy(struct bop_lane *lane)
@@ -262,19 +245,16 @@ void bop_lane_destroy(struct bop_lane *lane)
         return;
     }
     BOP_ASSERT(lane->firing == 0); /* Not from a done callback: poll goes on after it. */
-    while (!is_idle(lane)) {
+    /* Done callbacks may submit again, so draining once may not be enough. */
+    while (lane->fired != lane->submitted) {
         bop_lane_drain(lane);
     }
-    pthread_mutex_lock(&lane->lock);
-    lane->stop = true;
-    pthread_mutex_unlock(&lane->lock);
-    wake(lane);
+    bop_mpmc_close(lane->work);
     pthread_join(lane->thread, NULL);
 
-    BOP_ASSERT(bop_list_empty(&lane->queued) && bop_list_empty(&lane->done));
-    pthread_cond_destroy(&lane->finished);
-    pthread_mutex_destroy(&lane->lock);
-    sem_destroy(&lane->work);
+    BOP_ASSERT(lane->inside == 0 && bop_list_empty(&lane->waiting));
+    bop_mpmc_destroy(lane->finished);
+    bop_mpmc_destroy(lane->work);
     bop_free(lane->allocator, lane, sizeof(*lane));
 }
 

@@ -367,6 +367,6 @@ TEST(lane, refuses_what_it_cannot_work_with)
         }
         CHECK_PTR_EQ(lane, NULL);
     }
-    CHECK_EQ(f->faults.at, 1); /* The lane itself. */
+    CHECK_EQ(f->faults.at, 3); /* The lane itself and its two queues. */
     bop_lane_destroy(NULL);
 }
