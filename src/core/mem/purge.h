@@ -6,11 +6,17 @@
 
 #include "thread.h"
 
+/* Before the process's first allocation. */
+void bop__purge_process_init(void);
+
 /* The thread registers: note what the purger has to know. The record is nobody else's yet. */
 void bop__purge_thread_init(struct bop__mem_thread *thread);
 
 /* Do what is up in the owner's gate, or wait until it is done. Outside of the heap. */
 void bop__purge_gate(struct bop__mem_thread *thread);
+
+/* The gate says BOP__GATE_START: one more allocation of a fork's child. */
+void bop__purge_count_child(struct bop__mem_thread *thread);
 
 /* The owner exits: wait until the purger has left its heap. Under bop__mem_lock, which is released
  * meanwhile. */

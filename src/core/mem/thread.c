@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "check.h"
+#include "collect.h"
 #include "purge.h"
 #include "raw.h"
 #include "tag.h"
@@ -140,7 +141,11 @@ struct bop__mem_thread *bop__mem_enter_slow(void)
 {
     struct bop__mem_thread *record = bop__mem_thread();
 
-    while (!bop__mem_enter(record, BOP__GATE_ALL & ~(BOP__GATE_DIRECT | BOP__GATE_FOREIGN))) {
+    if (atomic_load_explicit(&record->gate, memory_order_relaxed) & BOP__GATE_START) {
+        bop__mem_leave(record);
+        bop__purge_count_child(record);
+    }
+    while (!bop__mem_enter(record, BOP__GATE_PURGING | BOP__GATE_WAKE | BOP__GATE_COLLECT)) {
         bop__mem_leave(record);
         bop__purge_gate(record);
     }
@@ -154,6 +159,20 @@ void bop__mem_gate_all(unsigned bits)
     {
         atomic_fetch_or_explicit(&thread->gate, (uint16_t)bits, memory_order_relaxed);
     }
+}
+
+void bop__mem_gate_none(unsigned bits)
+{
+    gate_of_new_threads &= ~bits;
+    BOP__MEM_FOR_EACH(thread)
+    {
+        atomic_fetch_and_explicit(&thread->gate, (uint16_t)~bits, memory_order_relaxed);
+    }
+}
+
+unsigned bop__mem_gate_of_new_threads(void)
+{
+    return gate_of_new_threads;
 }
 
 /* -- The process ------------------------------------------------------------------------------- */
@@ -222,11 +241,16 @@ static void find_malloc(void)
 static void process_init(void)
 {
     find_malloc();
+    bop__purge_process_init();
     /* It fails for lack of memory only; then a fork's child keeps what its parent had. */
     BOP_IGNORE(pthread_atfork(fork_prepare, fork_parent, fork_child));
 }
 
 void bop__heap_own_malloc(void)
 {
+    BOP_IGNORE(bop__mem_thread());
     bop__mem_owns_malloc = !bop__mem_foreign;
+    if (bop__mem_owns_malloc) {
+        bop__collect_tune();
+    }
 }

@@ -73,8 +73,10 @@ struct bop__mem_thread {
     void *heap; /* mi_heap_t of the owner; NULL once it exits. */
     clockid_t cpu_clock;
     uint64_t cpu_ns;
+    unsigned idle_ticks;
+    unsigned calm_ticks;
     uint64_t purge_after_ns;
-    bool dirty; /* Something may have become free since its last purge. */
+    uint64_t purged_generation;
 
     struct bop__tag_counts tags[BOP_TAG_MAX];
 };
@@ -136,7 +138,9 @@ extern struct bop__mem_thread *bop__mem_threads;
     for (struct bop__mem_thread *thread = &bop__mem_direct; thread;                                \
          thread = thread == &bop__mem_direct ? bop__mem_threads : thread->next)
 
-/* Set in each gate, and in those to come. Under the lock. */
+/* Set in each gate, and in those to come; clear in all of them. Under the lock. */
 void bop__mem_gate_all(unsigned bits);
+void bop__mem_gate_none(unsigned bits);
+unsigned bop__mem_gate_of_new_threads(void);
 
 #endif
