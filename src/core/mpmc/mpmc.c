@@ -14,8 +14,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "pages.h"
+#include <bop/mem.h>
+
 #include "token.h"
+
+#define TAG "core.mpmc"
 
 #define BOUNDED_CAPACITY_MIN 2
 #define BOUNDED_CAPACITY_MAX (UINT64_C(1) << 31)
@@ -72,7 +75,7 @@ static void init_common(struct bop_mpmc *queue, const struct bop_mpmc_options *o
         queue->bulk_max = bounded ? options->capacity : SIZE_MAX;
     }
     queue->allocator = allocator;
-    queue->big_allocator = options->allocator ? options->allocator : bop__mpmc_pages();
+    queue->big_allocator = options->allocator ? options->allocator : bop_tag_pages(TAG);
     queue->memory_bytes_max = options->memory_bytes_max ? options->memory_bytes_max : SIZE_MAX;
     queue->may_refuse = bounded || options->memory_bytes_max != 0;
     queue->discard = options->discard;
@@ -87,7 +90,7 @@ static void init_common(struct bop_mpmc *queue, const struct bop_mpmc_options *o
 int bop_mpmc_create(const struct bop_mpmc_options *options, struct bop_mpmc **out_queue,
                     struct bop_error *err)
 {
-    struct bop_allocator *allocator = bop_allocator_or_default(options->allocator);
+    struct bop_allocator *allocator = bop_allocator_or_tag(options->allocator, TAG);
     struct bop_mpmc *queue;
     int rc = check_options(options, err);
 

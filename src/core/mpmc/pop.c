@@ -6,6 +6,7 @@
  * and its reading of the state somebody may have pushed and closed.
  */
 #include "front.h"
+#include "lanes_hot.h"
 #include "token.h"
 
 /* With items inside that are another consumer's by order of its claim, a waiter looks again from
@@ -52,7 +53,9 @@ int bop_mpmc_pop(struct bop_mpmc *queue, struct bop_mpmc_consumer *handle, uint6
 {
     struct bop_mpmc_consumer *consumer = bop__token_unwrap(queue, handle);
 
-    if (BOP_LIKELY(queue->ops->pop(queue, consumer, out_item) > 0)) {
+    if (BOP_LIKELY((queue->kind == BOP_MPMC_LANES && consumer &&
+                    bop__claim_pop((struct lanes_consumer *)consumer, out_item)) ||
+                   queue->ops->pop(queue, consumer, out_item) > 0)) {
         popped(queue, 1);
         return 1;
     }

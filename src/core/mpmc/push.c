@@ -2,13 +2,20 @@
  * The pushes: the kind's own, then whoever waits is told, or the wait for room.
  */
 #include "front.h"
+#include "lanes_hot.h"
 #include "token.h"
 
 static int push_one(struct bop_mpmc *queue, struct bop_mpmc_producer *handle, uint64_t item,
                     unsigned flags)
 {
     struct bop_mpmc_producer *producer = bop__token_unwrap(queue, handle);
-    int rc = queue->ops->push(queue, producer, item, flags);
+    int rc;
+
+    if (BOP_LIKELY(queue->kind == BOP_MPMC_LANES && producer)) {
+        rc = bop__lane_push((struct lane *)producer, queue, item, flags);
+    } else {
+        rc = queue->ops->push(queue, producer, item, flags);
+    }
 
     if (BOP_LIKELY(rc == 0)) {
         bop__mpmc_signal_not_empty(queue, 1);
