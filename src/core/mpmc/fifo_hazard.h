@@ -39,7 +39,8 @@ struct bop__fifo_hazard {
 struct bop__fifo_hazards {
     struct bop__fifo_store *store; /* Where free segments go. */
     struct bop_allocator *allocator;
-    struct bop__fifo_hazard fixed[BOP__FIFO_ROLES][BOP__FIFO_FIXED_HAZARDS];
+    _Alignas(
+        BOP__CACHE_LINE) struct bop__fifo_hazard fixed[BOP__FIFO_ROLES][BOP__FIFO_FIXED_HAZARDS];
     _Atomic(struct bop__fifo_hazard *) list; /* Only ever added to. */
     _Atomic(struct bop__fifo_segment *) retired;
     _Atomic uint64_t dropped; /* Pointers dropped so far. */
