@@ -30,6 +30,7 @@ SMALL = [
     ("takeover", "BROKEN_NO_FENCE", FAILS),
     ("takeover", "BROKEN_NO_SECOND_LOOK", FAILS),
     ("takeover", "BROKEN_NO_LOCK", FAILS),
+    ("takeover", "BROKEN_STORE_END", FAILS),
     ("eventcount", "", HOLDS),
     ("eventcount", "ARMED", HOLDS),
     ("eventcount", "CLOSING PRODUCERS=1", HOLDS),
@@ -42,11 +43,24 @@ SMALL = [
     ("bounded", "BROKEN_TURN_FIRST", FAILS),
     ("bounded", "BROKEN_STORE_INDEX", FAILS),
     ("bounded", "BROKEN_NO_CLOSE_WAIT", FAILS),
+    ("fifo", "POPS=1", HOLDS),
+    ("fifo", "PRODUCERS=1 PUSHES=2", HOLDS),
+    ("fifo", "BROKEN_NO_VALIDATE", FAILS),
+    ("fifo", "BROKEN_NO_TAIL_HELP", FAILS),
+    ("fifo", "BROKEN_NO_RECOUNT", FAILS),
+    ("fifo", "BROKEN_NO_GIVE_UP_CHECK", FAILS),
+    ("fifo", "BROKEN_NO_DROP_SWEEP", FAILS),
+    ("lanes_block", "", HOLDS),
+    ("lanes_block", "BROKEN_NO_REREAD", FAILS),
+    ("lanes_block", "BROKEN_NO_NEWER_MAP", FAILS),
+    ("lanes_block", "BROKEN_PLAIN_CLEAR", FAILS),
+    ("lanes_block", "BROKEN_DONE_FIRST", FAILS),
+    ("lanes_block", "BROKEN_SPARE_FIRST", FAILS),
 ]
 
 LARGE = [
-    ("takeover", "ITEMS=6 CLAIM=3 TRIES=2", HOLDS),
-    ("takeover", "ITEMS=5 CLAIM=2 TRIES=3", HOLDS),
+    ("takeover", "ITEMS=6 CLAIM=3", HOLDS),
+    ("takeover", "ITEMS=6 CLAIM=2 TRIES=3", HOLDS),
     ("takeover", "ITEMS=4 THIEVES=3 TRIES=1", HOLDS),
     ("eventcount", "PUSHES=2", HOLDS),
     ("eventcount", "PUSHES=2 ARMED", HOLDS),
@@ -54,7 +68,10 @@ LARGE = [
     ("eventcount", "PUSHES=2 CONSUMERS=3", HOLDS),
     ("bounded", "", HOLDS),
     ("bounded", "PUSHES=2 CONSUMERS=1", HOLDS),
-    ("bounded", "CELLS=4 BULK=3", HOLDS),
+    ("bounded", "CELLS=4 BULK=3 CONSUMERS=1", HOLDS),
+    ("fifo", "", HOLDS),
+    ("fifo", "PRODUCERS=1 PUSHES=2 CONSUMERS=2 POPS=1", HOLDS),
+    ("lanes_block", "UNITS=4", HOLDS),
 ]
 
 
