@@ -74,7 +74,10 @@ static inline void *bop__raw_alloc(bool foreign, size_t size, size_t alignment, 
     if (alignment <= BOP__RAW_ALIGNMENT) {
         return zero ? mi_zalloc(size) : mi_malloc(size);
     }
-    return zero ? mi_zalloc_aligned(size, alignment) : mi_malloc_aligned(size, alignment);
+    /* Not mi_malloc_aligned(): that of 2.0.9 takes blocks of 256, 512 and 1024 bytes for aligned to
+     * their size, but pages of them start at an offset of 384. */
+    return zero ? mi_zalloc_aligned_at(size, alignment, 0)
+                : mi_malloc_aligned_at(size, alignment, 0);
 }
 
 static inline void *bop__raw_realloc(bool foreign, void *block, size_t size, size_t alignment)
@@ -83,7 +86,7 @@ static inline void *bop__raw_realloc(bool foreign, void *block, size_t size, siz
         return bop__libc_realloc(block, size, alignment);
     }
     return alignment <= BOP__RAW_ALIGNMENT ? mi_realloc(block, size)
-                                           : mi_realloc_aligned(block, size, alignment);
+                                           : mi_realloc_aligned_at(block, size, alignment, 0);
 }
 
 static inline void bop__raw_free(bool foreign, void *block)
