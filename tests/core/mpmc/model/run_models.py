@@ -56,6 +56,9 @@ SMALL = [
     ("lanes_block", "BROKEN_PLAIN_CLEAR", FAILS),
     ("lanes_block", "BROKEN_DONE_FIRST", FAILS),
     ("lanes_block", "BROKEN_SPARE_FIRST", FAILS),
+    ("lanes_close", "", HOLDS),
+    ("lanes_close", "BROKEN_NO_FENCE", FAILS),
+    ("lanes_close", "BROKEN_NO_WAIT", FAILS),
 ]
 
 LARGE = [
@@ -72,6 +75,7 @@ LARGE = [
     ("fifo", "", HOLDS),
     ("fifo", "PRODUCERS=1 PUSHES=2 CONSUMERS=2 POPS=1", HOLDS),
     ("lanes_block", "UNITS=4", HOLDS),
+    ("lanes_close", "PRODUCERS=3", HOLDS),
 ]
 
 
