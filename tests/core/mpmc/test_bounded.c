@@ -18,7 +18,7 @@
 
 #define CAPACITY    8
 #define THREADS_MAX 8
-#define MANY        60000 /* Items of one producer. */
+#define MANY        10000 /* Items of one producer. */
 
 struct worker {
     struct fixture *f;
@@ -621,25 +621,36 @@ static size_t next_bulk(const struct worker *worker, uint64_t round)
     return worker->bulk == 1 ? 1 : 1 + (size_t)((round * 7 + worker->number) % worker->bulk);
 }
 
-/* The forms by turns: all or none, and as many as fit. */
+/* The forms by turns: all or none, and as many as fit. Waits if it is full: polling would make the
+ * pace that of the scheduler. */
 static ssize_t push_next(struct worker *worker, uint64_t next, size_t count, uint64_t round)
 {
-    struct fixture *f = worker->f;
+    struct bop_mpmc *queue = worker->f->queue;
     uint64_t items[CAPACITY];
-    int rc;
+    ssize_t rc;
 
     for (size_t i = 0; i < count; i++) {
         items[i] = ITEM(worker->number, next + i);
     }
     if (count == 1) {
-        rc = bop_mpmc_push(f->queue, NULL, items[0]);
-        return rc < 0 ? rc : 1;
+        rc = bop_mpmc_push(queue, NULL, items[0]);
+    } else if (round % 2 == 0) {
+        rc = bop_mpmc_push_some(queue, NULL, items, count);
+    } else {
+        rc = bop_mpmc_push_bulk(queue, NULL, items, count);
     }
-    if (round % 2 == 0) {
-        return bop_mpmc_push_some(f->queue, NULL, items, count);
+    if (rc == BOP_EFULL) {
+        rc = bop_mpmc_push_bulk_wait(queue, NULL, items, count, BOP_MPMC_FOREVER);
     }
-    rc = bop_mpmc_push_bulk(f->queue, NULL, items, count);
-    return rc < 0 ? rc : (ssize_t)count;
+    return rc == 0 ? (ssize_t)count : rc;
+}
+
+static ssize_t pop_next(struct worker *worker, uint64_t *out_items, size_t count)
+{
+    struct bop_mpmc *queue = worker->f->queue;
+    ssize_t got = bop_mpmc_pop_bulk(queue, NULL, out_items, count);
+
+    return got != 0 ? got : bop_mpmc_pop_bulk_wait(queue, NULL, out_items, count, BOP_MPMC_FOREVER);
 }
 
 static void *produce_main(void *argument)
@@ -651,10 +662,6 @@ static void *produce_main(void *argument)
         size_t count = (size_t)bop_min_u64(next_bulk(worker, round), MANY - next);
         ssize_t pushed = push_next(worker, next, count, round);
 
-        if (pushed == BOP_EFULL) {
-            sched_yield();
-            continue;
-        }
         REQUIRE(pushed > 0);
         next += (uint64_t)pushed;
     }
@@ -674,13 +681,11 @@ static void *consume_main(void *argument)
     ssize_t got;
 
     for (uint64_t round = 0;; round++) {
-        got = bop_mpmc_pop_bulk(f->queue, NULL, items, next_bulk(worker, round));
+        got = pop_next(worker, items, next_bulk(worker, round));
         if (got == BOP_ECLOSED) {
             return NULL;
         }
-        if (got == 0) {
-            sched_yield();
-        }
+        REQUIRE(got > 0);
         for (ssize_t i = 0; i < got; i++) {
             unsigned producer = (unsigned)(items[i] >> 32);
             uint64_t index = items[i] & UINT32_MAX;
@@ -737,7 +742,7 @@ static void *wait_and_push_main(void *argument)
     struct worker *worker = argument;
     struct fixture *f = worker->f;
 
-    for (uint64_t i = 0; i < MANY / 10; i++) {
+    for (uint64_t i = 0; i < MANY / 2; i++) {
         uint64_t *boxed = malloc(sizeof(*boxed));
 
         REQUIRE(boxed != NULL);
@@ -780,7 +785,7 @@ TEST(bounded, waits_on_both_sides)
         popped += f->workers[i].popped;
         CHECK_EQ(f->workers[i].rc, i < 3 ? 0 : BOP_ECLOSED);
     }
-    CHECK_EQ(popped, 3 * (MANY / 10));
+    CHECK_EQ(popped, 3 * (MANY / 2));
 }
 
 /* -- Closing under fire ------------------------------------------------------------------------ */
@@ -795,14 +800,11 @@ static void *produce_until_closed_main(void *argument)
         if (pushed == BOP_ECLOSED) {
             return NULL;
         }
-        if (pushed > 0) {
-            if (worker->accepted == 0) {
-                atomic_fetch_add(&worker->f->pushing, 1);
-            }
-            worker->accepted += (uint64_t)pushed;
-        } else {
-            sched_yield();
+        REQUIRE(pushed > 0);
+        if (worker->accepted == 0) {
+            atomic_fetch_add(&worker->f->pushing, 1);
         }
+        worker->accepted += (uint64_t)pushed;
     }
 }
 
@@ -812,11 +814,8 @@ static void *consume_until_closed_main(void *argument)
     uint64_t items[CAPACITY];
     ssize_t got;
 
-    while ((got = bop_mpmc_pop_bulk(worker->f->queue, NULL, items, worker->bulk)) >= 0) {
+    while ((got = pop_next(worker, items, worker->bulk)) > 0) {
         worker->popped += (uint64_t)got;
-        if (got == 0) {
-            sched_yield();
-        }
     }
     worker->rc = (int)got;
     return NULL;
@@ -826,7 +825,7 @@ static void *consume_until_closed_main(void *argument)
  * drained" has left nothing behind. */
 TEST(bounded, closes_strictly_under_fire)
 {
-    for (unsigned round = 0; round < 60; round++) {
+    for (unsigned round = 0; round < 30; round++) {
         uint64_t accepted = 0, popped = 0;
 
         create(f, 64);
@@ -904,7 +903,7 @@ static void *record_main(void *argument)
                 items[i] = ITEM(worker->number, next + i);
             }
             from = history_now(&f->history);
-            done = push_next(worker, next, count, round);
+            done = bop_mpmc_push_some(f->queue, NULL, items, count);
             if (done > 0) {
                 history_record(log, HISTORY_PUSH, from, items, (size_t)done);
                 next += (uint64_t)done;
