@@ -121,9 +121,10 @@ static void pop_block(struct bop_arena *arena)
 /* Before the first piece of a block. */
 static size_t padding_max(size_t alignment)
 {
-    size_t to_align = alignment > ALIGNMENT_DEFAULT ? alignment - ALIGNMENT_DEFAULT : 0;
-
-    return BOP__POISON_GAP > 0 ? alignment + BOP__POISON_GAP : to_align;
+    if (BOP__POISON_GAP > 0) {
+        return alignment + BOP__POISON_GAP;
+    }
+    return alignment > ALIGNMENT_DEFAULT ? alignment - ALIGNMENT_DEFAULT : 0;
 }
 
 void *bop_arena_alloc(struct bop_arena *arena, size_t size, size_t alignment)
