@@ -77,8 +77,9 @@ struct bop_mpmc_options {
     /* Owned items: destroy hands each item still inside to this, in no particular order between
      * producers. Default: they are dropped. */
     void (*discard)(void *user, uint64_t item);
-    /* Called by the push that finds the queue armed, or by close, on that thread, with no lock
-     * held; it may push and pop. See bop_mpmc_arm(). */
+    /* Called on the thread of the call that finds the queue armed, with no lock held; it may push
+     * and pop. That call is a push or close; with lanes also a pop or the closing of a token that
+     * leaves items to others. See bop_mpmc_arm(). */
     void (*notify)(void *user);
     void *user;
 };
