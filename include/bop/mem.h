@@ -51,7 +51,7 @@ BOP_API BOP_MUST_USE void *bop_mem_realloc_aligned(void *memory, size_t size, si
 
 /** memory may be NULL. */
 BOP_API void bop_mem_free(void *memory);
-/** As bop_mem_free(), and cheaper where counted: size is what was asked for. */
+/** As bop_mem_free(); size is what was asked for, which builds with debug_checks verify. */
 BOP_API void bop_mem_free_sized(void *memory, size_t size);
 
 /** Bytes that may be used, at least what was asked for. 0 for NULL. */

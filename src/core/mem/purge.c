@@ -89,7 +89,7 @@ static bool heaps_are_guarded(void)
 static void gate_clear(struct bop__mem_thread *thread, unsigned bits)
 {
     /* Release: what was done to the heap comes before the owner's next look at the gate. */
-    atomic_fetch_and_explicit(&thread->gate, (uint16_t)~bits, memory_order_release);
+    atomic_fetch_and_explicit(&thread->gate, (uint32_t)~bits, memory_order_release);
 }
 
 static bool gate_has(const struct bop__mem_thread *thread, unsigned bits)

@@ -61,7 +61,7 @@ static struct bop__mem_thread *record_take(void)
 static void record_link(struct bop__mem_thread *record)
 {
     pthread_mutex_lock(&bop__mem_lock);
-    atomic_store_explicit(&record->gate, (uint16_t)gate_of_new_threads, memory_order_relaxed);
+    atomic_store_explicit(&record->gate, (uint32_t)gate_of_new_threads, memory_order_relaxed);
     record->next = bop__mem_threads;
     if (record->next) {
         record->next->previous = record;
@@ -157,7 +157,7 @@ void bop__mem_gate_all(unsigned bits)
     gate_of_new_threads |= bits;
     BOP__MEM_FOR_EACH(thread)
     {
-        atomic_fetch_or_explicit(&thread->gate, (uint16_t)bits, memory_order_relaxed);
+        atomic_fetch_or_explicit(&thread->gate, (uint32_t)bits, memory_order_relaxed);
     }
 }
 
@@ -166,7 +166,7 @@ void bop__mem_gate_none(unsigned bits)
     gate_of_new_threads &= ~bits;
     BOP__MEM_FOR_EACH(thread)
     {
-        atomic_fetch_and_explicit(&thread->gate, (uint16_t)~bits, memory_order_relaxed);
+        atomic_fetch_and_explicit(&thread->gate, (uint32_t)~bits, memory_order_relaxed);
     }
 }
 

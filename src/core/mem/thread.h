@@ -59,7 +59,7 @@ struct bop__tag_counts {
 
 struct bop__mem_thread {
     _Alignas(64) _Atomic uint8_t busy; /* enum bop__mem_busy */
-    _Atomic uint16_t gate;             /* enum bop__mem_gate */
+    _Atomic uint32_t gate;             /* enum bop__mem_gate */
 
     /* The owner's. */
     uint64_t in_callback;  /* A bit a tag whose low-memory callback runs. */
