@@ -22,8 +22,9 @@ MAY_USE = {
     "cluster": ["core", "net", "store", "raft"],
 }
 HEADERS = {
-    "core": "alloc.h base.h clock.h crc32c.h error.h errors.def executor.h fs.h list.h log.h "
-            "metrics.h random.h slice.h",
+    "core": "alloc.h arena.h base.h clock.h crc32c.h error.h errors.def executor.h fs.h "
+            "heap_profile.h list.h log.h mem.h metrics.h mpmc.h mpmc_typed.h pool.h random.h "
+            "slice.h spsc.h",
     "net": "loop.h tcp.h",
     "store": "aof.h kv.h",
     "raft": "raft.h",

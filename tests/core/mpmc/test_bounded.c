@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <bop/fs.h>
 
@@ -543,12 +544,17 @@ static void *push_wait_main(void *argument)
     return NULL;
 }
 
-/* Until that many sleep, or are about to, and none is on its way. */
+/* Until that many sleep, or are about to, and none is on its way. The moment after it lets them
+ * fall asleep; one that does not in time sees what comes by its last look, and the test proves
+ * less. */
 static void until_asleep(struct bop__eventcount *eventcount, unsigned count)
 {
+    const struct timespec moment = {.tv_nsec = 2000000};
+
     while (atomic_load_explicit(&eventcount->word, memory_order_acquire) != (uint64_t)count << 32) {
         sched_yield();
     }
+    nanosleep(&moment, NULL);
 }
 
 /* The push behind calls a consumer in vain. The one that was stuck has two items to announce. */
