@@ -14,6 +14,7 @@
 #define LANE_BIG           (16u * LANE_UNIT) /* Items of a big block. */
 #define LANE_BIG_BACKLOG   2048u /* Items inside a lane from which on it gets big blocks. */
 #define LANE_MAP_UNITS_MIN 16u   /* Slots of a new map: one big block. */
+#define LANE_SPARES        8u    /* Blocks of a size kept for a backlog that rises again. */
 #define LANES_SHARED       8u    /* Lanes of producers without tokens. */
 #define LANES_BUDGET       256u  /* Items from one lane before the next one's turn. */
 #define LANES_CHUNKS       28u   /* Of 8, 16, 32 ... lanes. */
@@ -51,8 +52,8 @@ struct lane {
 
     /* Rarely written. */
     _Alignas(BOP__CACHE_LINE) _Atomic(struct lane_map *) map;
-    _Atomic(struct lane_block *) spare_small;
-    _Atomic(struct lane_block *) spare_big;
+    _Atomic(struct lane_block *) spare_small[LANE_SPARES]; /* NULL where there is none. */
+    _Atomic(struct lane_block *) spare_big[LANE_SPARES];
     struct lanes *queue;
     struct lane *next;    /* The one made before, or NULL. Constant. */
     unsigned id;          /* 0, 1, 2 ... in the order of making. */

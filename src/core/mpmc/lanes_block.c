@@ -91,26 +91,48 @@ static void free_block(struct lanes *queue, struct lane_block *block)
     atomic_fetch_sub_explicit(&queue->block_bytes, bytes_of(big), memory_order_relaxed);
 }
 
-static struct lane_block *take_spare(_Atomic(struct lane_block *) *spare)
+static struct lane_block *take_spare(_Atomic(struct lane_block *) *spares)
 {
-    /* Relaxed: whether it is worth the exchange. */
-    if (!atomic_load_explicit(spare, memory_order_relaxed)) {
-        return NULL;
+    for (unsigned i = 0; i < LANE_SPARES; i++) {
+        struct lane_block *block;
+
+        /* Relaxed: whether it is worth the exchange. */
+        if (!atomic_load_explicit(&spares[i], memory_order_relaxed)) {
+            continue;
+        }
+        /* Acquire pairs with the release in put_spare(). */
+        block = atomic_exchange_explicit(&spares[i], NULL, memory_order_acquire);
+        if (block) {
+            return block;
+        }
     }
-    /* Acquire pairs with the release in bop__lane_retire(). */
-    return atomic_exchange_explicit(spare, NULL, memory_order_acquire);
+    return NULL;
+}
+
+/* False: it has enough. */
+static bool put_spare(_Atomic(struct lane_block *) *spares, struct lane_block *block)
+{
+    for (unsigned i = 0; i < LANE_SPARES; i++) {
+        struct lane_block *none = NULL;
+
+        /* Relaxed: whether it is worth the exchange. Release pairs with the acquire of who takes
+         * it: all our reads, and those of the others that `done` has told us of, come before its
+         * next use. */
+        if (!atomic_load_explicit(&spares[i], memory_order_relaxed) &&
+            atomic_compare_exchange_strong_explicit(&spares[i], &none, block, memory_order_release,
+                                                    memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void free_spares(struct lanes *queue, struct lane *lane)
 {
-    struct lane_block *small = take_spare(&lane->spare_small);
-    struct lane_block *big = take_spare(&lane->spare_big);
+    struct lane_block *block;
 
-    if (small) {
-        free_block(queue, small);
-    }
-    if (big) {
-        free_block(queue, big);
+    while ((block = take_spare(lane->spare_small)) || (block = take_spare(lane->spare_big))) {
+        free_block(queue, block);
     }
 }
 
@@ -148,11 +170,11 @@ static int new_block(struct lanes *queue, bool big, struct lane_block **out_bloc
 static int get_block(struct lane *lane, bool big, unsigned flags, struct lane_block **out_block)
 {
     struct lanes *queue = lane->queue;
-    struct lane_block *spare = take_spare(big ? &lane->spare_big : &lane->spare_small);
+    struct lane_block *spare = take_spare(big ? lane->spare_big : lane->spare_small);
     int rc;
 
     if (!spare && (!big || (flags & BOP__MPMC_NO_ALLOC))) {
-        spare = take_spare(big ? &lane->spare_small : &lane->spare_big);
+        spare = take_spare(big ? lane->spare_small : lane->spare_big);
     }
     if (spare) {
         *out_block = spare;
@@ -333,8 +355,6 @@ void bop__lane_retire(struct lane *lane, struct lane_block *block)
 {
     /* Acquire: as in bop__lane_block_of(). */
     struct lane_map *map = atomic_load_explicit(&lane->map, memory_order_acquire), *cleared;
-    _Atomic(struct lane_block *) *spare = is_big(block) ? &lane->spare_big : &lane->spare_small;
-    struct lane_block *none = NULL;
 
     do {
         clear_slots(map, block);
@@ -343,10 +363,7 @@ void bop__lane_retire(struct lane *lane, struct lane_block *block)
         map = atomic_load_explicit(&lane->map, memory_order_seq_cst);
     } while (map != cleared);
 
-    /* Release pairs with the acquire of who takes it: all our reads, and those of the others that
-     * `done` has told us of, come before its next use. */
-    if (!atomic_compare_exchange_strong_explicit(spare, &none, block, memory_order_release,
-                                                 memory_order_relaxed)) {
+    if (!put_spare(is_big(block) ? lane->spare_big : lane->spare_small, block)) {
         free_block(lane->queue, block);
     }
 }
