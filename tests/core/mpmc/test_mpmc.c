@@ -21,6 +21,7 @@
 #define THREADS_MAX 4
 #define MANY        20000 /* Items of one producer. */
 #define BULK        7
+#define LOOKS_MAX   10000 /* For a first item. */
 
 struct worker {
     struct fixture *f;
@@ -726,7 +727,8 @@ static void run_load(struct fixture *f, const struct load *load)
         start(f, &f->producers[i], i, load->tokens, load->push_bulk, produce);
     }
     if (load->close_under_fire) {
-        while (bop_mpmc_size(f->queue) == 0) {
+        /* On a busy machine all may be through before anything was seen inside. */
+        for (unsigned looks = 0; bop_mpmc_size(f->queue) == 0 && looks < LOOKS_MAX; looks++) {
             sched_yield();
         }
         bop_mpmc_close(f->queue);
