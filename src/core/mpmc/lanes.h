@@ -221,6 +221,9 @@ void bop__claim_finish(struct lanes_consumer *consumer);
  * them are its own. */
 unsigned bop__claim_contended(struct lanes_consumer *consumer, uint64_t from, unsigned wanted);
 void bop__claim_close(struct lanes_consumer *consumer);
+/* Pop from what a pop without a token left over of the consumer's own claim; first of all when the
+ * claim is used up. Owner's thread. */
+size_t bop__claim_take_rest(struct lanes_consumer *consumer, uint64_t *out_items, size_t count);
 
 enum takeover {
     TAKEOVER_ORPHANS, /* From closed tokens. */

@@ -40,9 +40,11 @@
  * Order. A consumer receives a lane's items in ascending order. A thief may take a
  * run over if it has received nothing behind it, or has no token; or, whatever it
  * has received, if the victim is closed, or the thread that made the claim has
- * exited. A thief without a token has no place for what it does not return, so that
- * becomes the victim's `rest`: a run under the lock which the owner does not know
- * of, and which anybody may go on with, by the same rule.
+ * exited. A thief without a token has no place for what it does not return, and one
+ * that is to claim nothing ahead must not hold it, so that
+ * becomes the victim's `rest`: a run under the lock which anybody may go on with,
+ * by the same rule. Its owner does so before it claims anything else, and always
+ * may: it has received nothing behind the rest that it had not when it claimed it.
  *
  * Nothing that is inside is overlooked by who looks everywhere, first at the lanes
  * and then at the claims (lanes_pop.c):
@@ -327,17 +329,23 @@ static unsigned take_front(struct raid *raid, struct lane_run *run)
     return taken;
 }
 
+/* Whether it may hold more than it returns. */
+static bool claims(const struct lanes_consumer *thief)
+{
+    return thief && thief->claim_ahead > 1;
+}
+
 /* Put what is left of the run where it stays. The caller has the victim's lock. */
 static void settle(struct raid *raid, const struct lane_run *run, bool from_rest)
 {
     struct lanes_consumer *victim = raid->victim;
 
-    if (!raid->thief) {
+    if (!claims(raid->thief)) {
         victim->rest = *run;
     } else if (from_rest) {
         victim->rest.count = 0;
     }
-    if (raid->thief && run->count > 0) {
+    if (claims(raid->thief) && run->count > 0) {
         bop__claim_publish(raid->thief, run, 0);
     }
     raid->left_something = run->count > 0;
@@ -361,7 +369,8 @@ static unsigned raid_locked(struct raid *raid, bool *out_left)
 
     *out_left = false;
     if (from_rest) {
-        found = is_abandoned(victim) || in_order(raid, run.lane, run.index);
+        found = victim == raid->thief || is_abandoned(victim) ||
+                in_order(raid, run.lane, run.index);
         *out_left = !found;
     }
     if (!found && victim != raid->thief && sight_claim(victim, &sight, &abandoned)) {
@@ -417,15 +426,12 @@ static bool worth_raiding(struct lanes_consumer *victim, const struct lanes_cons
     return false;
 }
 
-static size_t raid_one(struct raid *raid, struct lanes_consumer *victim, bool *out_elsewhere)
+/* The caller has the victim's lock, which this gives back. */
+static size_t raid_and_unlock(struct raid *raid, struct lanes_consumer *victim, bool *out_elsewhere)
 {
     unsigned taken;
     bool left = false;
 
-    if (pthread_mutex_trylock(&victim->lock) != 0) {
-        *out_elsewhere = true; /* Whoever holds it goes on with what is there. */
-        return 0;
-    }
     raid->victim = victim;
     taken = raid_locked(raid, &left);
     *out_elsewhere |= left || bop__claim_left(victim) > 0;
@@ -437,6 +443,29 @@ static size_t raid_one(struct raid *raid, struct lanes_consumer *victim, bool *o
         tell_if_closing(raid->queue);
     }
     return taken;
+}
+
+static size_t raid_one(struct raid *raid, struct lanes_consumer *victim, bool *out_elsewhere)
+{
+    if (pthread_mutex_trylock(&victim->lock) != 0) {
+        *out_elsewhere = true; /* Whoever holds it goes on with what is there. */
+        return 0;
+    }
+    return raid_and_unlock(raid, victim, out_elsewhere);
+}
+
+size_t bop__claim_take_rest(struct lanes_consumer *consumer, uint64_t *out_items, size_t count)
+{
+    struct raid raid = {
+        .queue = queue_of(consumer), .thief = consumer, .out_items = out_items, .count = count};
+    bool elsewhere = false;
+
+    /* Relaxed: a rest that is news to us is in a claim that we were held up at the lock for. */
+    if (BOP_LIKELY(atomic_load_explicit(&consumer->rest_count, memory_order_relaxed) == 0)) {
+        return 0;
+    }
+    pthread_mutex_lock(&consumer->lock);
+    return raid_and_unlock(&raid, consumer, &elsewhere);
 }
 
 static void pause_stalled(void)

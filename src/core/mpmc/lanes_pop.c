@@ -144,6 +144,9 @@ static int pop_elsewhere(struct lanes *queue, struct lanes_consumer *consumer, u
     struct lane *start = turn_of(queue, consumer), *lane = start;
     bool elsewhere = false;
 
+    if (bop__claim_take_rest(consumer, out_item, 1) > 0) {
+        return 1;
+    }
     /* Relaxed: a hint; who must not miss an orphan gets to the last look. */
     if (BOP_UNLIKELY(atomic_load_explicit(&queue->orphans, memory_order_relaxed) > 0) &&
         bop__lanes_take_over(queue, consumer, out_item, 1, TAKEOVER_ORPHANS, &elsewhere) > 0) {
@@ -252,6 +255,9 @@ size_t bop__lanes_pop_bulk(struct bop_mpmc *base, struct bop_mpmc_consumer *toke
     size_t got = consumer ? pop_claimed(consumer, out_items, count) : 0;
     bool elsewhere = false;
 
+    if (consumer && got < count) {
+        got += bop__claim_take_rest(consumer, &out_items[got], count - got);
+    }
     /* Relaxed: as in pop_elsewhere(). */
     if (got < count && atomic_load_explicit(&queue->orphans, memory_order_relaxed) > 0) {
         got += bop__lanes_take_over(queue, consumer, &out_items[got], count - got, TAKEOVER_ORPHANS,
