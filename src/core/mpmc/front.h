@@ -47,7 +47,8 @@ struct bop__mpmc_wait {
     struct bop__eventcount *eventcount;
     uint64_t deadline_ns; /* Monotonic; UINT64_MAX: none. */
     unsigned spins_left;
-    unsigned spins_allowed;
+    unsigned spins_allowed; /* Of this wait. */
+    unsigned spins_learned; /* From those before. */
 };
 
 /* Start to wait. */

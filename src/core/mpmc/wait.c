@@ -4,20 +4,23 @@
  * Sleeping and being woken costs some ten microseconds, looking again a few
  * nanoseconds; but looking in vain takes the processor from whoever is to bring
  * the item. So the time spent looking follows what it brought lately: it doubles
- * when the item came while looking, and halves when it did not, down to a few
- * rounds, which is what it takes to notice that looking pays again. On a machine
- * with one processor nobody looks.
+ * when the item came while looking, and halves when it did not. Two threads that
+ * answer each other could both sleep for ever that way, each too late for the
+ * other's short look; so now and then somebody looks for as long as a wake-up
+ * takes, which finds the item if that is so, and then what it took is what is
+ * looked for next. On a machine with one processor nobody looks.
  */
 #include "front.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A round is a look and a pause, some 20 to 50 ns. */
-#define SPINS_MIN  4u
-#define SPINS_MAX  512u
-#define SPINS_INIT 64u
+#define SPINS_MIN   16u
+#define SPINS_MAX   1024u
+#define SPINS_INIT  64u
+#define PROBE_EVERY 32u /* Of a thread's waits, one looks for SPINS_MAX. */
 
 #define NS_A_SECOND UINT64_C(1000000000)
 
@@ -26,10 +29,8 @@ static bool one_processor;
 
 static void count_processors(void)
 {
-    cpu_set_t set;
-
-    /* The processors that this process may use; unknown counts as several. */
-    one_processor = sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+    /* The machine's: this thread may be bound to one of several. Unknown counts as several. */
+    one_processor = sysconf(_SC_NPROCESSORS_ONLN) == 1;
 }
 
 static uint64_t now_ns(void)
@@ -62,14 +63,16 @@ static inline void pause_briefly(void)
 
 struct bop__mpmc_wait bop__mpmc_wait_begin(struct bop__eventcount *eventcount, uint64_t timeout_us)
 {
+    static _Thread_local unsigned waits;
     struct bop__mpmc_wait wait = {.eventcount = eventcount};
 
     pthread_once(&processors_once, count_processors);
     /* Relaxed: a hint. */
-    wait.spins_allowed = atomic_load_explicit(&eventcount->spins, memory_order_relaxed);
-    if (wait.spins_allowed == 0) {
-        wait.spins_allowed = SPINS_INIT;
+    wait.spins_learned = atomic_load_explicit(&eventcount->spins, memory_order_relaxed);
+    if (wait.spins_learned == 0) {
+        wait.spins_learned = SPINS_INIT;
     }
+    wait.spins_allowed = ++waits % PROBE_EVERY == 0 ? SPINS_MAX : wait.spins_learned;
     if (!one_processor) {
         wait.spins_left = wait.spins_allowed;
     }
@@ -77,13 +80,13 @@ struct bop__mpmc_wait bop__mpmc_wait_begin(struct bop__eventcount *eventcount, u
     return wait;
 }
 
-static void learn(struct bop__mpmc_wait *wait, unsigned spins)
+static void learn(const struct bop__mpmc_wait *wait, unsigned spins)
 {
-    if (spins != wait->spins_allowed) {
+    spins = (unsigned)bop_min_u64(bop_max_u64(spins, SPINS_MIN), SPINS_MAX);
+    if (spins != wait->spins_learned) {
         /* Relaxed: a hint. A lost update is as good. */
         atomic_store_explicit(&wait->eventcount->spins, spins, memory_order_relaxed);
     }
-    wait->spins_allowed = spins;
 }
 
 bool bop__mpmc_wait_spin(struct bop__mpmc_wait *wait)
@@ -93,7 +96,7 @@ bool bop__mpmc_wait_spin(struct bop__mpmc_wait *wait)
     }
     pause_briefly();
     if (--wait->spins_left == 0) {
-        learn(wait, (unsigned)bop_max_u64(wait->spins_allowed / 2, SPINS_MIN));
+        learn(wait, wait->spins_learned / 2);
     }
     return true;
 }
@@ -101,7 +104,9 @@ bool bop__mpmc_wait_spin(struct bop__mpmc_wait *wait)
 void bop__mpmc_wait_spin_paid(struct bop__mpmc_wait *wait)
 {
     if (wait->spins_left > 0) {
-        learn(wait, (unsigned)bop_min_u64(wait->spins_allowed * 2ull, SPINS_MAX));
+        unsigned used = wait->spins_allowed - wait->spins_left;
+
+        learn(wait, 2 * (unsigned)bop_max_u64(wait->spins_learned, used));
     }
 }
 
