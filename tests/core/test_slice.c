@@ -1,6 +1,7 @@
 /*
  * Slices, buffers, readers and writers.
  */
+#include <bop/mem.h>
 #include <bop/slice.h>
 
 #include <bop/error.h>
@@ -183,7 +184,7 @@ TEST(buf, works_without_an_allocator_given)
     bop_buf_deinit(&buf);
 
     bop_buf_init(&buf, NULL, 0);
-    CHECK_PTR_EQ(buf.allocator, bop_allocator_default());
+    CHECK_PTR_EQ(buf.allocator, bop_tag("core.buffer"));
     CHECK_EQ(bop_buf_append(&buf, "abc", 3), 0);
     bop_buf_deinit(&buf);
 }

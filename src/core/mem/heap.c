@@ -47,7 +47,10 @@ BOP__ALLOCATES __attribute__((noinline)) static void *alloc_slow(size_t size, si
 
 __attribute__((noinline)) static void free_slow(void *block)
 {
-    struct bop__mem_thread *self = bop__mem_enter_slow();
+    struct bop__mem_thread *self;
+
+    bop__sample_freed(block);
+    self = bop__mem_enter_slow();
     struct bop__tag *tag = counted_tag(self);
     size_t counted = tag ? bop__raw_usable_size(bop__mem_foreign, block) : 0;
 
@@ -58,17 +61,24 @@ __attribute__((noinline)) static void free_slow(void *block)
     }
 }
 
-/* With the checks and the samples done by the caller. */
+/* With the checks done by the caller. */
 BOP__ALLOCATES __attribute__((noinline)) static void *realloc_slow(void *block, size_t size,
                                                                    size_t alignment)
 {
-    struct bop__mem_thread *self = bop__mem_enter_slow();
-    struct bop__tag *tag = counted_tag(self);
-    size_t old_counted = tag && block ? bop__raw_usable_size(bop__mem_foreign, block) : 0;
-    void *moved = bop__raw_realloc(bop__mem_foreign, block, bop__raw_size(size), alignment);
-    size_t counted = tag && moved ? bop__raw_usable_size(bop__mem_foreign, moved) : 0;
+    size_t old_usable = bop_mem_usable_size(block);
+    struct bop__mem_thread *self;
+    struct bop__tag *tag;
+    size_t old_counted, counted;
+    void *moved;
 
+    bop__sample_freed(block);
+    self = bop__mem_enter_slow();
+    tag = counted_tag(self);
+    old_counted = tag && block ? old_usable : 0;
+    moved = bop__raw_realloc(bop__mem_foreign, block, bop__raw_size(size), alignment);
+    counted = tag && moved ? bop__raw_usable_size(bop__mem_foreign, moved) : 0;
     bop__mem_leave(self);
+    bop__sample_allocated(moved ? moved : block, moved ? size : old_usable, BOP__SAMPLE_UNTAGGED);
     if (tag && moved) {
         if (block) {
             bop__tag_count_free(self, tag, old_counted);
@@ -93,7 +103,6 @@ BOP__ALLOCATES __attribute__((always_inline)) static inline void *alloc(size_t s
     block = bop__raw_alloc(false, bop__raw_size(size), alignment, zero);
     bop__mem_leave(self);
     bop__check_allocated(block, size, BOP__CHECK_FAMILY);
-    bop__sample_allocated(block, size, BOP__SAMPLE_UNTAGGED);
     return block;
 }
 
@@ -140,7 +149,6 @@ BOP__ALLOCATES __attribute__((always_inline)) static inline void *resize(void *b
     size_t old_size;
     void *moved;
 
-    bop__sample_freed(block);
     old_size = bop__check_freed(block, BOP__CHECK_ANY_SIZE, BOP__CHECK_FAMILY);
     if (bop__mem_enter(self, BOP__GATE_FAMILY)) {
         moved = bop__raw_realloc(false, block, bop__raw_size(size), alignment);
@@ -150,10 +158,8 @@ BOP__ALLOCATES __attribute__((always_inline)) static inline void *resize(void *b
     }
     if (BOP_LIKELY(moved)) {
         bop__check_allocated(moved, size, BOP__CHECK_FAMILY);
-        bop__sample_allocated(moved, size, BOP__SAMPLE_UNTAGGED);
     } else {
         bop__check_allocated(block, old_size, BOP__CHECK_FAMILY);
-        bop__sample_allocated(block, bop_mem_usable_size(block), BOP__SAMPLE_UNTAGGED);
     }
     return moved;
 }
@@ -183,7 +189,6 @@ __attribute__((always_inline)) static inline void release(void *memory, size_t s
 {
     struct bop__mem_thread *self = bop__mem_self;
 
-    bop__sample_freed(memory);
     BOP_IGNORE(bop__check_freed(memory, size, BOP__CHECK_FAMILY));
     if (bop__mem_enter(self, BOP__GATE_FAMILY)) {
         bop__raw_free(false, memory);

@@ -41,6 +41,8 @@
 #include <bop/heap_profile.h>
 #include <bop/random.h>
 
+#include "thread.h"
+
 #define BLOCK_SLOTS                                                                                \
     (BOP__SAMPLE_BLOCKS_MAX * 2) /* At most half full, so that probes are short.                   \
                                   */
@@ -69,6 +71,7 @@ struct tables {
 
 _Atomic bool bop__sample_on;
 _Atomic uint32_t bop__sample_live;
+static _Atomic unsigned starting; /* Starts under way: the gates stay up. */
 
 /* Counts the starts: a thread that sees a new one draws a new gap. */
 static _Atomic uint32_t generation;
@@ -469,6 +472,11 @@ int bop_heap_profile_start(size_t sample_bytes)
     pthread_once(&once, set_up_fork);
     walk_stack(0, &unused); /* The first walk may allocate. */
 
+    /* Before and not under our lock, which a fork may take on either side of this one. */
+    atomic_fetch_add_explicit(&starting, 1, memory_order_relaxed);
+    pthread_mutex_lock(&bop__mem_lock);
+    bop__mem_gate_all(BOP__GATE_SAMPLE);
+    pthread_mutex_unlock(&bop__mem_lock);
     enter();
     t = atomic_load_explicit(&tables, memory_order_relaxed);
     if (atomic_load_explicit(&bop__sample_on, memory_order_relaxed)) {
@@ -481,10 +489,35 @@ int bop_heap_profile_start(size_t sample_bytes)
         atomic_store_explicit(&tables, t, memory_order_release);
         atomic_store_explicit(&gap_mean, sample_bytes, memory_order_relaxed);
         atomic_fetch_add_explicit(&generation, 1, memory_order_release);
+        /* Release: who samples a block, and whom it is handed to, sees the gates up. */
         atomic_store_explicit(&bop__sample_on, true, memory_order_release);
     }
     leave();
+    /* Release pairs with the acquire in has_nothing_to_do(). */
+    atomic_fetch_sub_explicit(&starting, 1, memory_order_release);
     return rc;
+}
+
+static bool has_nothing_to_do(void)
+{
+    /* Acquire: `on` is not read older than a start that has ended by then. */
+    return atomic_load_explicit(&starting, memory_order_acquire) == 0 &&
+           !atomic_load_explicit(&bop__sample_on, memory_order_relaxed) &&
+           atomic_load_explicit(&bop__sample_live, memory_order_relaxed) == 0;
+}
+
+void bop__sample_gate(void)
+{
+    if (BOP_LIKELY(!has_nothing_to_do())) {
+        return;
+    }
+    pthread_mutex_lock(&bop__mem_lock);
+    /* A start may have come in between: it is counted before it raises the gates under this lock.
+     * A sample that its thread is still at after a stop is not recorded. */
+    if (has_nothing_to_do()) {
+        bop__mem_gate_none(BOP__GATE_SAMPLE);
+    }
+    pthread_mutex_unlock(&bop__mem_lock);
 }
 
 void bop_heap_profile_stop(void)

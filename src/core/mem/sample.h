@@ -6,7 +6,9 @@
  * one for the old block and the other for the new. (The old address is unknown
  * to the heap by then, so its owner calls bop__sample_freed() before it asks for
  * the realloc, and bop__sample_allocated() for the old block again if that
- * fails.) Both are a load and a branch while nothing is sampled.
+ * fails.) Both are a load and a branch while nothing is sampled; the hottest paths
+ * save these too, for BOP__GATE_SAMPLE (thread.h) is up whenever a hook might have
+ * something to do.
  *
  * Functions that users call to allocate are BOP__ALLOCATES: the sampler cuts
  * them off the top of a stack, so that the first frame is the user's.
@@ -40,7 +42,8 @@ void bop__sample_freed_slow(const void *block);
 /** A block of `size` bytes was handed out, not yet to the user. block may be NULL. */
 static inline void bop__sample_allocated(const void *block, size_t size, unsigned tag_index)
 {
-    if (BOP_UNLIKELY(atomic_load_explicit(&bop__sample_on, memory_order_relaxed))) {
+    /* Acquire pairs with the release of start(): whom this block is handed to sees its gate up. */
+    if (BOP_UNLIKELY(atomic_load_explicit(&bop__sample_on, memory_order_acquire))) {
         bop__sample_allocated_slow(block, size, tag_index);
     }
 }
@@ -52,6 +55,10 @@ static inline void bop__sample_freed(const void *block)
         bop__sample_freed_slow(block);
     }
 }
+
+/** The owner of a gate met BOP__GATE_SAMPLE: take it down everywhere if there is nothing to do. No
+ * lock held. */
+void bop__sample_gate(void);
 
 /* -- For what writes profiles ------------------------------------------------------------------ */
 

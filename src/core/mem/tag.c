@@ -321,15 +321,16 @@ BOP__ALLOCATES static void *heap_alloc(struct bop_allocator *allocator, size_t s
     if (BOP_LIKELY(block)) {
         count_alloc(&self->tags[tag->index], self, tag, size);
         bop__check_allocated(block, size, tag->index);
-        bop__sample_allocated(block, size, tag->index);
     }
     return block;
 }
 
 __attribute__((noinline)) static void free_slow(struct bop__tag *tag, void *memory, size_t size)
 {
-    struct bop__mem_thread *self = bop__mem_enter_slow();
+    struct bop__mem_thread *self;
 
+    bop__sample_freed(memory);
+    self = bop__mem_enter_slow();
     bop__raw_free(bop__mem_foreign, memory);
     bop__mem_leave(self);
     bop__tag_count_free(self, tag, size);
@@ -346,7 +347,6 @@ static void heap_free(struct bop_allocator *allocator, void *memory, size_t size
     if (BOP_UNLIKELY(!memory)) {
         return;
     }
-    bop__sample_freed(memory);
     BOP_IGNORE(bop__check_freed(memory, size, tag->index));
     if (!bop__mem_enter(self, BOP__GATE_ALL) || BOP_UNLIKELY(LOAD(tag->exact))) {
         free_slow(tag, memory, size);

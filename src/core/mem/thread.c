@@ -13,6 +13,7 @@
 #include "collect.h"
 #include "purge.h"
 #include "raw.h"
+#include "sample.h"
 #include "tag.h"
 
 /* What the pointer of a thread refers to that has not allocated yet. */
@@ -141,6 +142,10 @@ struct bop__mem_thread *bop__mem_enter_slow(void)
 {
     struct bop__mem_thread *record = bop__mem_thread();
 
+    if (atomic_load_explicit(&record->gate, memory_order_relaxed) & BOP__GATE_SAMPLE) {
+        bop__mem_leave(record);
+        bop__sample_gate();
+    }
     if (atomic_load_explicit(&record->gate, memory_order_relaxed) & BOP__GATE_START) {
         bop__mem_leave(record);
         bop__purge_count_child(record);

@@ -38,6 +38,7 @@ enum bop__mem_gate {
     BOP__GATE_WAKE = 1 << 3,    /* The purger sleeps until somebody does something. */
     BOP__GATE_COLLECT = 1 << 4, /* The owner is to collect its heap itself. */
     BOP__GATE_START = 1 << 5,   /* A fork's child has allocated: start its purger. */
+    BOP__GATE_SAMPLE = 1 << 6,  /* Blocks are sampled, or sampled ones are alive. */
     BOP__GATE_ALL = 0xff,       /* What concerns every call. */
     BOP__GATE_COUNT = 1 << 8,   /* The family counts under "untagged"; tags do not care. */
     BOP__GATE_FAMILY = BOP__GATE_ALL | BOP__GATE_COUNT,
