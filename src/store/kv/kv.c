@@ -1,5 +1,5 @@
 /*
- * Opening, closing and removing a store; LMDB's errors as ours.
+ * Opening, closing and removing a store.
  *
  * A store is a directory with LMDB's two files. Both are mapped, so both need
  * their blocks before anybody writes to them: the data file by reserve.c as it
@@ -26,48 +26,6 @@
 /* The lock file: a head, and 64 bytes a reader. LMDB derives its count of slots from the size. */
 #define LOCK_HEAD_BYTES   128
 #define LOCK_READER_BYTES 64
-
-int bop__kv_code(int lmdb_code)
-{
-    switch (lmdb_code) {
-    case MDB_SUCCESS:
-        return 0;
-    case MDB_NOTFOUND:
-        return BOP_ENOTFOUND;
-    case MDB_PAGE_NOTFOUND:
-    case MDB_CORRUPTED:
-    case MDB_INVALID:
-    case MDB_CURSOR_FULL:
-    case MDB_PAGE_FULL:
-        return BOP_ECORRUPT;
-    case MDB_VERSION_MISMATCH:
-        return BOP_EVERSION;
-    case MDB_MAP_FULL:
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-        return BOP_ENOROOM;
-    case MDB_DBS_FULL:
-        return BOP_EFULL;
-    case MDB_READERS_FULL:
-    case MDB_TLS_FULL:
-        return BOP_EBUSY;
-    case MDB_TXN_FULL:
-        return BOP_ETOOBIG;
-    case MDB_PANIC:
-    case MDB_BAD_TXN:
-    case MDB_MAP_RESIZED:
-    case MDB_BAD_RSLOT:
-        return BOP_EFAILED;
-    case MDB_KEYEXIST: /* Of an append out of order. */
-    case MDB_INCOMPATIBLE:
-    case MDB_BAD_VALSIZE:
-    case MDB_BAD_DBI:
-        return BOP_EINVAL;
-    default:
-        return lmdb_code > 0 ? -lmdb_code : BOP_EFAILED;
-    }
-}
 
 uint64_t bop__kv_used(struct bop_kv *kv)
 {
@@ -174,13 +132,13 @@ static int check_file_limit(uint64_t map_bytes, struct bop_error *err)
 static int open_environment(struct bop_kv *kv, const struct bop_kv_options *options,
                             unsigned readers_max, struct bop_error *err)
 {
-    unsigned flags = MDB_WRITEMAP | MDB_NOTLS | MDB_NORDAHEAD;
+    unsigned flags = (options->nested ? 0 : MDB_WRITEMAP) | MDB_NOTLS | MDB_NORDAHEAD;
     MDB_envinfo info;
     MDB_stat stat;
     int rc;
 
-    if (!options->sync_commits) {
-        flags |= MDB_NOSYNC | MDB_NOMETASYNC;
+    if (!options->sync_commits && options->durability != BOP_KV_SURVIVES_SYSTEM) {
+        flags |= MDB_NOMETASYNC | (options->durability == BOP_KV_SURVIVES_PROCESS ? MDB_NOSYNC : 0);
     }
     rc = mdb_env_create(&kv->env);
     if (rc == 0) {
@@ -203,7 +161,7 @@ static int open_environment(struct bop_kv *kv, const struct bop_kv_options *opti
         }
     }
     if (rc != 0) {
-        return bop_error_set(err, bop__kv_code(rc), "LMDB");
+        return bop__kv_error(err, bop__kv_code(rc), "environment");
     }
     BOP_IGNORE(mdb_env_info(kv->env, &info)); /* Both fail for a NULL only. */
     BOP_IGNORE(mdb_env_stat(kv->env, &stat));
@@ -266,7 +224,19 @@ static bool options_valid(const struct bop_kv_options *options)
 {
     return options->path && options->path[0] && options->bytes_max <= INT64_MAX / 2 &&
            options->grow_step_bytes <= INT64_MAX / 4 && options->tables_max <= KV_TABLES_MAX_MOST &&
-           options->readers_max <= KV_READERS_MOST;
+           options->readers_max <= KV_READERS_MOST &&
+           (unsigned)options->durability <= BOP_KV_SURVIVES_SYSTEM;
+}
+
+/* One that notices a thread waiting for itself. */
+static void init_write_mutex(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes); /* None of these can fail with these arguments. */
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
 }
 
 int bop_kv_open(const struct bop_kv_options *options, struct bop_kv **out_kv, struct bop_error *err)
@@ -287,16 +257,20 @@ int bop_kv_open(const struct bop_kv_options *options, struct bop_kv **out_kv, st
     kv->map_bytes = default_and_round(options->bytes_max, KV_BYTES_MAX_DEFAULT, KV_BYTES_MAX_LEAST);
     kv->step_bytes = default_and_round(options->grow_step_bytes, KV_GROW_STEP_DEFAULT,
                                        KV_GROW_STEP_LEAST);
-    kv->tables_max = options->tables_max ? options->tables_max : KV_TABLES_MAX_DEFAULT;
-    kv->writer = (struct bop_kv_txn){.kv = kv, .write = true};
+    /* One is our own. */
+    kv->tables_max = 1 + (options->tables_max ? options->tables_max : KV_TABLES_MAX_DEFAULT);
+    kv->context = options->context;
+    kv->nested = options->nested;
+    kv->writer = (struct bop_kv_txn){.kv = kv, .write = true, .level = 1};
     pthread_mutex_init(&kv->mutex, NULL); /* Cannot fail with these attributes. */
-    pthread_mutex_init(&kv->write_mutex, NULL);
+    init_write_mutex(&kv->write_mutex);
 
     kv->names = bop_alloc_array(allocator, kv->tables_max, sizeof(*kv->names));
     kv->account.written = bop_alloc_array(allocator, kv->tables_max + KV_FIRST_TABLE,
                                           sizeof(*kv->account.written));
-    rc = kv->names && kv->account.written ? open_files(kv, options, err)
-                                          : bop_error_set(err, BOP_ENOMEM, "tables");
+    kv->kinds = bop_alloc_array(allocator, kv->tables_max + KV_FIRST_TABLE, sizeof(*kv->kinds));
+    rc = kv->names && kv->account.written && kv->kinds ? open_files(kv, options, err)
+                                                       : bop_error_set(err, BOP_ENOMEM, "tables");
     if (rc < 0) {
         bop_error_wrap(err, "open store %s", options->path);
         bop_kv_close(kv);
@@ -322,6 +296,7 @@ void bop_kv_close(struct bop_kv *kv)
     bop__kv_tables_deinit(kv);
     bop_free(kv->allocator, kv->account.written,
              (kv->tables_max + KV_FIRST_TABLE) * sizeof(*kv->account.written));
+    bop_free(kv->allocator, kv->kinds, (kv->tables_max + KV_FIRST_TABLE) * sizeof(*kv->kinds));
     bop_free(kv->allocator, kv->names, kv->tables_max * sizeof(*kv->names));
     pthread_mutex_destroy(&kv->write_mutex);
     pthread_mutex_destroy(&kv->mutex);
@@ -369,7 +344,12 @@ int bop_kv_sync(struct bop_kv *kv, struct bop_error *err)
 {
     int rc = bop__kv_code(mdb_env_sync(kv->env, 1));
 
-    return rc ? bop_error_set(err, rc, "sync the store") : 0;
+    return rc ? bop__kv_error(err, rc, "sync the store") : 0;
+}
+
+void *bop_kv_context(const struct bop_kv *kv)
+{
+    return kv->context;
 }
 
 void bop_kv_stats(struct bop_kv *kv, struct bop_kv_stats *out_stats)

@@ -26,6 +26,8 @@
 #define KV_FREE_TABLE  0
 #define KV_MAIN_TABLE  1
 #define KV_FIRST_TABLE 2
+#define KV_OWN_PREFIX  ".bop."
+#define KV_OWN_TABLE   ".bop.state"
 /* Ended read transactions kept for the next begin; each holds a reader's slot. */
 #define KV_IDLE_READERS_MAX 16
 
@@ -33,7 +35,18 @@
 struct kv_name {
     char *name; /* Owned; NUL-terminated. */
     unsigned handle;
-    bool committed; /* False: made by the write transaction under way, seen by it alone. */
+    /* 0: committed. Else the nesting of the write transaction that made it (1: the outermost), and
+     * that alone sees it. */
+    unsigned level;
+    unsigned drop_level; /* Likewise of the one that drops it; 0: none does. */
+};
+
+/* What is known of a table by its handle. */
+struct kv_kind {
+    unsigned flags; /* LMDB's. */
+    /* Of integer keys and of fixed values; 0 until there is one. LMDB would read past others. */
+    _Atomic uint16_t key_bytes;
+    _Atomic uint16_t value_bytes;
 };
 
 /*
@@ -48,7 +61,10 @@ struct kv_account {
     uint64_t overflow_pages;  /* Part of charged: pages of values too big for a leaf. */
     uint64_t cleared_pages;   /* Tree pages of tables cleared: not used again before the commit. */
     uint64_t deletes;
-    bool *written; /* By handle: the table has been charged for its branches. */
+    bool counts_pages;  /* LMDB's own count is where we look for it. */
+    bool any_dup;       /* A table with duplicates was changed: the second bound does not hold. */
+    uint64_t dup_pages; /* What a change of a tree of duplicates takes at most. */
+    bool *written;      /* By handle: the table has been charged for its branches. */
 };
 
 /*
@@ -66,13 +82,19 @@ struct bop_kv_txn {
     MDB_txn *txn;
     bool write;
     int failed; /* 0, or what a commit will answer. */
+    bool is_reset;
+    unsigned level; /* Of a write transaction: 1, or more when nested. */
     unsigned cursors;
+    struct bop_kv_txn *parent, *child;
+    void *context;
     struct kv_found found; /* Of a write transaction. */
 };
 
 struct bop_kv_cursor {
     struct bop_kv_txn *txn;
     MDB_cursor *cursor;
+    unsigned table;
+    bool placed; /* At an entry, as far as we know. */
 };
 
 struct bop_kv {
@@ -82,7 +104,10 @@ struct bop_kv {
     uint64_t map_bytes;
     uint64_t step_bytes;
     uint64_t page_bytes;
-    unsigned tables_max;
+    unsigned tables_max;   /* Handles: one more than the caller's, for our own table. */
+    struct kv_kind *kinds; /* By handle. */
+    void *context;
+    bool nested;
 
     /* Written by the writer, read by anybody. */
     _Atomic uint64_t reserved_bytes;
@@ -99,8 +124,16 @@ struct bop_kv {
     unsigned idle_count;
 };
 
-/** LMDB's result, or a positive errno, as one of our codes. */
+/* ---- cause.c ---- */
+
+/** LMDB's result, or a positive errno, as one of our codes; a failure is kept as the cause. */
 int bop__kv_code(int lmdb_code);
+/** Keep a text that lives forever as the cause, and return rc. */
+int bop__kv_refuse(int rc, const char *text);
+/** Set err to "<what>: <text of rc> (<the cause>)" and return rc. */
+int bop__kv_error(struct bop_error *err, int rc, const char *what);
+
+/* ---- kv.c ---- */
 
 /** The used bytes of the last commit. */
 uint64_t bop__kv_used(struct bop_kv *kv);
@@ -119,16 +152,56 @@ int bop__kv_reserve_first(struct bop_kv *kv);
 /** Charge one change of a table that puts value_bytes (0 for none). 0 or BOP_ENOROOM. */
 int bop__kv_charge(struct bop_kv_txn *txn, unsigned table, uint64_t node_bytes, bool is_delete);
 
+/** Charge several puts that one call of LMDB's makes. 0 or BOP_ENOROOM. */
+int bop__kv_charge_many(struct bop_kv_txn *txn, unsigned table, uint64_t node_bytes,
+                        uint64_t count);
+
 /** Charge the clearing of a table. 0 or BOP_ENOROOM. */
 int bop__kv_charge_clear(struct bop_kv_txn *txn, unsigned table);
 
 /* ---- table.c ---- */
 
+/** 0, or why a transaction can write no more. */
+int bop__kv_check_writable(const struct bop_kv_txn *txn);
+/** What a change answered: a failed one may leave a transaction in the middle of something, which
+ * can then only be aborted. */
+int bop__kv_changed(struct bop_kv_txn *txn, int lmdb_code);
+/** LMDB's own two tables are not for callers. */
+bool bop__kv_table_valid(const struct bop_kv_txn *txn, struct bop_kv_table table);
+/** Open a table, the store's own as well. */
+int bop__kv_table_open(struct bop_kv_txn *txn, const char *name, bool create, bool any_kind,
+                       unsigned flags, struct bop_kv_table *out_table);
+/** Before a commit: drop what is to be dropped. LMDB's code. */
+int bop__kv_tables_drop(struct bop_kv_txn *txn);
+
 /** Open every table there is, so that their handles do not depend on any transaction. */
 int bop__kv_tables_load(struct bop_kv *kv, struct bop_error *err);
-/** Keep the names that the write transaction made, or forget them. */
-void bop__kv_tables_settle(struct bop_kv *kv, bool committed);
+/** Keep the names that a write transaction made, or forget them. */
+void bop__kv_tables_settle(struct bop_kv *kv, unsigned level, bool committed);
 void bop__kv_tables_deinit(struct bop_kv *kv);
+
+/* ---- entry.c ---- */
+
+static inline MDB_val bop__kv_val(struct bop_slice slice)
+{
+    return (MDB_val){.mv_data = (void *)(uintptr_t)slice.data, .mv_size = slice.size};
+}
+
+static inline struct bop_slice bop__kv_slice(MDB_val value)
+{
+    return bop_slice(value.mv_data, value.mv_size);
+}
+
+/** 0 or BOP_EINVAL: a key, or a value of a table with duplicates, that LMDB could not take. */
+int bop__kv_check_key(const struct bop_kv_txn *txn, unsigned table, struct bop_slice key);
+int bop__kv_check_dup(const struct bop_kv_txn *txn, unsigned table, struct bop_slice value);
+/** Check a put and charge it. */
+int bop__kv_prepare_put(struct bop_kv_txn *txn, struct bop_kv_table table, struct bop_slice key,
+                        uint64_t value_size, const struct bop_slice *value);
+/** Remember the size that the first key and value set. */
+void bop__kv_learn(struct bop_kv_txn *txn, unsigned table, size_t key_bytes, size_t value_bytes);
+/** Forget where the last get was: a delete may free the page. */
+void bop__kv_forget_found(struct bop_kv_txn *txn);
 
 /* ---- txn.c ---- */
 

@@ -29,6 +29,13 @@
  * first, so it cannot have taken more of them than its trees had at most, which
  * is what they have now but for merges.
  *
+ * A tree of a key's duplicates is changed as in (1) to (3) too, but LMDB does not
+ * count its pages anywhere: each change is charged its deepest possible path, and
+ * there is no second bound. Instead there is a count: LMDB keeps the page that it
+ * will take next in the third word of its transaction, in all of 0.9. Whether it does
+ * is looked at each time a transaction begins, when the word must be the page after
+ * the last in use; if it is not, the bounds above are all there is.
+ *
  * The bound of the map needs no account: there LMDB refuses by itself.
  */
 #include <fcntl.h>
@@ -182,6 +189,26 @@ int bop__kv_reserve_first(struct bop_kv *kv)
     return reserve(kv, least + kv->step_bytes, least + kv->step_bytes);
 }
 
+/* The page that LMDB would take next, if we know it; else 0. */
+static uint64_t next_page(MDB_txn *txn)
+{
+    size_t words[3];
+
+    memcpy(words, (const void *)txn, sizeof(words));
+    return words[2];
+}
+
+/* How deep a tree over so many pages can be: a branch has 3 children or more. */
+static uint64_t depth_max(uint64_t pages)
+{
+    uint64_t depth = 2;
+
+    for (; pages > 0; pages /= 3) {
+        depth++;
+    }
+    return depth;
+}
+
 int bop__kv_account_open(struct bop_kv *kv, MDB_txn *txn)
 {
     struct kv_account *account = &kv->account;
@@ -194,6 +221,8 @@ int bop__kv_account_open(struct bop_kv *kv, MDB_txn *txn)
     memset(written, 0, (kv->tables_max + KV_FIRST_TABLE) * sizeof(*written));
     *account = (struct kv_account){
         .used_bytes = used,
+        .counts_pages = next_page(txn) == used / kv->page_bytes,
+        .dup_pages = 2 * depth_max(used / kv->page_bytes + kv->step_bytes / kv->page_bytes),
         .allowance_pages = commit_pages(kv, txn, used),
         .written = written,
     };
@@ -224,14 +253,20 @@ static uint64_t tree_pages(struct bop_kv_txn *txn)
 }
 
 /* The account is overdrawn: count anew, then reserve more. */
-static int settle(struct bop_kv_txn *txn)
+static int settle(struct bop_kv_txn *txn, uint64_t change_pages)
 {
     struct bop_kv *kv = txn->kv;
     struct kv_account *account = &kv->account;
-    uint64_t tight = account->overflow_pages + tree_pages(txn) + CHANGE_PAGES;
-    uint64_t need;
+    uint64_t used_pages = account->used_bytes / kv->page_bytes;
+    uint64_t tight = UINT64_MAX, need;
     int rc;
 
+    if (account->counts_pages) {
+        /* What was taken, and this change. */
+        tight = next_page(txn->txn) - used_pages + change_pages;
+    } else if (!account->any_dup) {
+        tight = account->overflow_pages + tree_pages(txn) + CHANGE_PAGES;
+    }
     account->charged_pages = bop_min_u64(account->charged_pages, tight);
     if (account->charged_pages <= account->granted_pages &&
         account->granted_pages - account->charged_pages >= LOW_PAGES) {
@@ -262,7 +297,7 @@ static void charge_table(struct bop_kv_txn *txn, unsigned table)
     }
 }
 
-int bop__kv_charge(struct bop_kv_txn *txn, unsigned table, uint64_t node_bytes, bool is_delete)
+int bop__kv_charge_many(struct bop_kv_txn *txn, unsigned table, uint64_t node_bytes, uint64_t count)
 {
     struct kv_account *account = &txn->kv->account;
     uint64_t pages = CHANGE_PAGES;
@@ -273,12 +308,22 @@ int bop__kv_charge(struct bop_kv_txn *txn, unsigned table, uint64_t node_bytes, 
     if (node_bytes > txn->kv->page_bytes / 3) {
         uint64_t overflow = (node_bytes + 16 + txn->kv->page_bytes - 1) / txn->kv->page_bytes;
 
-        account->overflow_pages += overflow;
+        account->overflow_pages += overflow * count;
         pages += overflow;
     }
-    account->deletes += is_delete;
+    if ((txn->kv->kinds[table].flags & MDB_DUPSORT) != 0) {
+        account->any_dup = true;
+        pages += account->dup_pages;
+    }
+    pages *= count;
     account->charged_pages += pages;
-    return BOP_LIKELY(account->charged_pages <= account->granted_pages) ? 0 : settle(txn);
+    return BOP_LIKELY(account->charged_pages <= account->granted_pages) ? 0 : settle(txn, pages);
+}
+
+int bop__kv_charge(struct bop_kv_txn *txn, unsigned table, uint64_t node_bytes, bool is_delete)
+{
+    txn->kv->account.deletes += is_delete;
+    return bop__kv_charge_many(txn, table, node_bytes, 1);
 }
 
 int bop__kv_charge_clear(struct bop_kv_txn *txn, unsigned table)
@@ -291,5 +336,5 @@ int bop__kv_charge_clear(struct bop_kv_txn *txn, unsigned table)
         account->cleared_pages += stat.ms_branch_pages + stat.ms_leaf_pages;
     }
     account->charged_pages += CHANGE_PAGES;
-    return account->charged_pages <= account->granted_pages ? 0 : settle(txn);
+    return account->charged_pages <= account->granted_pages ? 0 : settle(txn, CHANGE_PAGES);
 }

@@ -252,6 +252,7 @@ TEST(kv, survives_each_fault_of_memory)
         bop_kv_close(kv);
         CHECK_EQ(f->heap.live, 0);
     }
-    /* The store, its names and accounts, the name it finds; a reader; a cursor; a new name. */
-    CHECK_EQ(f->faults.at, 7);
+    /* The store, its names, accounts and kinds, the name it finds; a reader; a cursor; a new name.
+     */
+    CHECK_EQ(f->faults.at, 8);
 }

@@ -109,7 +109,7 @@ static void random_seek(struct run *run, unsigned number)
     if (run->at < 0 && (how == BOP_KV_NEXT || how == BOP_KV_PREV)) {
         return; /* From nowhere: LMDB's own business. */
     }
-    switch (how) {
+    switch ((unsigned)how) {
     case BOP_KV_FIRST:
         expect = model_seek(&run->now, 0, 1);
         break;
