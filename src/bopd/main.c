@@ -15,6 +15,7 @@
 #include <bop/node.h>
 
 #include "config.h"
+#include "profiler.h"
 
 /* About what a disk's flush and a peer's answer take: see bop_loop_options. */
 #define BUSY_POLL_US 150
@@ -33,6 +34,7 @@ struct daemon {
     struct bop_node *node;
     struct bop_post stop_post;
     struct bop_timer ready_timer;
+    struct profiler profiler;
     bool stopping;
     int exit_code;
     char temporary[64]; /* --dev's data directory; empty: none was made. */
@@ -246,6 +248,11 @@ static int run(struct daemon *daemon, struct bop_error *err)
     if (exit_code != EXIT_IN_ORDER) {
         return complain(err, exit_code);
     }
+    rc = profiler_start(&daemon->profiler, daemon->config.data);
+    if (rc < 0) {
+        bop_error_set(err, rc, "start a thread");
+        return complain(err, EXIT_AT_RUN_TIME);
+    }
     bound.port = bop_node_port(daemon->node);
     config_address_format(&bound, daemon->address);
     bop_log(bop_log_stderr(), BOP_LOG_INFO, "bopd", "node %" PRIu64 " listens on %s data=%s",
@@ -269,9 +276,11 @@ static int serve(struct daemon *daemon)
 {
     struct bop_loop_options options = {.busy_poll_us = BUSY_POLL_US};
     struct bop_error err = {0};
-    int rc = bop_loop_create(&options, &daemon->loop);
     int exit_code = EXIT_AT_RUN_TIME;
+    int rc;
 
+    profiler_block_signals();
+    rc = bop_loop_create(&options, &daemon->loop);
     if (rc == 0) {
         rc = bop_metrics_create(NULL, &daemon->metrics);
     }
@@ -283,6 +292,7 @@ static int serve(struct daemon *daemon)
     } else {
         exit_code = run(daemon, &err);
     }
+    profiler_stop(&daemon->profiler);
     bop_node_destroy(daemon->node);
     bop_loop_destroy(daemon->loop);
     bop_metrics_destroy(daemon->metrics);
