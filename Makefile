@@ -21,6 +21,11 @@ test-thread: build/tsan/build.ninja ## the tests of code with threads, under the
 	ninja -C build/tsan
 	scripts/run-tests build/tsan core net aof cluster
 
+test-malloc-long: build/sim/build.ninja ## libbop-malloc under redis, python, gcc and others for minutes
+	scripts/deps test
+	ninja -C build/sim
+	LONG=1 scripts/run-tests build/sim malloc
+
 sim: build/sim/build.ninja ## whole clusters on virtual time, disk and network: SEEDS=1000
 	ninja -C build/sim tests/sim/sim
 	scripts/run-sim build/sim/tests/sim/sim $(SEEDS)
@@ -81,4 +86,4 @@ build/fuzz/build.ninja:
 	scripts/deps fuzz
 	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Dc_args=-fsanitize=fuzzer-no-link
 
-.PHONY: release demo test test-thread sim model bench bench-cluster bench-alloc bench-queue fuzz lint fmt clean help
+.PHONY: release demo test test-thread test-malloc-long sim model bench bench-cluster bench-alloc bench-queue fuzz lint fmt clean help
