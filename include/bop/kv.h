@@ -18,7 +18,7 @@
  * the thread that began it; a read transaction may move between threads but is
  * used by one at a time.
  *
- * What watches over a store (readers, copies, checks) is in <bop/kv_admin.h>.
+ * What watches over a store is in <bop/kv_admin.h>.
  */
 #ifndef BOP_KV_H
 #define BOP_KV_H
@@ -55,6 +55,7 @@ struct bop_kv_options {
     bool sync_commits;               /* The same as durability BOP_KV_SURVIVES_SYSTEM. */
     enum bop_kv_durability durability;
     bool nested;   /* Transactions inside transactions; costs the writable map: slower writes. */
+    bool check;    /* Check the file first, as bop_kv_check_path(), which reads all of it. */
     void *context; /* The caller's; see bop_kv_context(). */
 };
 

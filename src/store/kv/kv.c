@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format.h"
 #include "kv.h"
 
 #include <bop/mem.h>
@@ -170,6 +171,19 @@ static int open_environment(struct bop_kv *kv, const struct bop_kv_options *opti
     return 0;
 }
 
+/* LMDB trusts the file: see before that it is one, or that all of it is in order. */
+static int look_at_file(struct bop_kv *kv, const struct bop_kv_options *options,
+                        struct bop_error *err)
+{
+    struct bop_kv_check_options how = {.allocator = kv->allocator, .problems_max = 1};
+    struct bop_kv_check_result result;
+    struct format_meta meta;
+    int rc = options->check ? bop__kv_check_fd(kv->data_fd, 0, &how, &result, err)
+                            : bop__format_metas(kv->data_fd, 0, &meta, err);
+
+    return rc == BOP_ENOTFOUND ? 0 : rc; /* An empty file will be a new store. */
+}
+
 /* Everything that needs the directory. kv is in a state that close understands. */
 static int open_files(struct bop_kv *kv, const struct bop_kv_options *options,
                       struct bop_error *err)
@@ -193,6 +207,10 @@ static int open_files(struct bop_kv *kv, const struct bop_kv_options *options,
     }
     if (fstat(kv->data_fd, &stat) != 0) {
         return bop_error_set(err, -errno, "stat %s", KV_DATA_FILE);
+    }
+    rc = look_at_file(kv, options, err);
+    if (rc < 0) {
+        return rc;
     }
     rc = open_environment(kv, options, readers_max, err);
     if (rc < 0) {

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include <bop/kv_admin.h>
 #include <bop/random.h>
 
 #include "kv_test.h"
@@ -365,6 +366,7 @@ static void run_model(struct fixture *f, bool fixed)
 {
     static struct run run;
     const char *given = getenv("KV_MODEL_SEED");
+    struct bop_kv_check_result checked;
     uint64_t seed = given ? strtoull(given, NULL, 10) : 1;
 
     test_note("seed %" PRIu64, seed);
@@ -379,6 +381,8 @@ static void run_model(struct fixture *f, bool fixed)
         random_step(f, &run);
     }
     end(&run, true);
+    CHECK_EQ(bop_kv_check(run.kv, NULL, &checked, NULL), 0);
+    CHECK(checked.pages > 10);
     bop_kv_close(run.kv);
 }
 

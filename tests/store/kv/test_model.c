@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include <bop/kv_admin.h>
 #include <bop/random.h>
 
 #include "kv_test.h"
@@ -219,6 +220,7 @@ TEST(kv_model, agrees_with_a_sorted_array)
 {
     static struct run run;
     const char *given = getenv("KV_MODEL_SEED");
+    struct bop_kv_check_result checked;
     uint64_t seed = given ? strtoull(given, NULL, 10) : 1;
 
     test_note("seed %" PRIu64, seed);
@@ -232,5 +234,7 @@ TEST(kv_model, agrees_with_a_sorted_array)
         random_step(f, &run);
     }
     end(&run, true);
+    CHECK_EQ(bop_kv_check(run.kv, NULL, &checked, NULL), 0);
+    CHECK(checked.pages > 10);
     bop_kv_close(run.kv);
 }
