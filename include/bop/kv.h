@@ -54,9 +54,18 @@ struct bop_kv_options {
     unsigned readers_max;            /* Default 126. */
     bool sync_commits;               /* The same as durability BOP_KV_SURVIVES_SYSTEM. */
     enum bop_kv_durability durability;
-    bool nested;   /* Transactions inside transactions; costs the writable map: slower writes. */
-    bool check;    /* Check the file first, as bop_kv_check_path(), which reads all of it. */
-    void *context; /* The caller's; see bop_kv_context(). */
+    bool nested; /* Transactions inside transactions; costs the writable map: slower writes. */
+    bool check;  /* Check the file first, as bop_kv_check_path(), which reads all of it. */
+    /* For reading: any number of processes, while none has it open for writing. Leaves no trace. */
+    bool read_only;
+    uint64_t sync_bytes;     /* For bop_kv_sync_due(). 0: not by bytes. */
+    uint64_t sync_period_ms; /* Likewise. 0: not by time. */
+    /* Called by a thread that begins to write when the oldest reader's snapshot is more than
+     * reader_lag_max commits old (0: never), at each further eighth of it. It must begin no write
+     * transaction. */
+    void (*long_reader)(void *context, uint64_t txn, uint64_t lag);
+    uint64_t reader_lag_max;
+    void *context; /* The caller's; see bop_kv_context(). Given to long_reader. */
 };
 
 /** LMDB's code for the last failure in this thread; 0 if it was none of LMDB's. */

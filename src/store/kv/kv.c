@@ -62,8 +62,9 @@ static int sync_directory(const char *path)
     return rc;
 }
 
-/* Open or make the data file and take our lock on it. */
-static int lock_data_file(const char *directory, int flags, int *out_fd, struct bop_error *err)
+/* Open or make the data file and take our lock on it, with flock()'s operation. */
+static int lock_data_file(const char *directory, int flags, int lock, int *out_fd,
+                          struct bop_error *err)
 {
     char path[PATH_MAX_BYTES];
     int rc = join(path, directory, KV_DATA_FILE, err);
@@ -72,11 +73,11 @@ static int lock_data_file(const char *directory, int flags, int *out_fd, struct 
     if (rc < 0) {
         return rc;
     }
-    fd = open(path, O_RDWR | O_CLOEXEC | flags, FILE_MODE);
+    fd = open(path, O_CLOEXEC | flags, FILE_MODE);
     if (fd < 0) {
         return bop_error_set(err, bop__kv_code(errno), "open %s", path);
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (flock(fd, lock) != 0) {
         rc = errno == EWOULDBLOCK ? BOP_ELOCKED : -errno;
         close(fd);
         return bop_error_set(err, rc, "lock %s", path);
@@ -133,13 +134,17 @@ static int check_file_limit(uint64_t map_bytes, struct bop_error *err)
 static int open_environment(struct bop_kv *kv, const struct bop_kv_options *options,
                             unsigned readers_max, struct bop_error *err)
 {
-    unsigned flags = (options->nested ? 0 : MDB_WRITEMAP) | MDB_NOTLS | MDB_NORDAHEAD;
+    unsigned flags = MDB_NOTLS | MDB_NORDAHEAD |
+                     bop__kv_sync_flags(
+                         atomic_load_explicit(&kv->durability, memory_order_relaxed));
     MDB_envinfo info;
     MDB_stat stat;
     int rc;
 
-    if (!options->sync_commits && options->durability != BOP_KV_SURVIVES_SYSTEM) {
-        flags |= MDB_NOMETASYNC | (options->durability == BOP_KV_SURVIVES_PROCESS ? MDB_NOSYNC : 0);
+    if (options->read_only) {
+        flags |= MDB_RDONLY | MDB_NOLOCK; /* Our lock keeps writers away. */
+    } else if (!options->nested) {
+        flags |= MDB_WRITEMAP; /* LMDB has no nested transactions with it. */
     }
     rc = mdb_env_create(&kv->env);
     if (rc == 0) {
@@ -192,10 +197,16 @@ static int open_files(struct bop_kv *kv, const struct bop_kv_options *options,
     struct stat stat;
     int rc;
 
+    if (options->read_only) {
+        rc = lock_data_file(options->path, O_RDONLY, LOCK_SH | LOCK_NB, &kv->data_fd, err);
+        rc = rc ? rc : look_at_file(kv, options, err);
+        rc = rc ? rc : open_environment(kv, options, readers_max, err);
+        return rc ? rc : bop__kv_tables_load(kv, err);
+    }
     if (mkdir(options->path, DIRECTORY_MODE) != 0 && errno != EEXIST) {
         return bop_error_set(err, bop__kv_code(errno), "make the directory");
     }
-    rc = lock_data_file(options->path, O_CREAT, &kv->data_fd, err);
+    rc = lock_data_file(options->path, O_RDWR | O_CREAT, LOCK_EX | LOCK_NB, &kv->data_fd, err);
     if (rc == 0) {
         rc = check_file_limit(kv->map_bytes, err);
     }
@@ -246,6 +257,19 @@ static bool options_valid(const struct bop_kv_options *options)
            (unsigned)options->durability <= BOP_KV_SURVIVES_SYSTEM;
 }
 
+static void take_options(struct bop_kv *kv, const struct bop_kv_options *options)
+{
+    kv->nested = options->nested;
+    kv->read_only = options->read_only;
+    kv->readers_max = options->readers_max ? options->readers_max : KV_READERS_DEFAULT;
+    kv->sync_bytes = options->sync_bytes;
+    kv->sync_period_ms = options->sync_period_ms;
+    kv->long_reader = options->long_reader;
+    kv->reader_lag_max = options->long_reader ? options->reader_lag_max : 0;
+    atomic_init(&kv->durability,
+                options->sync_commits ? BOP_KV_SURVIVES_SYSTEM : (unsigned)options->durability);
+}
+
 /* One that notices a thread waiting for itself. */
 static void init_write_mutex(pthread_mutex_t *mutex)
 {
@@ -278,7 +302,7 @@ int bop_kv_open(const struct bop_kv_options *options, struct bop_kv **out_kv, st
     /* One is our own. */
     kv->tables_max = 1 + (options->tables_max ? options->tables_max : KV_TABLES_MAX_DEFAULT);
     kv->context = options->context;
-    kv->nested = options->nested;
+    take_options(kv, options);
     kv->writer = (struct bop_kv_txn){.kv = kv, .write = true, .level = 1};
     pthread_mutex_init(&kv->mutex, NULL); /* Cannot fail with these attributes. */
     init_write_mutex(&kv->write_mutex);
@@ -287,8 +311,13 @@ int bop_kv_open(const struct bop_kv_options *options, struct bop_kv **out_kv, st
     kv->account.written = bop_alloc_array(allocator, kv->tables_max + KV_FIRST_TABLE,
                                           sizeof(*kv->account.written));
     kv->kinds = bop_alloc_array(allocator, kv->tables_max + KV_FIRST_TABLE, sizeof(*kv->kinds));
-    rc = kv->names && kv->account.written && kv->kinds ? open_files(kv, options, err)
-                                                       : bop_error_set(err, BOP_ENOMEM, "tables");
+    kv->path = bop_alloc(allocator, strlen(options->path) + 1);
+    if (kv->path) {
+        strcpy(kv->path, options->path);
+    }
+    rc = kv->names && kv->account.written && kv->kinds && kv->path
+             ? open_files(kv, options, err)
+             : bop_error_set(err, BOP_ENOMEM, "tables");
     if (rc < 0) {
         bop_error_wrap(err, "open store %s", options->path);
         bop_kv_close(kv);
@@ -305,6 +334,7 @@ void bop_kv_close(struct bop_kv *kv)
     }
     BOP_ASSERT(atomic_load(&kv->readers) == 0 && !kv->writer.txn);
     bop__kv_idle_deinit(kv);
+    bop__kv_unlock_memory(kv);
     if (kv->env) {
         mdb_env_close(kv->env);
     }
@@ -314,6 +344,7 @@ void bop_kv_close(struct bop_kv *kv)
     bop__kv_tables_deinit(kv);
     bop_free(kv->allocator, kv->account.written,
              (kv->tables_max + KV_FIRST_TABLE) * sizeof(*kv->account.written));
+    bop_free(kv->allocator, kv->path, kv->path ? strlen(kv->path) + 1 : 0);
     bop_free(kv->allocator, kv->kinds, (kv->tables_max + KV_FIRST_TABLE) * sizeof(*kv->kinds));
     bop_free(kv->allocator, kv->names, kv->tables_max * sizeof(*kv->names));
     pthread_mutex_destroy(&kv->write_mutex);
@@ -334,8 +365,16 @@ static int remove_file(const char *directory, const char *name, struct bop_error
 
 int bop_kv_remove(const char *path, struct bop_error *err)
 {
+    return bop_kv_remove_with(path, BOP_KV_REMOVE_UNUSED, err);
+}
+
+int bop_kv_remove_with(const char *path, enum bop_kv_remove how, struct bop_error *err)
+{
+    int lock = how == BOP_KV_REMOVE_UNUSED ? LOCK_EX | LOCK_NB
+               : how == BOP_KV_REMOVE_WAIT ? LOCK_EX
+                                           : LOCK_UN;
     int fd = -1;
-    int rc = lock_data_file(path, 0, &fd, err);
+    int rc = lock_data_file(path, O_RDWR, lock, &fd, err);
 
     if (rc < 0 && rc != -ENOENT && rc != -ENOTDIR) {
         return rc;
@@ -356,13 +395,6 @@ int bop_kv_remove(const char *path, struct bop_error *err)
         *err = (struct bop_error){0}; /* A missing file was no failure. */
     }
     return rc;
-}
-
-int bop_kv_sync(struct bop_kv *kv, struct bop_error *err)
-{
-    int rc = bop__kv_code(mdb_env_sync(kv->env, 1));
-
-    return rc ? bop__kv_error(err, rc, "sync the store") : 0;
 }
 
 void *bop_kv_context(const struct bop_kv *kv)

@@ -61,6 +61,7 @@ struct kv_account {
     uint64_t overflow_pages;  /* Part of charged: pages of values too big for a leaf. */
     uint64_t cleared_pages;   /* Tree pages of tables cleared: not used again before the commit. */
     uint64_t deletes;
+    uint64_t put_bytes;
     bool counts_pages;  /* LMDB's own count is where we look for it. */
     bool any_dup;       /* A table with duplicates was changed: the second bound does not hold. */
     uint64_t dup_pages; /* What a change of a tree of duplicates takes at most. */
@@ -108,14 +109,26 @@ struct bop_kv {
     struct kv_kind *kinds; /* By handle. */
     void *context;
     bool nested;
+    bool read_only;
+    char *path; /* Owned. */
+    unsigned readers_max;
+    uint64_t sync_bytes, sync_period_ms;
+    void (*long_reader)(void *context, uint64_t txn, uint64_t lag);
+    uint64_t reader_lag_max;
+    void *locked; /* Of warm-up: mapped and locked in memory; else NULL. */
+    size_t locked_bytes;
 
     /* Written by the writer, read by anybody. */
     _Atomic uint64_t reserved_bytes;
     _Atomic unsigned readers;
+    _Atomic unsigned durability;
+    _Atomic uint64_t unsynced_commits, unsynced_bytes;
+    _Atomic uint64_t unsynced_since_ms; /* As sync_due saw it; 0: it has not. */
 
     pthread_mutex_t write_mutex; /* Held while a write transaction lasts. Of what follows: */
     struct bop_kv_txn writer;
     struct kv_account account;
+    uint64_t lag_check_txn; /* The next one that looks for long readers. */
 
     pthread_mutex_t mutex; /* Of what follows. */
     struct kv_name *names; /* tables_max of them. */
@@ -202,6 +215,22 @@ int bop__kv_prepare_put(struct bop_kv_txn *txn, struct bop_kv_table table, struc
 void bop__kv_learn(struct bop_kv_txn *txn, unsigned table, size_t key_bytes, size_t value_bytes);
 /** Forget where the last get was: a delete may free the page. */
 void bop__kv_forget_found(struct bop_kv_txn *txn);
+
+/* ---- admin.c ---- */
+
+/** Count a commit as not synced. */
+void bop__kv_unsynced(struct bop_kv *kv);
+/** LMDB's flags for a durability. */
+unsigned bop__kv_sync_flags(unsigned durability);
+
+/* ---- reader.c ---- */
+
+/** Tell the caller of the oldest reader, if it is time. With the write mutex held. */
+void bop__kv_watch_readers(struct bop_kv *kv, uint64_t txn);
+
+/* ---- copy.c ---- */
+
+void bop__kv_unlock_memory(struct bop_kv *kv);
 
 /* ---- txn.c ---- */
 

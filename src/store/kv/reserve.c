@@ -316,6 +316,7 @@ int bop__kv_charge_many(struct bop_kv_txn *txn, unsigned table, uint64_t node_by
         pages += account->dup_pages;
     }
     pages *= count;
+    account->put_bytes += node_bytes * count;
     account->charged_pages += pages;
     return BOP_LIKELY(account->charged_pages <= account->granted_pages) ? 0 : settle(txn, pages);
 }

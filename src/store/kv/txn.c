@@ -35,7 +35,8 @@ static int begin_write(struct bop_kv *kv, const struct bop_kv_begin *how,
                        struct bop_kv_txn **out_txn)
 {
     MDB_txn *txn;
-    int rc = lock_writer(kv, how->try_only);
+    int rc = kv->read_only ? bop__kv_refuse(BOP_EINVAL, "the store was opened for reading")
+                           : lock_writer(kv, how->try_only);
 
     if (rc < 0) {
         return rc;
@@ -54,6 +55,9 @@ static int begin_write(struct bop_kv *kv, const struct bop_kv_begin *how,
     BOP_ASSERT(!kv->writer.txn);
     kv->writer = (struct bop_kv_txn){
         .kv = kv, .txn = txn, .write = true, .level = 1, .context = how->context};
+    if (kv->reader_lag_max > 0 && mdb_txn_id(txn) >= kv->lag_check_txn) {
+        bop__kv_watch_readers(kv, mdb_txn_id(txn));
+    }
     *out_txn = &kv->writer;
     return 0;
 }
@@ -203,6 +207,9 @@ static void end_write(struct bop_kv_txn *txn, bool committed)
     /* The account was right: nothing was written where no block was. */
     BOP_ASSERT(!committed ||
                bop__kv_used(kv) <= atomic_load_explicit(&kv->reserved_bytes, memory_order_relaxed));
+    if (committed) {
+        bop__kv_unsynced(kv);
+    }
     pthread_mutex_unlock(&kv->write_mutex);
 }
 

@@ -252,7 +252,8 @@ TEST(kv, survives_each_fault_of_memory)
         bop_kv_close(kv);
         CHECK_EQ(f->heap.live, 0);
     }
-    /* The store, its names, accounts and kinds, the name it finds; a reader; a cursor; a new name.
+    /* The store, its names, accounts, kinds and path, the name it finds; a reader; a cursor; a new
+     * name.
      */
-    CHECK_EQ(f->faults.at, 8);
+    CHECK_EQ(f->faults.at, 9);
 }
