@@ -31,6 +31,7 @@ HEADERS = {
     "cluster": "client.h node.h wire.h wire_kinds.def",
 }
 PROGRAMS = ["bopd", "cli"]  # Public headers of any layer, and their own.
+PARTS = {"malloc": "core"}  # Of a layer, with a library of their own: its private headers too.
 LAYER_OF = {header: layer for layer, headers in HEADERS.items() for header in headers.split()}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -65,10 +66,13 @@ def check_public(name, users, problems, path):
         problems.append(f"{path}: <{name}> is of {layer}")
 
 
-def check_folder(root, folder, users):
-    """The includes of src/folder. Returns what is wrong."""
+def check_folder(root, folder, users, whole=None):
+    """The includes of src/folder, a part of src/whole if that is given. Returns what is wrong."""
     problems = []
     own = os.path.realpath(os.path.join(root, "src", folder))
+    allowed = [own + os.sep]
+    if whole:
+        allowed.append(os.path.realpath(os.path.join(root, "src", whole)) + os.sep)
     for path in files_under(own):
         for quote, name in includes(path):
             shown = os.path.relpath(path, root)
@@ -79,7 +83,7 @@ def check_folder(root, folder, users):
             # an include directory.
             places = [os.path.join(os.path.dirname(path), name), os.path.join(own, name)]
             found = [os.path.realpath(place) for place in places if os.path.exists(place)]
-            if not found or not found[0].startswith(own + os.sep):
+            if not found or not found[0].startswith(tuple(allowed)):
                 problems.append(f'{shown}: "{name}" is not of src/{folder}')
     return problems
 
@@ -159,10 +163,14 @@ def main():
     tests += [(f"src/{program} includes public headers and its own",
                lambda program=program: check_folder(root, program, list(MAY_USE)))
               for program in PROGRAMS]
+    tests += [(f"src/{part} includes what src/{whole} may, and its private headers",
+               lambda part=part, whole=whole: check_folder(root, part, MAY_USE[whole] + [whole],
+                                                           whole))
+              for part, whole in PARTS.items()]
     tests += [
-        ("every folder of src is a layer or a program",
+        ("every folder of src is a layer, a part of one or a program",
          lambda: sorted(set(os.listdir(os.path.join(root, "src"))) - set(MAY_USE)
-                        - set(PROGRAMS))),
+                        - set(PROGRAMS) - set(PARTS))),
         ("public headers include what their layer may use", lambda: check_public_headers(root)),
         ("no file names a path of somebody's machine", lambda: check_tree(root, machine_path)),
         ("no file names a package registry", lambda: check_tree(root, registry)),
