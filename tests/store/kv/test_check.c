@@ -226,3 +226,18 @@ TEST(kv_check, reports_where_it_is)
     CHECK_STR_HAS(first.text, "out of order");
     CHECK_STR_HAS(err.message, "swapped: page ");
 }
+
+/* A lack of memory is told as that, not as damage. */
+TEST(kv_check, survives_each_fault_of_memory)
+{
+    struct bop_kv_check_result result;
+
+    fill(f, 400);
+    FAULT_SWEEP(&f->faults) {
+        int rc = check(f, &result, NULL);
+
+        CHECK_EQ(rc, f->faults.fired);
+        CHECK_EQ(f->heap.live, 0);
+    }
+    CHECK(f->faults.at > 3); /* Two maps of pages, and a buffer a level. */
+}

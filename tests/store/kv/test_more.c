@@ -271,3 +271,38 @@ TEST(kv_drop, removes_with_the_commit)
     CHECK_EQ(bop_kv_commit(txn), 0);
     bop_kv_close(kv);
 }
+
+/* What a nested transaction does, as far as memory lasts. */
+static int use_nested(struct bop_kv *kv, struct bop_kv_table table)
+{
+    struct bop_kv_txn *outer = begin(kv, true), *inner = NULL;
+    struct bop_kv_begin how = {.write = true, .parent = outer};
+    struct bop_kv_range range = {.to = bytes("b")};
+    uint64_t count = 0;
+    int rc = bop_kv_begin_with(kv, &how, &inner);
+
+    if (inner) {
+        CHECK_EQ(bop_kv_put(inner, table, bytes("a"), bytes("v")), 0);
+        rc = bop_kv_range_del(inner, table, &range, 10, &count);
+        CHECK_EQ(count, rc == 0);
+        CHECK_EQ(bop_kv_commit(inner), 0);
+    }
+    CHECK_EQ(bop_kv_commit(outer), 0);
+    return rc;
+}
+
+/* Each allocation fails once in turn: the caller gets the error, and the store goes on. */
+TEST(kv_nested, survives_each_fault_of_memory)
+{
+    struct bop_kv *kv = open_nested(f);
+    struct bop_kv_table table = make_table(kv, "t");
+
+    FAULT_SWEEP(&f->faults) {
+        int rc = use_nested(kv, table);
+
+        CHECK_EQ(rc, f->faults.fired);
+    }
+    CHECK_EQ(f->faults.at, 2); /* A transaction and a cursor. */
+    put_one(kv, table, "k", "v");
+    bop_kv_close(kv);
+}
