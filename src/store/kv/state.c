@@ -75,7 +75,7 @@ int bop_kv_sequence(struct bop_kv_txn *txn, const char *name, uint64_t add, uint
 
 int bop_kv_canary_get(struct bop_kv_txn *txn, struct bop_kv_canary *out)
 {
-    uint8_t bytes[CANARY_BYTES];
+    uint8_t bytes[CANARY_BYTES] = {0};
     int rc = read_state(txn, bop_slice_cstr(CANARY_KEY), bytes, sizeof(bytes));
 
     if (rc == 0) {
@@ -91,7 +91,7 @@ int bop_kv_canary_get(struct bop_kv_txn *txn, struct bop_kv_canary *out)
 
 int bop_kv_canary_set(struct bop_kv_txn *txn, const struct bop_kv_canary *canary)
 {
-    uint8_t bytes[CANARY_BYTES];
+    uint8_t bytes[CANARY_BYTES] = {0};
 
     bop_store_u64(bytes, canary->x);
     bop_store_u64(bytes + 8, canary->y);
