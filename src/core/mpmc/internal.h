@@ -100,6 +100,7 @@ struct bop_mpmc_producer {
 };
 struct bop_mpmc_consumer {
     struct bop_mpmc *queue;
+    bool came_by; /* It has had items since it last found none. The owner's. */
 };
 
 extern const struct bop__mpmc_ops bop__mpmc_lanes_ops;

@@ -49,6 +49,7 @@ struct lane {
 
     /* The consumers' line. */
     _Alignas(BOP__CACHE_LINE) _Atomic uint64_t head; /* Items below are claimed. */
+    _Atomic uint64_t tail_seen;                      /* A figure that `tail` has had. */
 
     /* Rarely written. */
     _Alignas(BOP__CACHE_LINE) _Atomic(struct lane_map *) map;

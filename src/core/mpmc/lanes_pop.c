@@ -30,6 +30,23 @@ static struct lane *next_lane(struct lanes *queue, const struct lane *lane)
     return lane->next ? lane->next : first_lane(queue);
 }
 
+/* The items of a lane behind head: at least `enough` of them, or as many as there are. `tail` is in
+ * the producer's line, so it is only read when what was seen of it before does not do. */
+static uint64_t items_behind(struct lane *lane, uint64_t head, uint64_t enough)
+{
+    /* Acquire pairs with the release below: with the figure comes what the push of those items
+     * made visible to who has read it from `tail`. */
+    uint64_t tail = atomic_load_explicit(&lane->tail_seen, memory_order_acquire);
+
+    if ((int64_t)(tail - head) < (int64_t)enough) {
+        /* Acquire pairs with the release of the push. */
+        tail = atomic_load_explicit(&lane->tail, memory_order_acquire);
+        /* Release: as above. An older figure that overwrites a newer one is only less. */
+        atomic_store_explicit(&lane->tail_seen, tail, memory_order_release);
+    }
+    return tail - head;
+}
+
 /* Claim a run of at most `most` items, and of one in `share` of what is there. */
 static bool claim_run(struct lane *lane, unsigned most, unsigned share, struct lane_run *out_run)
 {
@@ -38,13 +55,10 @@ static bool claim_run(struct lane *lane, unsigned most, unsigned share, struct l
     uint64_t count;
 
     do {
-        /* Acquire pairs with the release of the push. */
-        uint64_t tail = atomic_load_explicit(&lane->tail, memory_order_acquire);
-
-        if (tail == head) {
+        count = items_behind(lane, head, (uint64_t)most * (share > 1 ? share : 1));
+        if (count == 0) {
             return false;
         }
-        count = tail - head;
         if (share > 1 && most > 1) {
             count = (count + share - 1) / share;
         }

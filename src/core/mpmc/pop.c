@@ -12,6 +12,7 @@
 /* With items inside that are another consumer's by order of its claim, a waiter looks again from
  * time to time: nobody tells it when that consumer's thread has exited. */
 #define ELSEWHERE_NAP_NS UINT64_C(20000000)
+#define CAUGHT_UP_PAUSES 64u /* About a microsecond. */
 
 static inline void popped(struct bop_mpmc *queue, size_t count)
 {
@@ -49,16 +50,42 @@ static ssize_t found_nothing(struct bop_mpmc *queue, struct bop_mpmc_consumer *c
     return look_last(queue, consumer, out_items, count, &elsewhere);
 }
 
+/*
+ * A consumer that has just caught up with the producers lets them get ahead before it looks again:
+ * once, and for less than it takes to be scheduled. Else it would fetch the line that they write to
+ * for each single item, at which both sides run at the pace of the interconnect. One that finds
+ * nothing time and again, as a loop that polls does, does not wait.
+ */
+static bool wait_a_moment(struct bop_mpmc_consumer *consumer)
+{
+    if (!consumer || !consumer->came_by) {
+        return false;
+    }
+    consumer->came_by = false;
+    for (unsigned i = 0; i < CAUGHT_UP_PAUSES; i++) {
+        bop__mpmc_pause();
+    }
+    return true;
+}
+
 int bop_mpmc_pop(struct bop_mpmc *queue, struct bop_mpmc_consumer *handle, uint64_t *out_item)
 {
     struct bop_mpmc_consumer *consumer = bop__token_unwrap(queue, handle);
 
-    if (BOP_LIKELY((queue->kind == BOP_MPMC_LANES && consumer &&
-                    bop__claim_pop((struct lanes_consumer *)consumer, out_item)) ||
-                   queue->ops->pop(queue, consumer, out_item) > 0)) {
+    if (BOP_LIKELY(queue->kind == BOP_MPMC_LANES && consumer &&
+                   bop__claim_pop((struct lanes_consumer *)consumer, out_item))) {
         popped(queue, 1);
         return 1;
     }
+    do {
+        if (BOP_LIKELY(queue->ops->pop(queue, consumer, out_item) > 0)) {
+            if (consumer) {
+                consumer->came_by = true;
+            }
+            popped(queue, 1);
+            return 1;
+        }
+    } while (wait_a_moment(consumer));
     return (int)found_nothing(queue, consumer, out_item, 1);
 }
 
@@ -71,11 +98,16 @@ ssize_t bop_mpmc_pop_bulk(struct bop_mpmc *queue, struct bop_mpmc_consumer *hand
     if (count == 0) {
         return 0;
     }
-    got = queue->ops->pop_bulk(queue, consumer, out_items, count);
-    if (BOP_LIKELY(got > 0)) {
-        popped(queue, got);
-        return (ssize_t)got;
-    }
+    do {
+        got = queue->ops->pop_bulk(queue, consumer, out_items, count);
+        if (BOP_LIKELY(got > 0)) {
+            if (consumer) {
+                consumer->came_by = true;
+            }
+            popped(queue, got);
+            return (ssize_t)got;
+        }
+    } while (wait_a_moment(consumer));
     return found_nothing(queue, consumer, out_items, count);
 }
 

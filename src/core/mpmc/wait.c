@@ -52,15 +52,6 @@ static uint64_t deadline_after(uint64_t timeout_us)
     return deadline;
 }
 
-static inline void pause_briefly(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory");
-#endif
-}
-
 struct bop__mpmc_wait bop__mpmc_wait_begin(struct bop__eventcount *eventcount, uint64_t timeout_us)
 {
     static _Thread_local unsigned waits;
@@ -94,7 +85,7 @@ bool bop__mpmc_wait_spin(struct bop__mpmc_wait *wait)
     if (wait->spins_left == 0) {
         return false;
     }
-    pause_briefly();
+    bop__mpmc_pause();
     if (--wait->spins_left == 0) {
         learn(wait, wait->spins_learned / 2);
     }
