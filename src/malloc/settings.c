@@ -32,8 +32,11 @@
 #include "internal.h"
 
 #define PURGE_FROM_BYTES (UINT64_C(32) << 20)
-#define LOOK_TIMES       64  /* Of the slow path, between two looks at what is resident. */
-#define REPORT_FD_MIN    100 /* Out of the way of programs that count on low numbers. */
+#define LOOK_TIMES_LEAST                                                                           \
+    256u                      /* Calls of the slow path, at least one in 64 KiB of fresh memory,   \
+                               */
+#define LOOK_TIMES_MOST 8192u /* between looks: ever more while the process stays small. */
+#define REPORT_FD_MIN   100   /* Out of the way of programs that count on low numbers. */
 
 static struct {
     bool stats;
@@ -304,11 +307,18 @@ static uint64_t resident_bytes(void)
  * gate makes a later call of the family do it. */
 static void look_at_size(bool force, unsigned long long heartbeat, void *unused)
 {
-    int saved = errno;
+    static _Thread_local
+        __attribute__((tls_model("initial-exec"))) unsigned long long next_look = LOOK_TIMES_LEAST;
+    int saved;
 
-    if (heartbeat % LOOK_TIMES == 0 && resident_bytes() >= PURGE_FROM_BYTES) {
+    if (BOP_LIKELY(heartbeat < next_look)) {
+        return;
+    }
+    next_look = heartbeat + bop_min_u64(heartbeat, LOOK_TIMES_MOST);
+    saved = errno;
+    if (resident_bytes() >= PURGE_FROM_BYTES) {
         mi_register_deferred_free(NULL, NULL);
-        atomic_fetch_or_explicit(&bop__mem_self->gate, BOP__GATE_START, memory_order_relaxed);
+        atomic_fetch_or_explicit(&bop__mem_self->door->gate, BOP__GATE_START, memory_order_relaxed);
     }
     errno = saved;
 }

@@ -22,7 +22,7 @@ static bool size_is_valid(size_t size, size_t alignment)
 
 static struct bop__tag *counted_tag(const struct bop__mem_thread *self)
 {
-    if (!(atomic_load_explicit(&self->gate, memory_order_relaxed) & BOP__GATE_COUNT)) {
+    if (!(atomic_load_explicit(&self->door->gate, memory_order_relaxed) & BOP__GATE_COUNT)) {
         return NULL;
     }
     return atomic_load_explicit(&bop__tag_untagged, memory_order_acquire);
@@ -36,7 +36,7 @@ BOP__ALLOCATES __attribute__((noinline)) static void *alloc_slow(size_t size, si
     struct bop__tag *tag = counted_tag(self);
     size_t counted = block && tag ? bop__raw_usable_size(bop__mem_foreign, block) : 0;
 
-    bop__mem_leave(self);
+    bop__mem_leave(self->door);
     if (block && tag) {
         bop__tag_count_alloc(self, tag, counted);
     }
@@ -55,7 +55,7 @@ __attribute__((noinline)) static void free_slow(void *block)
     size_t counted = tag ? bop__raw_usable_size(bop__mem_foreign, block) : 0;
 
     bop__raw_free(bop__mem_foreign, block);
-    bop__mem_leave(self);
+    bop__mem_leave(self->door);
     if (tag) {
         bop__tag_count_free(self, tag, counted);
     }
@@ -77,7 +77,7 @@ BOP__ALLOCATES __attribute__((noinline)) static void *realloc_slow(void *block, 
     old_counted = tag && block ? old_usable : 0;
     moved = bop__raw_realloc(bop__mem_foreign, block, bop__raw_size(size), alignment);
     counted = tag && moved ? bop__raw_usable_size(bop__mem_foreign, moved) : 0;
-    bop__mem_leave(self);
+    bop__mem_leave(self->door);
     bop__sample_allocated(moved ? moved : block, moved ? size : old_usable, BOP__SAMPLE_UNTAGGED);
     if (tag && moved) {
         if (block) {
@@ -94,14 +94,13 @@ BOP__ALLOCATES __attribute__((noinline)) static void *realloc_slow(void *block, 
 BOP__ALLOCATES __attribute__((always_inline)) static inline void *alloc(size_t size,
                                                                         size_t alignment, bool zero)
 {
-    struct bop__mem_thread *self = bop__mem_self;
     void *block;
 
-    if (!bop__mem_enter(self, BOP__GATE_FAMILY)) {
+    if (!bop__mem_enter(&bop__mem_own_door, BOP__GATE_FAMILY)) {
         return alloc_slow(size, alignment, zero);
     }
     block = bop__raw_alloc(false, bop__raw_size(size), alignment, zero);
-    bop__mem_leave(self);
+    bop__mem_leave(&bop__mem_own_door);
     bop__check_allocated(block, size, BOP__CHECK_FAMILY);
     return block;
 }
@@ -145,14 +144,13 @@ BOP__ALLOCATES void *bop_mem_zalloc_aligned(size_t size, size_t alignment)
 BOP__ALLOCATES __attribute__((always_inline)) static inline void *resize(void *block, size_t size,
                                                                          size_t alignment)
 {
-    struct bop__mem_thread *self = bop__mem_self;
     size_t old_size;
     void *moved;
 
     old_size = bop__check_freed(block, BOP__CHECK_ANY_SIZE, BOP__CHECK_FAMILY);
-    if (bop__mem_enter(self, BOP__GATE_FAMILY)) {
+    if (bop__mem_enter(&bop__mem_own_door, BOP__GATE_FAMILY)) {
         moved = bop__raw_realloc(false, block, bop__raw_size(size), alignment);
-        bop__mem_leave(self);
+        bop__mem_leave(&bop__mem_own_door);
     } else {
         moved = realloc_slow(block, size, alignment);
     }
@@ -187,16 +185,15 @@ BOP__ALLOCATES void *bop_mem_realloc_aligned(void *memory, size_t size, size_t a
 
 __attribute__((always_inline)) static inline void release(void *memory, size_t size)
 {
-    struct bop__mem_thread *self = bop__mem_self;
 
     BOP_IGNORE(bop__check_freed(memory, size, BOP__CHECK_FAMILY));
-    if (bop__mem_enter(self, BOP__GATE_FAMILY)) {
+    if (bop__mem_enter(&bop__mem_own_door, BOP__GATE_FAMILY)) {
         bop__raw_free(false, memory);
-        bop__mem_leave(self);
+        bop__mem_leave(&bop__mem_own_door);
     } else if (memory) {
         free_slow(memory);
     } else {
-        bop__mem_leave(self);
+        bop__mem_leave(&bop__mem_own_door);
     }
 }
 

@@ -89,12 +89,12 @@ static bool heaps_are_guarded(void)
 static void gate_clear(struct bop__mem_thread *thread, unsigned bits)
 {
     /* Release: what was done to the heap comes before the owner's next look at the gate. */
-    atomic_fetch_and_explicit(&thread->gate, (uint32_t)~bits, memory_order_release);
+    atomic_fetch_and_explicit(&thread->door->gate, (uint32_t)~bits, memory_order_release);
 }
 
 static bool gate_has(const struct bop__mem_thread *thread, unsigned bits)
 {
-    return atomic_load_explicit(&thread->gate, memory_order_acquire) & bits;
+    return atomic_load_explicit(&thread->door->gate, memory_order_acquire) & bits;
 }
 
 void bop__purge_wait(struct bop__mem_thread *thread)
@@ -142,11 +142,11 @@ static bool purge_guarded(struct bop__mem_thread *thread)
 {
     bool outside;
 
-    atomic_fetch_or_explicit(&thread->gate, BOP__GATE_PURGING, memory_order_relaxed);
+    atomic_fetch_or_explicit(&thread->door->gate, BOP__GATE_PURGING, memory_order_relaxed);
     /* Pairs with the compiler fence in bop__mem_enter(). */
     bop__fence_rare();
     /* Acquire pairs with the release in bop__mem_leave(). */
-    outside = atomic_load_explicit(&thread->busy, memory_order_acquire) != BOP__MEM_INSIDE;
+    outside = atomic_load_explicit(&thread->door->busy, memory_order_acquire) != BOP__MEM_INSIDE;
     if (outside) {
         pthread_mutex_unlock(&bop__mem_lock);
         bop__collect_other(thread->heap);
@@ -170,7 +170,7 @@ static void purge_own(bool force)
     } else {
         bop__collect_own(force);
     }
-    bop__mem_leave(self);
+    bop__mem_leave(self->door);
 }
 
 void bop_mem_purge(void)
@@ -184,7 +184,8 @@ void bop_mem_purge(void)
             if (heaps_are_guarded()) {
                 BOP_IGNORE(purge_guarded(thread));
             } else {
-                atomic_fetch_or_explicit(&thread->gate, BOP__GATE_COLLECT, memory_order_relaxed);
+                atomic_fetch_or_explicit(&thread->door->gate, BOP__GATE_COLLECT,
+                                         memory_order_relaxed);
             }
         }
     }
@@ -202,8 +203,8 @@ static bool look_active(struct bop__mem_thread *thread)
 
     /* The owner's plain stores may come at any time; whichever is last stands, and all of them say
      * that it is active. */
-    return atomic_load_explicit(&thread->busy, memory_order_relaxed) != BOP__MEM_QUIET &&
-           (atomic_compare_exchange_strong_explicit(&thread->busy, &outside, BOP__MEM_QUIET,
+    return atomic_load_explicit(&thread->door->busy, memory_order_relaxed) != BOP__MEM_QUIET &&
+           (atomic_compare_exchange_strong_explicit(&thread->door->busy, &outside, BOP__MEM_QUIET,
                                                     memory_order_relaxed, memory_order_relaxed) ||
             outside != BOP__MEM_QUIET);
 }
@@ -235,7 +236,7 @@ static bool purge_if_idle(struct bop__mem_thread *thread, uint64_t now_ns)
     }
     if (!heaps_are_guarded()) {
         if (thread->idle_ticks == ASK_TICKS) {
-            atomic_fetch_or_explicit(&thread->gate, BOP__GATE_COLLECT, memory_order_relaxed);
+            atomic_fetch_or_explicit(&thread->door->gate, BOP__GATE_COLLECT, memory_order_relaxed);
         }
         return thread->idle_ticks < ASK_TICKS;
     }
@@ -286,7 +287,7 @@ static bool may_sleep(const struct bop__mem_thread *self)
     bop__fence_rare();
     for (struct bop__mem_thread *thread = bop__mem_threads; thread; thread = thread->next) {
         if (thread != self &&
-            atomic_load_explicit(&thread->busy, memory_order_relaxed) != BOP__MEM_QUIET) {
+            atomic_load_explicit(&thread->door->busy, memory_order_relaxed) != BOP__MEM_QUIET) {
             bop__mem_gate_none(BOP__GATE_WAKE);
             return false;
         }

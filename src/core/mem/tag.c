@@ -280,14 +280,14 @@ BOP__ALLOCATES __attribute__((noinline)) static void *alloc_slow(struct bop__tag
     int64_t live = 0;
     void *block;
 
-    bop__mem_leave(bop__mem_self);
+    bop__mem_leave(&bop__mem_own_door);
     self = bop__mem_thread();
     if (exact && !reserve(self, tag, size, &live)) {
         return NULL;
     }
     self = bop__mem_enter_slow();
     block = bop__raw_alloc(bop__mem_foreign, bop__raw_size(size), BOP__RAW_ALIGNMENT, false);
-    bop__mem_leave(self);
+    bop__mem_leave(self->door);
     if (block) {
         if (exact) {
             count_reserved(self, tag, size, live);
@@ -313,11 +313,11 @@ BOP__ALLOCATES static void *heap_alloc(struct bop_allocator *allocator, size_t s
     if (BOP_UNLIKELY(size > BOP__RAW_SIZE_MAX)) {
         return NULL;
     }
-    if (!bop__mem_enter(self, BOP__GATE_ALL) || BOP_UNLIKELY(LOAD(tag->exact))) {
+    if (!bop__mem_enter(&bop__mem_own_door, BOP__GATE_ALL) || BOP_UNLIKELY(LOAD(tag->exact))) {
         return alloc_slow(tag, size);
     }
     block = bop__raw_alloc(false, bop__raw_size(size), BOP__RAW_ALIGNMENT, false);
-    bop__mem_leave(self);
+    bop__mem_leave(&bop__mem_own_door);
     if (BOP_LIKELY(block)) {
         count_alloc(&self->tags[tag->index], self, tag, size);
         bop__check_allocated(block, size, tag->index);
@@ -332,7 +332,7 @@ __attribute__((noinline)) static void free_slow(struct bop__tag *tag, void *memo
     bop__sample_freed(memory);
     self = bop__mem_enter_slow();
     bop__raw_free(bop__mem_foreign, memory);
-    bop__mem_leave(self);
+    bop__mem_leave(self->door);
     bop__tag_count_free(self, tag, size);
     if (LOAD(tag->exact)) {
         after_free(self, tag);
@@ -348,12 +348,12 @@ static void heap_free(struct bop_allocator *allocator, void *memory, size_t size
         return;
     }
     BOP_IGNORE(bop__check_freed(memory, size, tag->index));
-    if (!bop__mem_enter(self, BOP__GATE_ALL) || BOP_UNLIKELY(LOAD(tag->exact))) {
+    if (!bop__mem_enter(&bop__mem_own_door, BOP__GATE_ALL) || BOP_UNLIKELY(LOAD(tag->exact))) {
         free_slow(tag, memory, size);
         return;
     }
     bop__raw_free(false, memory);
-    bop__mem_leave(self);
+    bop__mem_leave(&bop__mem_own_door);
     count_free(&self->tags[tag->index], self, tag, size);
 }
 
@@ -423,7 +423,7 @@ static void *heap_resize(void *memory, size_t old_size, size_t new_size)
     void *moved = bop__raw_realloc(bop__mem_foreign, memory, bop__raw_size(new_size),
                                    BOP__RAW_ALIGNMENT);
 
-    bop__mem_leave(self);
+    bop__mem_leave(self->door);
     return moved;
 }
 

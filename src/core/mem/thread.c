@@ -16,9 +16,14 @@
 #include "sample.h"
 #include "tag.h"
 
+static struct bop__mem_door direct_door = {.gate = BOP__GATE_DIRECT};
+
 /* What the pointer of a thread refers to that has not allocated yet. */
-static struct bop__mem_thread thread_none = {.gate = BOP__GATE_DIRECT};
-struct bop__mem_thread bop__mem_direct = {.gate = BOP__GATE_DIRECT};
+static struct bop__mem_thread thread_none = {.door = &direct_door};
+struct bop__mem_thread bop__mem_direct = {.door = &direct_door};
+
+_Thread_local __attribute__((tls_model("initial-exec"))) struct bop__mem_door bop__mem_own_door = {
+    .gate = BOP__GATE_DIRECT};
 
 _Thread_local
     __attribute__((tls_model("initial-exec"))) struct bop__mem_thread *bop__mem_self = &thread_none;
@@ -62,7 +67,7 @@ static struct bop__mem_thread *record_take(void)
 static void record_link(struct bop__mem_thread *record)
 {
     pthread_mutex_lock(&bop__mem_lock);
-    atomic_store_explicit(&record->gate, (uint32_t)gate_of_new_threads, memory_order_relaxed);
+    atomic_store_explicit(&record->door->gate, (uint32_t)gate_of_new_threads, memory_order_relaxed);
     record->next = bop__mem_threads;
     if (record->next) {
         record->next->previous = record;
@@ -97,6 +102,8 @@ static void thread_exit(void *object)
     pthread_mutex_lock(&bop__mem_lock);
     bop__purge_wait(record);
     record_unlink(record);
+    /* Relaxed: nobody else knows this door any more. */
+    atomic_store_explicit(&bop__mem_own_door.gate, BOP__GATE_DIRECT, memory_order_relaxed);
     pthread_mutex_unlock(&bop__mem_lock);
 }
 
@@ -118,6 +125,7 @@ static struct bop__mem_thread *thread_register(void)
         munmap(record, sizeof(*record));
         return NULL;
     }
+    record->door = &bop__mem_own_door;
     bop__purge_thread_init(record);
     record_link(record);
     return record;
@@ -142,16 +150,16 @@ struct bop__mem_thread *bop__mem_enter_slow(void)
 {
     struct bop__mem_thread *record = bop__mem_thread();
 
-    if (atomic_load_explicit(&record->gate, memory_order_relaxed) & BOP__GATE_SAMPLE) {
-        bop__mem_leave(record);
+    if (atomic_load_explicit(&record->door->gate, memory_order_relaxed) & BOP__GATE_SAMPLE) {
+        bop__mem_leave(record->door);
         bop__sample_gate();
     }
-    if (atomic_load_explicit(&record->gate, memory_order_relaxed) & BOP__GATE_START) {
-        bop__mem_leave(record);
+    if (atomic_load_explicit(&record->door->gate, memory_order_relaxed) & BOP__GATE_START) {
+        bop__mem_leave(record->door);
         bop__purge_count_child(record);
     }
-    while (!bop__mem_enter(record, BOP__GATE_PURGING | BOP__GATE_WAKE | BOP__GATE_COLLECT)) {
-        bop__mem_leave(record);
+    while (!bop__mem_enter(record->door, BOP__GATE_PURGING | BOP__GATE_WAKE | BOP__GATE_COLLECT)) {
+        bop__mem_leave(record->door);
         bop__purge_gate(record);
     }
     return record;
@@ -162,7 +170,7 @@ void bop__mem_gate_all(unsigned bits)
     gate_of_new_threads |= bits;
     BOP__MEM_FOR_EACH(thread)
     {
-        atomic_fetch_or_explicit(&thread->gate, (uint32_t)bits, memory_order_relaxed);
+        atomic_fetch_or_explicit(&thread->door->gate, (uint32_t)bits, memory_order_relaxed);
     }
 }
 
@@ -171,7 +179,7 @@ void bop__mem_gate_none(unsigned bits)
     gate_of_new_threads &= ~bits;
     BOP__MEM_FOR_EACH(thread)
     {
-        atomic_fetch_and_explicit(&thread->gate, (uint32_t)~bits, memory_order_relaxed);
+        atomic_fetch_and_explicit(&thread->door->gate, (uint32_t)~bits, memory_order_relaxed);
     }
 }
 

@@ -2,8 +2,8 @@
  * What a thread has for the malloc family: its counters by tag, and the biased
  * lock that keeps the purger out of its heap.
  *
- * The record hangs off one thread-local pointer. Around each call into the heap
- * its owner does
+ * The record hangs off one thread-local pointer; the lock, its door, is
+ * thread-local itself. Around each call into the heap its owner does
  *
  *      busy = INSIDE; compiler fence; gate == 0?      the heap      busy = OUTSIDE
  *
@@ -13,8 +13,8 @@
  *
  * so that one of the two sees the other. The owner pays two stores, a load and a
  * branch; docs/design/memory.md says why that is sound. Whatever is rare hangs
- * on the gate as well: a thread without a record yet points to a sentinel whose
- * gate is never 0.
+ * on the gate as well: that of a thread without a record yet, or any more, is
+ * never 0.
  */
 #ifndef BOP_CORE_MEM_THREAD_H
 #define BOP_CORE_MEM_THREAD_H
@@ -58,9 +58,15 @@ struct bop__tag_counts {
     _Atomic int64_t flushed; /* The live bytes that are in the tag's sum already. */
 };
 
+/* Lies in the thread's own thread-local storage: through a pointer it was measured to cost several
+ * times as much, for reasons of the processor's. */
+struct bop__mem_door {
+    _Atomic uint8_t busy;  /* enum bop__mem_busy */
+    _Atomic uint32_t gate; /* enum bop__mem_gate */
+};
+
 struct bop__mem_thread {
-    _Alignas(64) _Atomic uint8_t busy; /* enum bop__mem_busy */
-    _Atomic uint32_t gate;             /* enum bop__mem_gate */
+    _Alignas(64) struct bop__mem_door *door; /* The owner's; of the sentinels, a shared one. */
 
     /* The owner's. */
     uint64_t in_callback;  /* A bit a tag whose low-memory callback runs. */
@@ -88,21 +94,23 @@ extern struct bop__mem_thread bop__mem_direct;
 
 extern _Thread_local
     __attribute__((tls_model("initial-exec"))) struct bop__mem_thread *bop__mem_self;
+extern _Thread_local
+    __attribute__((tls_model("initial-exec"))) struct bop__mem_door bop__mem_own_door;
 
 /* The way in, if nothing of `mask` is up. False: bop__mem_enter_slow() is to be called. */
-static inline bool bop__mem_enter(struct bop__mem_thread *self, unsigned mask)
+static inline bool bop__mem_enter(struct bop__mem_door *door, unsigned mask)
 {
-    atomic_store_explicit(&self->busy, BOP__MEM_INSIDE, memory_order_relaxed);
+    atomic_store_explicit(&door->busy, BOP__MEM_INSIDE, memory_order_relaxed);
     /* Pairs with the membarrier() in the purger. */
     atomic_signal_fence(memory_order_seq_cst);
     /* Acquire: what a purger did to the heap is seen before it is used. */
-    return BOP_LIKELY(!(atomic_load_explicit(&self->gate, memory_order_acquire) & mask));
+    return BOP_LIKELY(!(atomic_load_explicit(&door->gate, memory_order_acquire) & mask));
 }
 
-static inline void bop__mem_leave(struct bop__mem_thread *self)
+static inline void bop__mem_leave(struct bop__mem_door *door)
 {
     /* Release: pairs with the purger's load, which sees what was done to the heap. */
-    atomic_store_explicit(&self->busy, BOP__MEM_OUTSIDE, memory_order_release);
+    atomic_store_explicit(&door->busy, BOP__MEM_OUTSIDE, memory_order_release);
 }
 
 /* See to whatever the gate says, then go in; returns the thread's record, or bop__mem_direct. */
