@@ -100,7 +100,9 @@ struct bop_mpmc_producer {
 };
 struct bop_mpmc_consumer {
     struct bop_mpmc *queue;
-    bool came_by; /* It has had items since it last found none. The owner's. */
+    /* The owner's, see pop.c. */
+    unsigned pops;     /* That brought items, but for those of a claim, since one found none. */
+    unsigned dry_runs; /* Pops that found none, after such. */
 };
 
 extern const struct bop__mpmc_ops bop__mpmc_lanes_ops;

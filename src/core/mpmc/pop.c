@@ -13,6 +13,7 @@
  * time to time: nobody tells it when that consumer's thread has exited. */
 #define ELSEWHERE_NAP_NS UINT64_C(20000000)
 #define CAUGHT_UP_PAUSES 64u /* About a microsecond. */
+#define LOCKSTEP_RUNS    64u
 
 static inline void popped(struct bop_mpmc *queue, size_t count)
 {
@@ -54,14 +55,21 @@ static ssize_t found_nothing(struct bop_mpmc *queue, struct bop_mpmc_consumer *c
  * A consumer that has just caught up with the producers lets them get ahead before it looks again:
  * once, and for less than it takes to be scheduled. Else it would fetch the line that they write to
  * for each single item, at which both sides run at the pace of the interconnect. One that finds
- * nothing time and again, as a loop that polls does, does not wait.
+ * nothing time and again, as a loop that polls does, does not wait; and one that finds a single
+ * item each time does so rarely: that may be all there is, a question or an answer, and somebody
+ * waits for what comes of it; or it is the pace just spoken of, and one wait ends it.
  */
 static bool wait_a_moment(struct bop_mpmc_consumer *consumer)
 {
-    if (!consumer || !consumer->came_by) {
+    unsigned pops = consumer ? consumer->pops : 0;
+
+    if (pops == 0) {
         return false;
     }
-    consumer->came_by = false;
+    consumer->pops = 0;
+    if (pops == 1 && consumer->dry_runs++ % LOCKSTEP_RUNS != 0) {
+        return false;
+    }
     for (unsigned i = 0; i < CAUGHT_UP_PAUSES; i++) {
         bop__mpmc_pause();
     }
@@ -80,7 +88,7 @@ int bop_mpmc_pop(struct bop_mpmc *queue, struct bop_mpmc_consumer *handle, uint6
     do {
         if (BOP_LIKELY(queue->ops->pop(queue, consumer, out_item) > 0)) {
             if (consumer) {
-                consumer->came_by = true;
+                consumer->pops++;
             }
             popped(queue, 1);
             return 1;
@@ -102,7 +110,7 @@ ssize_t bop_mpmc_pop_bulk(struct bop_mpmc *queue, struct bop_mpmc_consumer *hand
         got = queue->ops->pop_bulk(queue, consumer, out_items, count);
         if (BOP_LIKELY(got > 0)) {
             if (consumer) {
-                consumer->came_by = true;
+                consumer->pops++;
             }
             popped(queue, got);
             return (ssize_t)got;
