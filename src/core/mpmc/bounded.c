@@ -105,11 +105,7 @@ static bool back_off(unsigned *rounds)
     if ((*rounds)++ >= SPINS_MAX) {
         sched_yield();
     } else {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("isb"); /* As long as a pause there; yield is a no-op. */
-#endif
+        bop__mpmc_pause();
     }
     return true;
 }

@@ -9,22 +9,13 @@
  * producer between its two steps needs far less, unless it was preempted. */
 #define LOOKS_AT_EMPTY_SLOT 64
 
-static inline void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* What a reserved slot holds; never EMPTY. */
 static uint64_t wait_for_slot(struct bop__fifo_segment *segment, uint32_t slot)
 {
     uint64_t cell = BOP__FIFO_EMPTY;
 
     for (int i = 0; i < LOOKS_AT_EMPTY_SLOT; i++) {
-        relax();
+        bop__mpmc_pause();
         /* Acquire pairs with the release of the producer. */
         cell = atomic_load_explicit(&segment->cells[slot], memory_order_acquire);
         if (cell != BOP__FIFO_EMPTY) {

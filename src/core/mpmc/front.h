@@ -60,13 +60,4 @@ void bop__mpmc_wait_spin_paid(struct bop__mpmc_wait *wait);
 /* Sleep, after prepare and a last look, at most nap_ns. False: the deadline has passed. */
 bool bop__mpmc_wait_sleep(struct bop__mpmc_wait *wait, uint32_t key, uint64_t nap_ns);
 
-static inline void bop__mpmc_pause(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory");
-#endif
-}
-
 #endif

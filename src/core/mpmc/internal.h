@@ -105,6 +105,18 @@ struct bop_mpmc_consumer {
     unsigned dry_runs; /* Pops that found none, after such. */
 };
 
+/* Let a moment pass in a loop that looks again, some 15 to 50 ns. */
+static inline void bop__mpmc_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory"); /* As long as a pause there; yield is a no-op. */
+#else
+    atomic_signal_fence(memory_order_seq_cst); /* Keeps the loop. */
+#endif
+}
+
 extern const struct bop__mpmc_ops bop__mpmc_lanes_ops;
 extern const struct bop__mpmc_ops bop__mpmc_fifo_ops;
 extern const struct bop__mpmc_ops bop__mpmc_bounded_ops;

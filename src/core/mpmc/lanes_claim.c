@@ -471,11 +471,7 @@ size_t bop__claim_take_rest(struct lanes_consumer *consumer, uint64_t *out_items
 static void pause_stalled(void)
 {
     for (unsigned i = 0; i < STALL_PAUSES; i++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#else
-        atomic_signal_fence(memory_order_seq_cst); /* Keeps the loop. */
-#endif
+        bop__mpmc_pause();
     }
 }
 
