@@ -12,6 +12,7 @@
 
 #include <bop/alloc.h>
 #include <bop/base.h>
+#include <bop/fs.h>
 #include <bop/list.h>
 
 /** Intrusive: lies in the caller's struct, which must live until done was called. */
@@ -21,15 +22,48 @@ struct bop_task {
     void (*done)(struct bop_task *task); /* On the owner's thread; may submit again. */
 };
 
+/**
+ * Bytes to be written to a file, and made durable if asked. Intrusive, as a task is.
+ *
+ * Several may be on their way at once, in any order on the disk; each is done when its own
+ * bytes are written and, with sync, when an fdatasync that began after that returned
+ * (or the write was one that returns when durable). done fires once on the owner's thread,
+ * in any order among writes and tasks, and never from inside the call that submits.
+ * Writes on their way do not overlap. The bytes stay until done.
+ */
+struct bop_write {
+    struct bop_task task; /* The executor's while submitted. */
+    struct bop_list link; /* Likewise. */
+    struct bop_fs *fs;
+    int fd;
+    bool sync;
+    /* The file was opened with O_DIRECT: bytes, size and offset are multiples of BOP_FS_ALIGN. */
+    bool direct;
+    const void *bytes;
+    size_t size;
+    uint64_t offset;
+    int result; /* 0 or the code of the first failure. Then nothing is known of the bytes. */
+    void (*done)(struct bop_write *write);
+};
+
 struct bop_executor {
     /* Never fails, never blocks for long. Owner's thread. */
     void (*submit)(struct bop_executor *self, struct bop_task *task);
+    /* Likewise, for a write. NULL: writes run as tasks. */
+    void (*write)(struct bop_executor *self, struct bop_write *write);
+    /* How many writes make progress at once; more wait. 0 and 1 both mean one. */
+    unsigned writes;
+    /* How writes are done, for status: "io_uring", "threads", "task", "simulated". NULL: "task". */
+    const char *method;
 };
 
 static inline void bop_executor_submit(struct bop_executor *executor, struct bop_task *task)
 {
     executor->submit(executor, task);
 }
+
+/** Submit a write, as a task if the executor knows no better. Everything but result is set. */
+BOP_API void bop_executor_write(struct bop_executor *executor, struct bop_write *write);
 
 /** A thread that runs tasks one after another. */
 struct bop_lane;
@@ -41,6 +75,12 @@ struct bop_lane_options {
      * did before. It typically wakes the owner's loop. Required. */
     void (*notify)(void *user);
     void *user;
+    /* Writes on their way at once, beside the tasks, to 64. 0 or 1: writes are tasks. With
+     * more, on the real file system, they go through io_uring if the kernel has and allows it,
+     * else through so many threads. On another file system always through threads. */
+    unsigned writes;
+    /* Leave io_uring alone, as if the kernel had none. */
+    bool no_uring;
 };
 
 BOP_API BOP_MUST_USE int bop_lane_create(const struct bop_lane_options *options,

@@ -22,8 +22,12 @@
 #include <bop/random.h>
 #include <bop/slice.h>
 
+/* What buffers, sizes and offsets of a file opened with O_DIRECT are multiples of. */
+#define BOP_FS_ALIGN 4096u
+
 struct bop_fs {
-    /* Open with flags of open(2): O_RDONLY or O_RDWR, O_CREAT, O_EXCL, O_TRUNC. Files
+    /* Open with flags of open(2): O_RDONLY or O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_DIRECT (-EINVAL
+     * where there is no such thing; the caller then does without). Files
      * are made with mode 0600 and O_CLOEXEC. Returns a descriptor of this file system. */
     int (*open)(struct bop_fs *self, const char *path, int flags);
     int (*close)(struct bop_fs *self, int fd);
@@ -52,6 +56,10 @@ struct bop_fs {
     int (*lock)(struct bop_fs *self, int fd);
     /* Bytes that a user without privileges could still write under path. */
     int (*free_bytes)(struct bop_fs *self, const char *path, uint64_t *out_bytes);
+    /* Map [0, size) of a file that is at least that long, for reading; what is written to
+     * the file by pwrite is seen. NULL, or BOP_EUNSUPPORTED: there is only pread. */
+    int (*map)(struct bop_fs *self, int fd, size_t size, const void **out_bytes);
+    void (*unmap)(struct bop_fs *self, const void *bytes, size_t size);
 };
 
 /** The real file system. Lives for ever. */
