@@ -23,8 +23,8 @@
  * compare-and-swap, hazard pointers (Michael, 2004) that stay in the token, and
  * segments that are recycled and given back. A token that idles keeps one of them.
  *
- * `bounded` is Vyukov's ring (2010) with bulk forms that take a run of cells
- * with one compare-and-swap. It may refuse a push as full, or a pop as empty,
+ * `bounded` is a ring after Vyukov's (2010) with bulk forms that take a run of
+ * cells with one compare-and-swap, and costs ten bytes an item of its capacity. It may refuse a push as full, or a pop as empty,
  * while another thread is in the middle of the operation that would make it
  * possible; what it does accept is linearizable.
  *

@@ -1,20 +1,34 @@
 /*
- * The bounded kind: a ring of cells, each with a turn (Vyukov's queue, 2010), and
- * bulk forms that take a run of cells with one compare-and-swap.
+ * The bounded kind: a ring of cells, each with stamps that say whose it is (after
+ * Vyukov's queue, 2010), and bulk forms that take a run of cells with one
+ * compare-and-swap.
  *
  *      position   0 1 2 3 ...: every push takes the next of `tail`, every pop the
- *                 next of `head`; position p lives in cell p % capacity
- *      turn       p             the cell is free for the push of p
- *                 p + 1         the cell holds the item of p
- *                 p + capacity  the item is taken: free for the push a lap later
+ *                 next of `head`; position p lives in cell p % capacity, in lap
+ *                 p / capacity, whose stamp is the lap's number + 1, in 8 bits
+ *      filled     by cell, the stamp of the last lap whose item was put in
+ *      emptied    by cell, the stamp of the last lap whose item was taken out; with
+ *                 that of the lap before p's the cell is free for the push of p
  *
- * A push reads the turn of the cell at tail, moves tail past it by a
- * compare-and-swap, writes the item and then the turn; a pop does the same at
- * head. Turns and indices only ever rise, so a compare-and-swap that succeeds
- * proves that the turn read before it still holds, and none else may touch the
- * cell until its turn is written. A run of n is n such cells in a row. Indices
- * have 63 bits and do not wrap; bit 63 of tail says that the queue is closed, and
- * makes every compare-and-swap fail that did not expect it.
+ * A push reads the stamp `emptied` of the cell at tail, moves tail past it by a
+ * compare-and-swap, writes the item and then `filled`; a pop does the same at
+ * head the other way round. A compare-and-swap that succeeds proves that the stamp
+ * read before it still holds, and none else may touch the cell until its stamp is
+ * written. A run of n is n such cells in a row. Indices have 63 bits and do not
+ * wrap; bit 63 of tail says that the queue is closed, and makes every
+ * compare-and-swap fail that did not expect it.
+ *
+ * Eight bits are enough. A push that finds tail not past p, and moves it, sees
+ * emptied[p] as the push a lap before read it or newer, for that one released what
+ * it had read with its own compare-and-swap; and none newer than lap p - capacity
+ * can have written. So it sees one of two values in a row: that of p's place being
+ * free, or the one before. A pop sees filled[p] likewise. Who sees anything else
+ * fails at the compare-and-swap, or looks at the indices, which have all bits.
+ *
+ * Items, `filled` and `emptied` lie apart from one another, so that a bulk moves
+ * few cache lines (64 items: eight and one there, one back), items are copied as a
+ * whole, stamps are read and written eight at a time, and each line is written by
+ * one side only.
  *
  * Linearizability. An accepted push takes effect at its compare-and-swap of tail
  * and an accepted pop at that of head, a bulk form all at once, in one order that
@@ -37,6 +51,7 @@
  * items ready than its own, and a pop more room: the front wakes up as many.
  */
 #include <sched.h>
+#include <string.h>
 
 #include "internal.h"
 
@@ -47,19 +62,30 @@
 #define SPINS_MAX  64
 #define YIELDS_MAX 4
 
-struct cell {
-    _Atomic uint64_t turn;
-    uint64_t
-        item; /* Whoever has moved the index past the cell owns it until the turn is written. */
-};
+/* Runs are looked through, and stamped, eight cells at a time. The thread sanitizer takes a word
+ * and its bytes for different variables; and in a word the first cell must be the lowest byte. */
+#if defined(__SANITIZE_THREAD__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#define STAMPS_AT_ONCE 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define STAMPS_AT_ONCE 1
+#endif
+#endif
+#ifndef STAMPS_AT_ONCE
+#define STAMPS_AT_ONCE 8
+#define EACH_STAMP     UINT64_C(0x0101010101010101)
+#endif
 
 struct bounded {
     struct bop_mpmc base;
 
     /* Constant. */
-    struct cell *cells;
     uint64_t mask; /* Capacity - 1. */
-    void *block;   /* The memory of all this. */
+    unsigned lap_shift;
+    uint64_t *items; /* Whoever has moved the index past a cell owns its item until the stamp. */
+    _Atomic uint8_t *filled;
+    _Atomic uint8_t *emptied;
+    void *block; /* The memory of all this. */
     size_t block_bytes;
 
     _Alignas(BOP__CACHE_LINE) _Atomic uint64_t tail; /* Of the next push, and CLOSED. */
@@ -71,16 +97,38 @@ static inline struct bounded *bounded_of(struct bop_mpmc *base)
     return BOP_CONTAINER_OF(base, struct bounded, base);
 }
 
-static inline struct cell *cell_at(const struct bounded *queue, uint64_t position)
+static inline size_t cell_of(const struct bounded *queue, uint64_t position)
 {
-    return &queue->cells[position & queue->mask];
+    return (size_t)(position & queue->mask);
 }
 
-static inline uint64_t turn_at(const struct bounded *queue, uint64_t position)
+/* The stamp that `filled` has once the position holds its item; `emptied` has the one before while
+ * the position is free. */
+static inline uint8_t stamp_of(const struct bounded *queue, uint64_t position)
 {
-    /* Acquire pairs with the release that gave the cell away: the item is there, or was read. */
-    return atomic_load_explicit(&cell_at(queue, position)->turn, memory_order_acquire);
+    return (uint8_t)((position >> queue->lap_shift) + 1);
 }
+
+static inline bool is_free(const struct bounded *queue, uint64_t position)
+{
+    /* Acquire pairs with the release in take(): the item of the lap before was read. */
+    return atomic_load_explicit(&queue->emptied[cell_of(queue, position)], memory_order_acquire) ==
+           (uint8_t)(stamp_of(queue, position) - 1);
+}
+
+static inline bool has_item(const struct bounded *queue, uint64_t position)
+{
+    /* Acquire pairs with the release in publish(): the item is there. */
+    return atomic_load_explicit(&queue->filled[cell_of(queue, position)], memory_order_acquire) ==
+           stamp_of(queue, position);
+}
+
+#if STAMPS_AT_ONCE > 1
+static inline _Atomic uint64_t *octet_of(_Atomic uint8_t *stamps, size_t cell)
+{
+    return (_Atomic uint64_t *)(void *)&stamps[cell - cell % STAMPS_AT_ONCE];
+}
+#endif
 
 /* After an acquire, what is loaded next is no older than the index: that makes refusals exact. */
 static inline uint64_t load_index(const _Atomic uint64_t *index)
@@ -88,12 +136,12 @@ static inline uint64_t load_index(const _Atomic uint64_t *index)
     return atomic_load_explicit(index, memory_order_acquire);
 }
 
-/* Relaxed: that the turn still holds follows from the value alone, and the items are ordered by
- * their turns. Failing has the acquire of load_index(). */
+/* Release: who sees the index past a cell sees its stamp no older than we did. Acquire, on both
+ * ways: as load_index(). */
 static inline bool advance(_Atomic uint64_t *index, uint64_t *expected, uint64_t by)
 {
     return atomic_compare_exchange_weak_explicit(index, expected, *expected + by,
-                                                 memory_order_acquire, memory_order_acquire);
+                                                 memory_order_acq_rel, memory_order_acquire);
 }
 
 /* Wait a moment for a thread in the middle of an operation; false once that has been enough. */
@@ -145,23 +193,132 @@ static bool may_get_item(struct bounded *queue, uint64_t *head, unsigned *rounds
 
 static inline void publish(struct bounded *queue, uint64_t position, uint64_t item)
 {
-    struct cell *cell = cell_at(queue, position);
+    size_t cell = cell_of(queue, position);
 
-    cell->item = item;
+    queue->items[cell] = item;
     /* Release pairs with the acquire of the pop: it sees the item, and what was written before the
      * push. */
-    atomic_store_explicit(&cell->turn, position + 1, memory_order_release);
+    atomic_store_explicit(&queue->filled[cell], stamp_of(queue, position), memory_order_release);
 }
 
 static inline uint64_t take(struct bounded *queue, uint64_t position)
 {
-    struct cell *cell = cell_at(queue, position);
-    uint64_t item = cell->item;
+    size_t cell = cell_of(queue, position);
+    uint64_t item = queue->items[cell];
 
     /* Release pairs with the acquire of the push a lap later: the item has been read before it is
      * overwritten. */
-    atomic_store_explicit(&cell->turn, position + queue->mask + 1, memory_order_release);
+    atomic_store_explicit(&queue->emptied[cell], stamp_of(queue, position), memory_order_release);
     return item;
+}
+
+/* -- Runs of cells ----------------------------------------------------------------------------- */
+
+/* How many of count positions lie before the ring's end: they have one stamp. */
+static inline size_t until_edge(const struct bounded *queue, uint64_t position, size_t count)
+{
+    return (size_t)bop_min_u64(count, queue->mask + 1 - (position & queue->mask));
+}
+
+/* How many stamps from stamps[cell] on are as wanted, up to count. */
+static size_t count_stamps(_Atomic uint8_t *stamps, size_t cell, size_t count, uint8_t wanted)
+{
+    size_t same = 0;
+
+    while (same < count) {
+#if STAMPS_AT_ONCE > 1
+        unsigned skip = (unsigned)((cell + same) % STAMPS_AT_ONCE);
+        /* Acquire: as in is_free() and has_item(), for each of them. */
+        uint64_t differ = (atomic_load_explicit(octet_of(stamps, cell + same),
+                                                memory_order_acquire) ^
+                           wanted * EACH_STAMP) >>
+                          (8 * skip);
+
+        if (differ != 0) {
+            return (size_t)bop_min_u64(count, same + (unsigned)__builtin_ctzll(differ) / 8);
+        }
+        same += STAMPS_AT_ONCE - skip;
+#else
+        /* Acquire: as in is_free() and has_item(). */
+        if (atomic_load_explicit(&stamps[cell + same], memory_order_acquire) != wanted) {
+            return same;
+        }
+        same++;
+#endif
+    }
+    return count;
+}
+
+/* Release: as in publish() and take(), for each of them. */
+static void write_stamps(_Atomic uint8_t *stamps, size_t cell, size_t count, uint8_t stamp)
+{
+    size_t end = cell + count;
+
+    while (cell < end) {
+#if STAMPS_AT_ONCE > 1
+        if (cell % STAMPS_AT_ONCE == 0 && end - cell >= STAMPS_AT_ONCE) {
+            atomic_store_explicit(octet_of(stamps, cell), stamp * EACH_STAMP, memory_order_release);
+            cell += STAMPS_AT_ONCE;
+            continue;
+        }
+#endif
+        atomic_store_explicit(&stamps[cell], stamp, memory_order_release);
+        cell++;
+    }
+}
+
+/* How many positions from `position` on are free, up to count. */
+static size_t count_free(const struct bounded *queue, uint64_t position, size_t count)
+{
+    size_t here = until_edge(queue, position, count);
+    size_t run = count_stamps(queue->emptied, cell_of(queue, position), here,
+                              (uint8_t)(stamp_of(queue, position) - 1));
+
+    if (BOP_UNLIKELY(run == here && here < count)) {
+        run += count_stamps(queue->emptied, 0, count - here, stamp_of(queue, position));
+    }
+    return run;
+}
+
+/* How many positions from `position` on hold items, up to count. */
+static size_t count_items(const struct bounded *queue, uint64_t position, size_t count)
+{
+    size_t here = until_edge(queue, position, count);
+    size_t run = count_stamps(queue->filled, cell_of(queue, position), here,
+                              stamp_of(queue, position));
+
+    if (BOP_UNLIKELY(run == here && here < count)) {
+        run += count_stamps(queue->filled, 0, count - here,
+                            (uint8_t)(stamp_of(queue, position) + 1));
+    }
+    return run;
+}
+
+static void publish_run(struct bounded *queue, uint64_t position, const uint64_t *items,
+                        size_t count)
+{
+    while (count > 0) {
+        size_t cell = cell_of(queue, position), here = until_edge(queue, position, count);
+
+        memcpy(&queue->items[cell], items, here * sizeof(*items));
+        write_stamps(queue->filled, cell, here, stamp_of(queue, position));
+        position += here;
+        items += here;
+        count -= here;
+    }
+}
+
+static void take_run(struct bounded *queue, uint64_t position, uint64_t *out_items, size_t count)
+{
+    while (count > 0) {
+        size_t cell = cell_of(queue, position), here = until_edge(queue, position, count);
+
+        memcpy(out_items, &queue->items[cell], here * sizeof(*out_items));
+        write_stamps(queue->emptied, cell, here, stamp_of(queue, position));
+        position += here;
+        out_items += here;
+        count -= here;
+    }
 }
 
 /* -- Push -------------------------------------------------------------------------------------- */
@@ -179,7 +336,7 @@ static int bounded_push(struct bop_mpmc *base, struct bop_mpmc_producer *produce
         if (BOP_UNLIKELY(tail & CLOSED)) {
             return BOP_ECLOSED;
         }
-        if (BOP_LIKELY(turn_at(queue, tail) == tail)) {
+        if (BOP_LIKELY(is_free(queue, tail))) {
             if (BOP_LIKELY(advance(&queue->tail, &tail, 1))) {
                 publish(queue, tail, item);
                 return 0;
@@ -188,18 +345,6 @@ static int bounded_push(struct bop_mpmc *base, struct bop_mpmc_producer *produce
             return BOP_EFULL;
         }
     }
-}
-
-/* How many cells from position on have the turn of their position plus `state`, up to count. */
-static inline size_t run_length(const struct bounded *queue, uint64_t position, unsigned state,
-                                size_t count)
-{
-    size_t run = 0;
-
-    while (run < count && turn_at(queue, position + run) == position + run + state) {
-        run++;
-    }
-    return run;
 }
 
 static ssize_t bounded_push_bulk(struct bop_mpmc *base, struct bop_mpmc_producer *producer,
@@ -221,12 +366,10 @@ static ssize_t bounded_push_bulk(struct bop_mpmc *base, struct bop_mpmc_producer
         if (BOP_UNLIKELY(least > most)) {
             return BOP_EFULL;
         }
-        run = run_length(queue, tail, 0, most);
+        run = count_free(queue, tail, most);
         if (BOP_LIKELY(run >= least)) {
             if (BOP_LIKELY(advance(&queue->tail, &tail, run))) {
-                for (size_t i = 0; i < run; i++) {
-                    publish(queue, tail + i, items[i]);
-                }
+                publish_run(queue, tail, items, run);
                 return (ssize_t)run;
             }
         } else if (!may_get_room(queue, &tail, tail + least - 1, &rounds)) {
@@ -246,7 +389,7 @@ static int bounded_pop(struct bop_mpmc *base, struct bop_mpmc_consumer *consumer
 
     (void)consumer;
     for (;;) {
-        if (BOP_LIKELY(turn_at(queue, head) == head + 1)) {
+        if (BOP_LIKELY(has_item(queue, head))) {
             if (BOP_LIKELY(advance(&queue->head, &head, 1))) {
                 *out_item = take(queue, head);
                 return 1;
@@ -267,13 +410,11 @@ static size_t bounded_pop_bulk(struct bop_mpmc *base, struct bop_mpmc_consumer *
 
     (void)consumer;
     for (;;) {
-        size_t run = run_length(queue, head, 1, most);
+        size_t run = count_items(queue, head, most);
 
         if (BOP_LIKELY(run > 0)) {
             if (BOP_LIKELY(advance(&queue->head, &head, run))) {
-                for (size_t i = 0; i < run; i++) {
-                    out_items[i] = take(queue, head + i);
-                }
+                take_run(queue, head, out_items, run);
                 return run;
             }
         } else if (!may_get_item(queue, &head, &rounds)) {
@@ -296,7 +437,7 @@ static void bounded_close(struct bop_mpmc *base)
     for (; position < end; position++) {
         unsigned rounds = 0;
 
-        while ((int64_t)(turn_at(queue, position) - position) <= 0) {
+        while (!has_item(queue, position)) {
             if (!back_off(&rounds)) {
                 rounds = SPINS_MAX; /* The push is preempted: yield until it has published. */
             }
@@ -323,9 +464,16 @@ static size_t bounded_memory_bytes(const struct bop_mpmc *base)
 static bool bounded_worth_a_look(struct bop_mpmc *base)
 {
     struct bounded *queue = bounded_of(base);
-    uint64_t head = load_index(&queue->head);
+    uint64_t head = load_index(&queue->head), before;
 
-    return (int64_t)(turn_at(queue, head) - head) > 0;
+    do {
+        if (has_item(queue, head)) {
+            return true;
+        }
+        before = head;
+        head = load_index(&queue->head);
+    } while (head != before); /* Else the stamp was of a later lap. */
+    return false;
 }
 
 /* -- Create, destroy, tokens ------------------------------------------------------------------- */
@@ -334,8 +482,12 @@ static int bounded_create(const struct bop_mpmc_options *options, struct bop_all
                           struct bop_mpmc **out_queue)
 {
     /* An allocator aligns for the basic types only. */
-    size_t block_bytes = sizeof(struct bounded) + BOP__CACHE_LINE - 1 +
-                         options->capacity * sizeof(struct cell);
+    size_t stamps_bytes = (options->capacity + BOP__CACHE_LINE - 1) &
+                          ~(size_t)(BOP__CACHE_LINE - 1);
+    size_t items_bytes = (options->capacity * sizeof(uint64_t) + BOP__CACHE_LINE - 1) &
+                         ~(size_t)(BOP__CACHE_LINE - 1);
+    size_t block_bytes = sizeof(struct bounded) + BOP__CACHE_LINE - 1 + items_bytes +
+                         2 * stamps_bytes;
     void *block = bop_alloc(allocator, block_bytes);
     struct bounded *queue;
 
@@ -347,15 +499,15 @@ static int bounded_create(const struct bop_mpmc_options *options, struct bop_all
     *queue = (struct bounded){
         .base.allocator = allocator,
         .base.bulk_max = options->capacity,
-        .cells = (struct cell *)(queue + 1),
         .mask = options->capacity - 1,
+        .lap_shift = (unsigned)__builtin_ctzll(options->capacity),
         .block = block,
         .block_bytes = block_bytes,
     };
-    for (uint64_t i = 0; i <= queue->mask; i++) {
-        atomic_init(&queue->cells[i].turn, i);
-        queue->cells[i].item = 0;
-    }
+    queue->items = (uint64_t *)(queue + 1);
+    queue->filled = (_Atomic uint8_t *)queue->items + items_bytes;
+    queue->emptied = queue->filled + stamps_bytes;
+    memset(queue->items, 0, items_bytes + 2 * stamps_bytes);
     *out_queue = &queue->base;
     return 0;
 }

@@ -99,7 +99,10 @@ static void start_at(struct fixture *f, uint64_t position)
     struct bounded *queue = ring(f);
 
     for (uint64_t i = 0; i <= queue->mask; i++) {
-        atomic_init(&cell_at(queue, position + i)->turn, position + i);
+        uint8_t stamp = (uint8_t)(stamp_of(queue, position + i) - 1);
+
+        atomic_init(&queue->filled[cell_of(queue, position + i)], stamp);
+        atomic_init(&queue->emptied[cell_of(queue, position + i)], stamp);
     }
     atomic_init(&queue->tail, position);
     atomic_init(&queue->head, position);
@@ -120,6 +123,26 @@ static void pop_range(struct fixture *f, uint64_t from, size_t count)
         REQUIRE_EQ(bop_mpmc_pop(f->queue, NULL, &item), 1);
         REQUIRE_EQ(item, from + i);
     }
+}
+
+/* A push that has taken its place and not published, as if preempted there. Returns the place. */
+static uint64_t reserve(struct fixture *f, size_t count)
+{
+    uint64_t tail = load_index(&ring(f)->tail);
+
+    while (!advance(&ring(f)->tail, &tail, count)) {
+    }
+    return tail;
+}
+
+/* A pop that has claimed an item and not taken it. */
+static uint64_t claim(struct fixture *f, size_t count)
+{
+    uint64_t head = load_index(&ring(f)->head);
+
+    while (!advance(&ring(f)->head, &head, count)) {
+    }
+    return head;
 }
 
 /* -- At rest ----------------------------------------------------------------------------------- */
@@ -322,7 +345,7 @@ TEST(bounded, discards_what_is_left)
 TEST(bounded, tells_its_memory)
 {
     create(f, 1024);
-    CHECK(bop_mpmc_memory_bytes(f->queue) >= 1024 * 16);
+    CHECK(bop_mpmc_memory_bytes(f->queue) >= 1024 * 10);
     CHECK_EQ(bop_mpmc_memory_bytes(f->queue), f->heap.live);
 }
 
@@ -384,27 +407,81 @@ TEST(bounded, survives_each_fault)
     CHECK_EQ(f->faults.at, 3); /* The ring and two tokens; pushing allocates nothing. */
 }
 
+/* -- Stamps ------------------------------------------------------------------------------------ */
+
+/* Runs of every length begin at every cell, wrap, and go on until the stamps have come round. */
+static void go_round(struct fixture *f, size_t capacity, uint64_t start)
+{
+    uint64_t items[64], out[64], pushed = 0, popped = 0;
+
+    create(f, capacity);
+    start_at(f, start);
+    for (size_t round = 0; popped < 300 * capacity; round++) {
+        size_t wanted = 1 + round % capacity, room = capacity - (size_t)(pushed - popped);
+        size_t fits = wanted < room ? wanted : room, inside;
+
+        for (size_t i = 0; i < wanted; i++) {
+            items[i] = pushed + i;
+        }
+        REQUIRE_EQ(bop_mpmc_push_some(f->queue, NULL, items, wanted),
+                   fits > 0 ? (ssize_t)fits : BOP_EFULL);
+        pushed += fits;
+        REQUIRE_EQ(bop_mpmc_size(f->queue), pushed - popped);
+        wanted = 1 + round * 7 % capacity;
+        inside = (size_t)(pushed - popped);
+        REQUIRE_EQ(bop_mpmc_pop_bulk(f->queue, NULL, out, wanted),
+                   (ssize_t)(wanted < inside ? wanted : inside));
+        for (size_t i = 0; i < wanted && i < inside; i++) {
+            REQUIRE_EQ(out[i], popped++);
+        }
+    }
+    destroy(f);
+}
+
+TEST(bounded, tells_laps_apart_for_ever)
+{
+    for (size_t capacity = 2; capacity <= 64; capacity *= 2) {
+        go_round(f, capacity, 0);
+        go_round(f, capacity, 255 * capacity);
+        go_round(f, capacity, (UINT64_C(1) << 62) + 3);
+    }
+}
+
+/* A run ends where a cell is not given back, wherever that is among its eight. */
+TEST(bounded, runs_end_at_any_stuck_cell)
+{
+    uint64_t items[64] = {0}, out[64];
+
+    for (size_t at = 0; at < 64; at++) {
+        uint64_t stuck;
+
+        create(f, 64);
+        stuck = reserve(f, 64);
+        for (size_t i = 0; i < 64; i++) {
+            if (i != at) {
+                publish(ring(f), stuck + i, i);
+            }
+        }
+        CHECK_EQ(bop_mpmc_pop_bulk(f->queue, NULL, out, 64), (ssize_t)at);
+        publish(ring(f), stuck + at, at);
+        CHECK_EQ(bop_mpmc_pop_bulk(f->queue, NULL, out, 64), (ssize_t)(64 - at));
+        CHECK_EQ(out[0], at);
+
+        push_range(f, 64, 64);
+        stuck = claim(f, 64);
+        for (size_t i = 0; i < 64; i++) {
+            if (i != at) {
+                CHECK_EQ(take(ring(f), stuck + i), 64 + i);
+            }
+        }
+        CHECK_EQ(bop_mpmc_push_some(f->queue, NULL, items, 64), at > 0 ? (ssize_t)at : BOP_EFULL);
+        CHECK_EQ(take(ring(f), stuck + at), 64 + at);
+        CHECK_EQ(bop_mpmc_push_some(f->queue, NULL, items, 64), (ssize_t)(64 - at));
+        destroy(f);
+    }
+}
+
 /* -- Stuck half-way ---------------------------------------------------------------------------- */
-
-/* A push that has taken its place and not published, as if preempted there. Returns the place. */
-static uint64_t reserve(struct fixture *f, size_t count)
-{
-    uint64_t tail = load_index(&ring(f)->tail);
-
-    while (!advance(&ring(f)->tail, &tail, count)) {
-    }
-    return tail;
-}
-
-/* A pop that has claimed an item and not taken it. */
-static uint64_t claim(struct fixture *f, size_t count)
-{
-    uint64_t head = load_index(&ring(f)->head);
-
-    while (!advance(&ring(f)->head, &head, count)) {
-    }
-    return head;
-}
 
 TEST(bounded, pops_nothing_behind_a_stuck_push)
 {

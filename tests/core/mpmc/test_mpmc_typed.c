@@ -321,7 +321,7 @@ TEST(mpmc_typed, notifies_with_the_callers_user)
     CHECK_EQ(f->notified, 1);
     CHECK(!larges_arm(f->larges));
     CHECK(larges_eventfd(f->larges) >= 0);
-    CHECK(larges_memory_bytes(f->larges) >= (size_t)CAPACITY * 16);
+    CHECK(larges_memory_bytes(f->larges) >= (size_t)CAPACITY * 10);
 }
 
 /* -- Failures ---------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /*
- * The ring of a bounded queue: cells with turns, runs of them taken by one
- * compare-and-swap of an index, refusals, and the closing bit.
+ * The ring of a bounded queue: cells with stamps, runs of them taken by one
+ * compare-and-swap of an index, refusals, and the closing bit. There are as few
+ * different stamps as can do, two, so that they come round often.
  *
  * Producers push single items and bulks (all of them, or as many as fit),
  * consumers pop single items and bulks until the queue is closed and drained,
@@ -13,11 +14,12 @@
  * leaves nothing behind; refusals that are to be exact are.
  *
  * Memory is sequentially consistent here: the stores that hand a cell over are
- * two, the item and the turn, which neither x86 nor release reorder.
+ * two, the item and the stamp, which neither x86 nor release reorder.
  *
- * Must fail: BROKEN_TURN_FIRST, where a push publishes before it has written;
+ * Must fail: BROKEN_STAMP_FIRST, where a push publishes before it has written;
  * BROKEN_STORE_INDEX, where the index is stored rather than exchanged;
- * BROKEN_NO_CLOSE_WAIT, where close does not wait for pushes under way.
+ * BROKEN_NO_CLOSE_WAIT, where close does not wait for pushes under way;
+ * BROKEN_ONE_STAMP, where laps are not told apart.
  */
 #ifndef CELLS
 #define CELLS 2
@@ -38,7 +40,13 @@
 #define POSITIONS 9
 #define CLOSED    128
 
-byte turn[CELLS];
+#ifdef BROKEN_ONE_STAMP
+#define STAMPS 1
+#else
+#define STAMPS 2
+#endif
+
+byte filled[CELLS], emptied[CELLS];
 byte item[CELLS];
 byte tail, head;
 byte pushed[POSITIONS]; /* What was pushed at each position. */
@@ -54,15 +62,27 @@ bool close_returned;
 #define may_advance(index, seen) (index == seen)
 #endif
 
-/* The cells from `position` on whose turn is theirs plus `state`, up to `most`; one load each. */
-inline count_run(position, state, most)
+#define STAMP(p)    (((p) / CELLS + 1) % STAMPS)
+#define IS_FREE(p)  (emptied[(p) % CELLS] == ((p) / CELLS) % STAMPS)
+#define HAS_ITEM(p) (filled[(p) % CELLS] == STAMP(p))
+
+/* The cells from `position` on that are free, or hold items, up to `most`; one load each. */
+inline count_free(position, most)
 {
     run_length = 0;
     do
-    :: run_length < most && turn[(position + run_length) % CELLS] == position + run_length + state ->
-        run_length++
-    :: run_length < most && turn[(position + run_length) % CELLS] != position + run_length + state ->
-        break
+    :: run_length < most && IS_FREE(position + run_length) -> run_length++
+    :: run_length < most && !IS_FREE(position + run_length) -> break
+    :: run_length == most -> break
+    od
+}
+
+inline count_items(position, most)
+{
+    run_length = 0;
+    do
+    :: run_length < most && HAS_ITEM(position + run_length) -> run_length++
+    :: run_length < most && !HAS_ITEM(position + run_length) -> break
     :: run_length == most -> break
     od
 }
@@ -88,7 +108,7 @@ proctype producer(byte id)
         :: t >= CLOSED -> break
         :: t < CLOSED && least > CELLS -> break
         :: t < CLOSED && least <= CELLS ->
-            count_run(t, 0, most);
+            count_free(t, most);
             if
             :: run_length >= least ->
                 atomic {
@@ -136,12 +156,12 @@ proctype producer(byte id)
 publish:
         do
         :: i < run_length ->
-#ifdef BROKEN_TURN_FIRST
-            turn[(t + i) % CELLS] = t + i + 1;
+#ifdef BROKEN_STAMP_FIRST
+            filled[(t + i) % CELLS] = STAMP(t + i);
             item[(t + i) % CELLS] = VALUE(i);
 #else
             item[(t + i) % CELLS] = VALUE(i);
-            turn[(t + i) % CELLS] = t + i + 1;
+            filled[(t + i) % CELLS] = STAMP(t + i);
 #endif
             i++
         :: else -> break
@@ -167,7 +187,7 @@ proctype consumer()
         };
         h = head;
         do
-        ::  count_run(h, 1, most);
+        ::  count_items(h, most);
             if
             :: run_length > 0 ->
                 atomic {
@@ -207,7 +227,7 @@ proctype consumer()
                 taken[h + i] = true;
                 value = 0
             };
-            turn[(h + i) % CELLS] = h + i + CELLS;
+            emptied[(h + i) % CELLS] = STAMP(h + i);
             i++
         :: else -> break
         od;
@@ -232,7 +252,7 @@ proctype closer()
     position = head;
 #ifndef BROKEN_NO_CLOSE_WAIT
     do
-    :: position < end -> turn[position % CELLS] > position; position++
+    :: position < end -> HAS_ITEM(position); position++
     :: else -> break
     od;
 #endif
@@ -243,11 +263,6 @@ init {
     byte i;
 
     atomic {
-        do
-        :: i < CELLS -> turn[i] = i; i++
-        :: else -> break
-        od;
-        i = 0;
         do
         :: i < PRODUCERS -> run producer(i); i++
         :: else -> break
