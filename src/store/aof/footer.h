@@ -1,0 +1,74 @@
+/*
+ * The footer of a sealed segment: what it holds, an index, and the Merkle tree's
+ * leaves. It lies behind the last record; docs/design/aof.md describes it.
+ */
+#ifndef BOP_STORE_AOF_FOOTER_H
+#define BOP_STORE_AOF_FOOTER_H
+
+#include <bop/aof.h>
+
+#include "source.h"
+
+/* A leaf, and an index entry, begins with the first record at or after each so many bytes. */
+#define BOP__FOOTER_LEAF_BYTES (64u * 1024)
+
+/** What is known of a sealed segment without reading it. */
+struct bop__segment_facts {
+    uint8_t log_id[BOP_AOF_ID_SIZE];
+    uint64_t base;
+    uint64_t end_seq; /* One above its last record; above base. */
+    uint64_t generation;
+    uint64_t epoch;
+    uint32_t seed; /* The link of record base - 1, as the segment's header has it. */
+    uint32_t link; /* Of its last record. */
+    uint64_t end;  /* Where its records end. */
+    uint64_t size; /* Of the sealed file: footer included. */
+    uint64_t first_time_us, last_time_us;
+    uint64_t first_tag, last_tag;
+    uint8_t root[BOP_AOF_DIGEST_SIZE];
+};
+
+/** One leaf: the records from seq on, to the next leaf's. */
+struct bop__footer_leaf {
+    uint64_t seq;
+    uint64_t offset;
+    uint64_t time_us; /* Of its first record. */
+    uint64_t tag;
+    uint8_t hash[BOP_AOF_DIGEST_SIZE];
+};
+
+struct bop__footer {
+    struct bop_allocator *allocator;
+    struct bop__segment_facts facts;
+    struct bop__footer_leaf *leaves;
+    size_t leaf_count;
+};
+
+/**
+ * Read a segment's records from source, checking each, and make its footer. facts->base,
+ * generation, seed, log_id, epoch, end_seq and end are given in out_footer->facts; the rest is
+ * found. 0, BOP_ECORRUPT or another code.
+ */
+int bop__footer_build(struct bop_allocator *allocator, struct bop__segment_source *source,
+                      struct bop__footer *out_footer, struct bop_error *err);
+
+/** Append the footer's bytes, as they follow the byte facts.end of the file; facts.size is set. */
+int bop__footer_encode(struct bop__footer *footer, struct bop_buf *out_bytes);
+
+/**
+ * Read the footer at the end of a source of known size. BOP_ENOTFOUND if there is none (the
+ * segment was not sealed); BOP_ECORRUPT; BOP_EVERSION. With facts_only no leaves are read.
+ */
+int bop__footer_read(struct bop_allocator *allocator, struct bop__segment_source *source,
+                     bool facts_only, struct bop__footer *out_footer, struct bop_error *err);
+
+void bop__footer_deinit(struct bop__footer *footer);
+
+/** The leaf that holds seq, which the segment does. */
+const struct bop__footer_leaf *bop__footer_find(const struct bop__footer *footer, uint64_t seq);
+
+/** Seal a file: append the footer behind facts.end, cut the file there, sync it. Idempotent. */
+int bop__footer_seal(struct bop_fs *fs, const char *path, struct bop__footer *footer,
+                     struct bop_error *err);
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * A segment's bytes, from wherever they are: the file as it was written, in each tier.
+ * Offsets are those in that file.
+ */
+#ifndef BOP_STORE_AOF_SOURCE_H
+#define BOP_STORE_AOF_SOURCE_H
+
+#include <bop/aof.h>
+
+struct bop__segment_source {
+    enum bop_aof_tier tier;
+    /* Of a sealed segment: its whole size with the footer. Of one that is written: UINT64_MAX. */
+    uint64_t size;
+    /* Bytes from offset on, at least `least` of them unless the segment ends before; maybe many
+     * more, as they come. They stay until the next call or close. 0 (out_bytes may be shorter than
+     * `least` only at the end), BOP_EHYDRATING, BOP_ECORRUPT, BOP_ENOMEM or the file's code. */
+    int (*at)(struct bop__segment_source *self, uint64_t offset, size_t least,
+              struct bop_slice *out_bytes, struct bop_error *err);
+    void (*close)(struct bop__segment_source *self);
+};
+
+/** The bytes of a local segment file, mapped if it can be and pread is not asked for. */
+int bop__file_source_open(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
+                          bool sealed, bool pread, struct bop__segment_source **out_source,
+                          struct bop_error *err);
+
+#endif
