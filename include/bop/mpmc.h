@@ -3,7 +3,8 @@
  * any number of consumers, in one of three kinds chosen at creation.
  *
  *      kind      capacity   order                          progress
- *      lanes     grows      of each producer               lock-free with tokens
+ *      lanes     grows      of each producer               lock-free with tokens but
+ *                                                          while a claim is taken over
  *      fifo      grows      of all: linearizable           lock-free
  *      bounded   fixed      of all: linearizable but for   a preempted thread may
  *                           a refusal, see below           hold up its own cell
@@ -24,9 +25,10 @@
  * segments that are recycled and given back. A token that idles keeps one of them.
  *
  * `bounded` is a ring after Vyukov's (2010) with bulk forms that take a run of
- * cells with one compare-and-swap, and costs ten bytes an item of its capacity. It may refuse a push as full, or a pop as empty,
- * while another thread is in the middle of the operation that would make it
- * possible; what it does accept is linearizable.
+ * cells with one compare-and-swap; it costs ten bytes an item of its capacity. It
+ * may refuse a push as full, or a pop as empty, while another thread is in the
+ * middle of the operation that would make it possible; what it does accept is
+ * linearizable.
  *
  * Every value is allowed. What was written before a push is seen after the pop
  * that returns it.
@@ -38,8 +40,12 @@
  * Without a token a thread's pushes still keep their order.
  *
  * Threads: any thread may call any function at any time, but for create and
- * destroy, which need the queue to themselves. Nothing blocks but the functions
- * whose name ends in _wait, and close, which waits for pushes under way.
+ * destroy, which need the queue to themselves. Nothing waits for items or room
+ * but the functions whose name ends in _wait; close waits for pushes under way.
+ * Locks are held for a moment in `lanes` only: by pushes without a token, which
+ * take turns at a few lanes, by whoever opens or closes a token, and by who takes
+ * over a claim, which its owner waits for if it pops just then: some microseconds,
+ * or until that thread runs again if it is preempted.
  *
  * The algorithms, their memory orders and what has been model-checked are in
  * docs/design/mpmc.md.
