@@ -10,6 +10,14 @@
 
 #include "footer.h"
 
+#define BOP__WARM_FRAME_MIN      1024u
+#define BOP__WARM_FRAME_MAX      (1024u * 1024)
+#define BOP__WARM_DICTIONARY_MAX (128u * 1024)
+/* Frames that bop__warm_load takes at once, at most. */
+#define BOP__WARM_LOAD_MAX 256u
+/* What bop__packed.ask is given for a frame when the tail of the file is wanted. */
+#define BOP__WARM_TAIL UINT64_MAX
+
 /** What packing made. */
 struct bop__warm_facts {
     struct bop__segment_facts segment;
@@ -22,7 +30,7 @@ struct bop__warm_pack_options {
     struct bop_allocator *allocator;
     struct bop_fs *fs;
     int level;
-    size_t frame_bytes;
+    size_t frame_bytes;         /* BOP__WARM_FRAME_MIN to _MAX. */
     size_t dictionary_bytes;    /* Trained on the segment's own records. 0: none. */
     const _Atomic bool *cancel; /* Ends with BOP_ECANCELED soon. May be NULL. */
     void (*on_progress)(void *user, uint64_t bytes); /* Of the segment. May be NULL. */
@@ -41,19 +49,24 @@ int bop__warm_pack(const struct bop__warm_pack_options *options,
 /** Where a packed file's bytes are: a local file or an object. One thread at a time. */
 struct bop__packed {
     enum bop_aof_tier tier;
+    const char *name; /* For messages: the path or the key. Lives as long as this. */
     uint64_t size;
-    /* Which file, for the cache: the same bytes have the same number, in this process. */
+    /* Which file, for the cache: the same bytes have the same number, in this process. 0: opening
+     * makes one from the content, and reads the tail each time. */
     uint64_t file_number;
     /* Append exactly these bytes to out. May block. */
     int (*read)(struct bop__packed *self, uint64_t offset, size_t size, struct bop_buf *out,
                 struct bop_error *err);
     /* Instead of read when it would block too long: ask for it and return BOP_EHYDRATING. NULL:
-     * read is called. */
+     * read is called. [offset, offset + size) are whole frames from `frame` on, all that the caller
+     * needs now and that is not in the cache, as far as bop__warm_load goes. Whoever serves it
+     * opens the file with a packed of the same number and without ask, and calls that; for
+     * BOP__WARM_TAIL opening is all. */
     int (*ask)(struct bop__packed *self, uint64_t offset, size_t size, uint64_t frame);
     void (*close)(struct bop__packed *self);
 };
 
-/** A local packed file. */
+/** A local packed file. Its file_number is 0 and may be set before it is used. */
 int bop__packed_file_open(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
                           struct bop__packed **out_packed, struct bop_error *err);
 
@@ -68,18 +81,25 @@ void bop__frame_cache_forget(struct bop__frame_cache *cache, uint64_t file_numbe
 
 /**
  * The segment in a packed file, as a source; packed becomes the source's, also on failure. The
- * trailer with the seek table and the footer is read and checked now (BOP_EHYDRATING is possible).
+ * tail with seek table, facts and footer is read and checked now (BOP_EHYDRATING is possible),
+ * or is found in the cache. BOP_ECORRUPT; BOP_EVERSION. cache may be NULL: then there is none, and
+ * packed->ask must be NULL. The cache lives longer than the source.
  */
 int bop__warm_open(struct bop_allocator *allocator, struct bop__packed *packed,
                    struct bop__frame_cache *cache, struct bop__segment_source **out_source,
                    struct bop_error *err);
 
+/** What the file says of its segment, to be compared with what was expected there. */
+const struct bop__segment_facts *bop__warm_segment(const struct bop__segment_source *warm);
+
 /** The packed file's frames: for read-ahead, and to fetch one that was asked for into the cache. */
 uint64_t bop__warm_frames(const struct bop__segment_source *warm);
+/** Load `count` frames from `frame` on, as far as there are, with one read; those there are not. */
 int bop__warm_load(struct bop__segment_source *warm, uint64_t frame, unsigned count,
                    struct bop_error *err);
 
-/** Unpack everything and check it: frames, records, links, leaves, and that the root is `root`. */
+/** Unpack everything and check it: frames, records, links, leaves, and that the root is `root`.
+ * packed stays the caller's, here and below, and is read front to back. */
 int bop__warm_verify(struct bop_allocator *allocator, struct bop__packed *packed,
                      const uint8_t root[BOP_AOF_DIGEST_SIZE], struct bop__warm_facts *out_facts,
                      struct bop_error *err);
