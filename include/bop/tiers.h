@@ -24,6 +24,12 @@
 
 #define BOP_TIERS_WORKERS_MAX 16
 
+/** What is read of an object that was put, beside its size and digest as the store has them. */
+enum bop_tiers_read_back {
+    BOP_TIERS_READ_BACK_ALL,  /* All of it, and its digest computed. */
+    BOP_TIERS_READ_BACK_ENDS, /* The first and the last 64 KiB, compared with the file. */
+};
+
 /** Sizes are bytes over all logs. 0 means the default. */
 struct bop_tiers_options {
     struct bop_allocator *allocator; /* Borrowed until destroy. Default: the process's. */
@@ -37,7 +43,9 @@ struct bop_tiers_options {
      * bop_tiers_poll when notify was called. */
     struct bop_executor *const *executors;
     size_t executor_count;
-    unsigned workers; /* Default 2, at most BOP_TIERS_WORKERS_MAX. */
+    unsigned workers; /* Default 4, at most BOP_TIERS_WORKERS_MAX. */
+    /* bop_tiers_poll has something to do. Called on any thread, also with executors; may be
+     * NULL. */
     void (*notify)(void *user);
     void *user;
 
@@ -53,19 +61,22 @@ struct bop_tiers_options {
     size_t dictionary_bytes; /* Of a dictionary a segment, 0: none; at most 128 KiB. */
 
     struct bop_object_store *objects; /* Tier 2, borrowed. Default: none, tier 1 is the last. */
-    const char *prefix;               /* Of the keys. Default "aof". */
-    uint64_t retention_ms;            /* A segment whose last record is older goes. 0: never. */
+    const char *prefix;               /* Of the keys. Default "aof". Copied. */
+    enum bop_tiers_read_back read_back;
+    uint64_t retention_ms; /* A segment whose last record is older goes. 0: never. */
     uint64_t
         retention_bytes; /* A log's oldest segments above this go, packed sizes. 0: no limit. */
     uint64_t delete_grace_ms;   /* Between queueing a deletion and doing it. Default 60,000. */
     uint64_t retry_ms;          /* First back-off, doubled to a minute, with jitter. Default 100. */
     uint64_t scrub_bytes_per_s; /* Background verification of what is kept. 0: none. */
+    bool scrub_objects;         /* It reads objects too; else only asks for size and digest. */
 };
 
 BOP_API BOP_MUST_USE int bop_tiers_create(const struct bop_tiers_options *options,
                                           struct bop_tiers **out_tiers, struct bop_error *err);
 
-/** All logs are closed. Work under way is ended: it goes on from the manifest next time. */
+/** All logs are closed, and executors that were handed in have no task of the tiers'. NULL is fine.
+ */
 BOP_API void bop_tiers_destroy(struct bop_tiers *tiers);
 
 /** Do what is due by the clock and what finished. Returns ms until it should be called again
@@ -75,7 +86,11 @@ BOP_API uint64_t bop_tiers_poll(struct bop_tiers *tiers);
 /** True while anything is queued or under way that does not wait for time to pass. */
 BOP_API bool bop_tiers_busy(const struct bop_tiers *tiers);
 
-/** Keep the segments that hold [first_seq, last_seq] in tier 0 or 1, fetched if need be. */
+/**
+ * Keep the segments that hold [first_seq, last_seq] in tier 0 or 1, fetched if need be, until unpin
+ * is called with the same two or the log is closed. BOP_ENOTFOUND if the log has no tiers here, or
+ * there is no such pin; BOP_ENOMEM.
+ */
 BOP_API BOP_MUST_USE int bop_tiers_pin(struct bop_tiers *tiers, struct bop_aof *aof,
                                        uint64_t first_seq, uint64_t last_seq);
 BOP_API BOP_MUST_USE int bop_tiers_unpin(struct bop_tiers *tiers, struct bop_aof *aof,

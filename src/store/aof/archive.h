@@ -39,17 +39,23 @@ struct bop__archive_options {
 int bop__archive_open(struct bop_tiers *tiers, const struct bop__archive_options *options,
                       struct bop__archive **out_archive, struct bop_error *err);
 
-/** No call comes from now on. Work under way is ended. */
+/**
+ * No call comes from now on. Its sources are closed. Work under way on the tiers' own lanes is
+ * ended; on executors that were handed in it may still be there: opening the same log again is
+ * BOP_EBUSY until they are through.
+ */
 void bop__archive_close(struct bop__archive *archive);
 
 /** The segments it knows, oldest first. Returns how many; out_facts has room for `max`. */
 size_t bop__archive_segments(const struct bop__archive *archive,
                              struct bop__segment_facts *out_facts, size_t max);
 
-/** A segment was sealed (its footer is on disk), or was found sealed at open. Known ones are fine.
+/**
+ * A segment was sealed (its footer is on disk), or was found sealed at open. Known ones are fine.
+ * 0, or BOP_ENOMEM: to be told again later, and before any later segment (those are refused too).
  */
-void bop__archive_sealed(struct bop__archive *archive, const struct bop__segment_facts *facts,
-                         const char *path);
+int bop__archive_sealed(struct bop__archive *archive, const struct bop__segment_facts *facts,
+                        const char *path);
 
 /** Sealed segments that are not yet verified in a lower tier. */
 size_t bop__archive_waiting(const struct bop__archive *archive);
