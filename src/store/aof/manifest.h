@@ -68,10 +68,13 @@ struct bop__manifest_entry {
     bool packed;         /* Tier 1 has had it verified ... */
     bool packed_evicted; /* ... and it was let go of. */
     bool raw_evicted;    /* The segment file was let go of. */
+    bool packing;        /* Begun, not known to have ended. */
+    bool hydrating;      /* Likewise. */
     bool uploading;      /* Begun, not known to have ended: upload_id, maybe, to go on with. */
     bool uploaded;
     bool delete_queued;
     bool deleted; /* Gone from tier 2, on purpose. */
+    bool dropped; /* TRUNCATED covers it: on its way out of every tier. */
     uint64_t packed_bytes;
     uint8_t sha256[32];
     uint64_t packed_ms, uploaded_ms; /* When. */
@@ -97,8 +100,10 @@ struct bop__manifest_options {
 };
 
 /**
- * Open or make, replaying from the newest snapshot. A torn tail of the last chunk is cut.
- * BOP_ECORRUPT names chunk, offset and what is wrong; BOP_EMISMATCH if it is another log's.
+ * Open or make, replaying the newest chunk, which begins with a snapshot. Nothing is written
+ * before the first append, which begins a new chunk. A torn tail is left out.
+ * BOP_ECORRUPT names chunk, offset and what is wrong; BOP_EVERSION; BOP_EMISMATCH if it is
+ * another log's.
  */
 int bop__manifest_open(const struct bop__manifest_options *options,
                        struct bop__manifest **out_manifest, struct bop_error *err);
@@ -108,12 +113,14 @@ void bop__manifest_close(struct bop__manifest *manifest);
  * Append records and sync: durable when this returns 0. They are checked against the catalogue
  * first, and refused with BOP_ECONDITION and nothing written if they do not follow (a segment
  * twice, one that overlaps another, done without begun, a deletion of what is not uploaded).
- * Rotates and takes snapshots by itself. A failed write or sync is final: BOP_EFAILED from then on.
+ * Rotates and takes snapshots by itself. After another code it is unknown whether the records will
+ * be found at the next open, the catalogue is as before, and the next call begins a new chunk.
  */
 int bop__manifest_append(struct bop__manifest *manifest, const struct bop__manifest_record *records,
                          size_t count, struct bop_error *err);
 
-/** The catalogue: entries by ascending base, those deleted from every tier left out. */
+/** The catalogue: entries by ascending base; one that is dropped or deleted, and of which tier 2
+ * has nothing, is left out. */
 size_t bop__manifest_count(const struct bop__manifest *manifest);
 const struct bop__manifest_entry *bop__manifest_at(const struct bop__manifest *manifest, size_t i);
 /** By generation, or NULL. */
@@ -125,12 +132,12 @@ struct bop__manifest_chunk {
     uint64_t index;
     uint64_t bytes; /* Committed. */
     bool sealed;
-    bool uploaded; /* As bop__manifest_uploaded said, in this process. */
+    uint64_t uploaded; /* Bytes, as bop__manifest_uploaded said in this process. */
     char path[512];
 };
 size_t bop__manifest_chunks(const struct bop__manifest *manifest);
-int bop__manifest_chunk_at(const struct bop__manifest *manifest, size_t i,
-                           struct bop__manifest_chunk *out_chunk);
+void bop__manifest_chunk_at(const struct bop__manifest *manifest, size_t i,
+                            struct bop__manifest_chunk *out_chunk);
 /** The chunk with this index is in the object store with so many bytes. */
 void bop__manifest_uploaded(struct bop__manifest *manifest, uint64_t index, uint64_t bytes);
 /** End the chunk in use, with a snapshot in the next one. */
@@ -142,14 +149,24 @@ struct bop__manifest_chunk_report {
     uint64_t file_bytes, committed_bytes, uncommitted_bytes;
     uint64_t records, unknown_records, bad_records;
     uint32_t stored_crc, computed_crc;
-    bool sealed, snapshot;
-    int code; /* 0 or what is wrong with it. */
+    bool snapshot; /* It begins with a whole one. */
+    int code;      /* 0 or what is wrong with it, and in words. */
+    char message[BOP_ERROR_MESSAGE_MAX];
 };
+/* A callback's non-zero result ends it and is returned. */
 int bop__manifest_inspect(const struct bop__manifest_options *options,
                           int (*on_chunk)(void *user, const struct bop__manifest_chunk_report *),
                           int (*on_record)(void *user, uint64_t chunk, uint64_t offset,
                                            const struct bop__manifest_record *),
                           void *user, struct bop_error *err);
+
+/**
+ * Put a chunk that cannot be read aside as <name>.broken and replay the one before it to its end;
+ * what only the broken one said is lost, and out_lost says how many chunks went. For
+ * `bop aof manifest check --repair`. Nothing is done to a manifest that opens.
+ */
+int bop__manifest_repair(const struct bop__manifest_options *options, unsigned *out_lost,
+                         struct bop_error *err);
 
 const char *bop__manifest_kind_name(enum bop__manifest_kind kind);
 
