@@ -84,6 +84,7 @@ struct bop_aof_options {
     uint64_t segment_bytes;      /* Of one file. Default 64 MiB; at least 4 KiB. */
     uint64_t pending_bytes_max;  /* Not yet durable; appends above are refused. Default 64 MiB. */
     uint64_t first_seq;          /* The first record's number in a new log. Default 1. */
+    const uint8_t *id;           /* A new log's, BOP_AOF_ID_SIZE bytes. Default: random. */
     enum bop_aof_level level;    /* Of appends that name none. Default DISK. */
     enum bop_aof_layout layout;
     unsigned writes_max; /* Commits on their way at once. Default 8, or what the executor can. */

@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #include <bop/mem.h>
+#include <bop/random.h>
 
 #define SEGMENT_BYTES_DEFAULT (UINT64_C(64) * 1024 * 1024)
 #define SEGMENT_BYTES_MAX     (UINT64_C(1) << 40)
@@ -188,6 +189,7 @@ static int lock_directory(struct bop_aof *aof, struct bop_error *err)
 /* The first segment of a new log. */
 static int begin_new(struct bop_aof *aof, struct bop_error *err)
 {
+    struct bop__aof_segment_header header;
     struct bop__segment *segment;
     int rc = bop__aof_segments_reserve(aof, 1);
 
@@ -195,10 +197,20 @@ static int begin_new(struct bop_aof *aof, struct bop_error *err)
     if (!segment) {
         return bop_error_set(err, BOP_ENOMEM, "make a log in %s", aof->path);
     }
-    bop__segment_init(segment, aof->options.first_seq, 1, aof->options.segment_bytes,
-                      aof->options.first_seq, 0);
+    if (aof->options.id) {
+        memcpy(aof->id, aof->options.id, sizeof(aof->id));
+    } else {
+        rc = bop_random_secret(aof->id, sizeof(aof->id));
+    }
+    if (rc < 0) {
+        bop__segment_free(aof->allocator, segment);
+        return bop_error_set(err, rc, "make the identity of a log");
+    }
+    aof->epoch = aof->options.epoch;
+    header = bop__aof_next_header(aof, aof->options.first_seq, aof->options.first_seq,
+                                  aof->options.segment_bytes);
+    bop__segment_init(segment, &header);
     aof->segments[aof->segment_count++] = segment;
-    aof->generation = segment->generation;
     aof->last = aof->durable = segment->base - 1;
     rc = bop__writer_begin(&aof->writer, segment);
     if (rc < 0 && err) {

@@ -109,9 +109,27 @@ static void leave(struct bop_aof *aof, struct bop__batch *batch, struct bop__seg
     bop__batch_add(batch, BOP__OP_REMOVE, segment);
 }
 
+struct bop__aof_segment_header bop__aof_next_header(struct bop_aof *aof, uint64_t base,
+                                                    uint64_t front, uint64_t size)
+{
+    struct bop__aof_segment_header header = {
+        .version = BOP__AOF_VERSION,
+        .base = base,
+        .generation = ++aof->generation,
+        .size = size,
+        .front = front,
+        .seed = aof->tail_link,
+        .epoch = aof->epoch,
+    };
+
+    memcpy(header.log_id, aof->id, sizeof(header.log_id));
+    return header;
+}
+
 void bop__aof_begin_segment(struct bop_aof *aof, struct bop__batch *batch,
                             struct bop__segment *blank, uint64_t size, size_t drop)
 {
+    struct bop__aof_segment_header header;
     uint64_t base = aof->last + 1;
     size_t end = aof->segment_count;
     size_t kept;
@@ -120,9 +138,8 @@ void bop__aof_begin_segment(struct bop_aof *aof, struct bop__batch *batch,
         end--;
     }
     kept = end - drop;
-    aof->generation++;
-    bop__segment_init(blank, base, aof->generation, size,
-                      kept > 0 ? aof->segments[drop]->base : base, aof->tail_link);
+    header = bop__aof_next_header(aof, base, kept > 0 ? aof->segments[drop]->base : base, size);
+    bop__segment_init(blank, &header);
     bop__batch_add(batch, BOP__OP_BEGIN, blank);
     /* After the op that makes them void. */
     for (size_t i = 0; i < drop; i++) {
@@ -151,7 +168,7 @@ static void put_record(struct bop_aof *aof, struct bop__batch *batch,
         .tag = record->tag,
         .time_us = record->time_us,
         .durable_seq = aof->durable,
-        .chain = segment->end_seq == segment->base ? segment->salt : aof->tail_link,
+        .chain = segment->chain,
         .length = BOP__AOF_HEADER_MARK | (uint32_t)length,
     };
 
@@ -172,7 +189,7 @@ static void put_record(struct bop_aof *aof, struct bop__batch *batch,
     bop__segment_index_add(aof->allocator, segment, header.seq, segment->end);
     segment->end += size;
     segment->end_seq = header.seq + 1;
-    aof->tail_link = bop__aof_link(&header);
+    segment->chain = aof->tail_link = bop__aof_link(&header);
     aof->last = header.seq;
 }
 

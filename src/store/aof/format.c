@@ -52,6 +52,28 @@ static uint32_t block_crc(const uint8_t block[BOP__AOF_SEGMENT_HEADER])
     return bop_crc32c(crc, block + at, BOP__AOF_SEGMENT_HEADER - at);
 }
 
+uint32_t bop__aof_filler_encode(uint8_t *out_bytes, size_t size, uint32_t salt, uint64_t next_seq,
+                                uint64_t durable_seq, uint32_t chain)
+{
+    /* So long that no zeros pad it: the next byte is the end mark. */
+    uint32_t length = (uint32_t)size - BOP__AOF_RECORD_HEADER - 1;
+    struct bop__aof_record_header header = {
+        .seq = next_seq,
+        .durable_seq = durable_seq,
+        .chain = chain,
+        .length = BOP__AOF_FILLER_MARK | length,
+    };
+    uint8_t *payload = out_bytes + BOP__AOF_RECORD_HEADER;
+
+    BOP_ASSERT(size >= BOP__AOF_FILLER_MIN && size % BOP__AOF_RECORD_ALIGN == 0);
+    memset(payload, BOP__AOF_FILLER_BYTE, length);
+    payload[length] = BOP__AOF_END_MARK;
+    header.payload_crc = bop_crc32c(0, payload, length);
+    header.header_crc = bop__aof_header_crc(salt, &header);
+    memcpy(out_bytes, &header, sizeof(header));
+    return bop__aof_link(&header);
+}
+
 void bop__aof_segment_header_encode(const struct bop__aof_segment_header *header,
                                     uint8_t out_block[BOP__AOF_SEGMENT_HEADER])
 {
@@ -78,17 +100,17 @@ int bop__aof_segment_header_decode(const uint8_t block[BOP__AOF_SEGMENT_HEADER],
     if (header.crc != block_crc(block)) {
         return bop_error_set(err, BOP_ECORRUPT, "%s: header checksum", path);
     }
-    if (header.version != BOP__AOF_VERSION) {
+    if (header.version < BOP__AOF_VERSION_OLDEST || header.version > BOP__AOF_VERSION) {
         return bop_error_say(err, BOP_EVERSION,
-                             "%s has log format version %u, this program knows version %u: use "
-                             "the program that wrote it, or a newer one",
-                             path, header.version, BOP__AOF_VERSION);
+                             "%s has log format version %u, this program knows versions %u to %u: "
+                             "use the program that wrote it, or a newer one",
+                             path, header.version, BOP__AOF_VERSION_OLDEST, BOP__AOF_VERSION);
     }
-    if (header.flags != 0) {
+    if ((header.flags & ~(header.version == 1 ? 0 : BOP__AOF_FLAGS_KNOWN)) != 0) {
         return bop_error_say(err, BOP_EVERSION,
-                             "%s has log format flags 0x%x, this program knows none: use the "
+                             "%s has log format flags 0x%x, this program knows 0x%x: use the "
                              "program that wrote it, or a newer one",
-                             path, header.flags);
+                             path, header.flags, BOP__AOF_FLAGS_KNOWN);
     }
     if (header.base == 0 || header.base > BOP__AOF_SEQ_MAX || header.generation == 0 ||
         header.generation == UINT64_MAX || header.front == 0 || header.front > header.base ||

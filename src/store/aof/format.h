@@ -1,6 +1,7 @@
 /*
- * The log's bytes on disk, format version 1: docs/design/aof.md says what each
- * field is for and why it lies where it does.
+ * The log's bytes on disk, format version 2, which differs from version 1 in the segment's header
+ * and in that there are fillers: docs/design/aof.md says what each field is for and why it lies
+ * where it does.
  *
  * Two things here are not a matter of taste. seq is the first field and never
  * zero, and the last byte of a header and of a record is a mark that is never
@@ -15,7 +16,8 @@
 #include <bop/crc32c.h>
 
 #define BOP__AOF_MAGIC          UINT64_C(0x4753464f41504f42) /* "BOPAOFSG" */
-#define BOP__AOF_VERSION        1u
+#define BOP__AOF_VERSION        2u
+#define BOP__AOF_VERSION_OLDEST 1u
 #define BOP__AOF_SEGMENT_HEADER 4096u
 
 #define BOP__AOF_RECORD_HEADER 48u
@@ -23,7 +25,18 @@
 #define BOP__AOF_SECTOR        512u
 #define BOP__AOF_END_MARK      0xa5u
 #define BOP__AOF_HEADER_MARK   (0x15u << 27)
+#define BOP__AOF_FILLER_MARK   (0x13u << 27)
+#define BOP__AOF_FILLER_BYTE   0xa5u
+#define BOP__AOF_FILLER_MIN    56u /* What the smallest one takes. */
+#define BOP__AOF_BLOCK         4096u
 #define BOP__AOF_LENGTH_MASK   ((1u << 27) - 1)
+
+/* A segment's flags. */
+#define BOP__AOF_FLAG_ALIGNED 1u /* Commits begin at multiples of a block. */
+#define BOP__AOF_FLAGS_KNOWN  BOP__AOF_FLAG_ALIGNED
+
+/* Segments whose unacknowledged tail a segment may say it took over. */
+#define BOP__AOF_ORIGINS 4
 
 /* The highest record number; the room above keeps sums of numbers from wrapping. */
 #define BOP__AOF_SEQ_MAX (UINT64_MAX >> 1)
@@ -45,14 +58,20 @@ struct bop__aof_segment_header {
     uint64_t size;
     uint64_t front; /* The log's first record when this segment was begun. */
     uint32_t seed;
-    uint32_t flags; /* None yet. */
+    uint32_t flags;
+    /* From here on zeros in version 1. */
+    uint8_t log_id[BOP_AOF_ID_SIZE];
+    uint64_t epoch;
+    uint64_t origins[BOP__AOF_ORIGINS]; /* Generations whose tail was re-homed here, or 0. */
 };
 
-_Static_assert(sizeof(struct bop__aof_segment_header) == 56, "a disk format");
+_Static_assert(sizeof(struct bop__aof_segment_header) == 112, "a disk format");
 _Static_assert(offsetof(struct bop__aof_segment_header, version) == 8, "the same in all versions");
 _Static_assert(offsetof(struct bop__aof_segment_header, crc) == 12, "the same in all versions");
 _Static_assert(offsetof(struct bop__aof_segment_header, base) == 16, "a disk format");
 _Static_assert(offsetof(struct bop__aof_segment_header, front) == 40, "a disk format");
+_Static_assert(offsetof(struct bop__aof_segment_header, log_id) == 56, "a disk format");
+_Static_assert(offsetof(struct bop__aof_segment_header, origins) == 80, "a disk format");
 
 struct bop__aof_record_header {
     uint64_t seq;
@@ -94,10 +113,27 @@ static inline uint32_t bop__aof_header_crc(uint32_t salt,
     return bop_crc32c(salt, &copy, sizeof(copy));
 }
 
-/** True if this is a header of the segment with this salt; its place is not looked at. */
+/** True if what has this header only fills a block up: it has no number of its own. */
+static inline bool bop__aof_is_filler(const struct bop__aof_record_header *header)
+{
+    return (header->length & ~BOP__AOF_LENGTH_MASK) == BOP__AOF_FILLER_MARK;
+}
+
+/** What the filler takes that follows a commit which ends at this offset; 0: none is needed. */
+static inline uint64_t bop__aof_filler_size(uint64_t end)
+{
+    uint64_t gap = (BOP__AOF_BLOCK - end % BOP__AOF_BLOCK) % BOP__AOF_BLOCK;
+
+    return gap > 0 && gap < BOP__AOF_FILLER_MIN ? gap + BOP__AOF_BLOCK : gap;
+}
+
+/** True if this is a header of the segment with this salt, a filler's too; its place is not looked
+ * at. */
 static inline bool bop__aof_header_valid(uint32_t salt, const struct bop__aof_record_header *header)
 {
-    return (header->length & ~BOP__AOF_LENGTH_MASK) == BOP__AOF_HEADER_MARK &&
+    uint32_t mark = header->length & ~BOP__AOF_LENGTH_MASK;
+
+    return (mark == BOP__AOF_HEADER_MARK || mark == BOP__AOF_FILLER_MARK) &&
            bop__aof_record_length(header) <= BOP_AOF_RECORD_MAX &&
            header->header_crc == bop__aof_header_crc(salt, header);
 }
@@ -120,6 +156,11 @@ static inline uint32_t bop__aof_salt(uint32_t seed, uint64_t base, uint64_t gene
     bop_store_u64(bytes + 12, generation);
     return bop_crc32c(0, bytes, sizeof(bytes));
 }
+
+/** Write the filler of this size (bop__aof_filler_size) that precedes record next_seq; returns the
+ * link of it. */
+uint32_t bop__aof_filler_encode(uint8_t *out_bytes, size_t size, uint32_t salt, uint64_t next_seq,
+                                uint64_t durable_seq, uint32_t chain);
 
 /** The file name of a segment. */
 void bop__aof_segment_name(uint64_t base, uint64_t generation, char out_name[BOP__AOF_NAME_SIZE]);

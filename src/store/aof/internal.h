@@ -49,8 +49,11 @@ struct bop__segment {
     uint64_t front;
     uint32_t seed;
     uint32_t salt;
+    bool aligned;
+    struct bop__aof_segment_header header;
 
     uint64_t end_seq;  /* One above the last record kept. */
+    uint32_t chain;    /* What the record end_seq must carry. */
     uint64_t end;      /* Where the record end_seq begins, or would. */
     uint64_t file_end; /* Bytes below are in the file; those from here on in a batch. */
     struct bop__index_entry *index;
@@ -61,8 +64,7 @@ struct bop__segment {
 /** A segment without identity yet, or NULL. */
 struct bop__segment *bop__segment_new(struct bop_allocator *allocator);
 /** Give a new segment its identity. It is empty. */
-void bop__segment_init(struct bop__segment *segment, uint64_t base, uint64_t generation,
-                       uint64_t size, uint64_t front, uint32_t seed);
+void bop__segment_init(struct bop__segment *segment, const struct bop__aof_segment_header *header);
 void bop__segment_free(struct bop_allocator *allocator, struct bop__segment *segment);
 
 /** A record lies at offset. Best effort: without memory reads only have to walk further. */
@@ -72,8 +74,8 @@ void bop__segment_index_add(struct bop_allocator *allocator, struct bop__segment
 /** The indexed record nearest at or below seq; the segment's first one if there is none. */
 struct bop__index_entry bop__segment_index_find(const struct bop__segment *segment, uint64_t seq);
 
-/** Records from seq on, the first of which lies at offset, are dropped. */
-void bop__segment_cut(struct bop__segment *segment, uint64_t seq, uint64_t offset);
+/** Records from seq on, the first of which lies at offset, are dropped; link is the last one's. */
+void bop__segment_cut(struct bop__segment *segment, uint64_t seq, uint64_t offset, uint32_t link);
 
 /* ---- The writer: what tasks do to files ---- */
 
@@ -211,6 +213,8 @@ struct bop_aof {
     uint64_t last;
     uint64_t durable;
     uint32_t tail_link; /* The link of the last record, 0 if there was none. */
+    uint8_t id[BOP_AOF_ID_SIZE];
+    uint64_t epoch;
     int failed;
 
     pthread_mutex_t lock; /* Over the batches' state, and their content until they are taken. */
@@ -237,6 +241,9 @@ struct bop_aof {
 struct bop__segment *bop__aof_segment_of(const struct bop_aof *aof, uint64_t seq);
 /** Room for more segments. 0 or BOP_ENOMEM. */
 int bop__aof_segments_reserve(struct bop_aof *aof, size_t more);
+/** The header of the segment that would be begun now; the log takes the next generation. */
+struct bop__aof_segment_header bop__aof_next_header(struct bop_aof *aof, uint64_t base,
+                                                    uint64_t front, uint64_t size);
 /** State all that must hold between calls. */
 void bop__aof_check(const struct bop_aof *aof);
 /** Set the gauges. */

@@ -189,9 +189,9 @@ static int fetch(struct bop_aof *aof, struct bop__cursor *cursor, uint64_t offse
 
 /* ---- Records ---- */
 
-/* Read and check the header at the cursor. */
-static int read_header(struct bop_aof *aof, struct bop__cursor *cursor,
-                       struct bop__aof_record_header *out_header, struct bop_error *err)
+/* Read and check the header at the cursor, which may be a filler's. */
+static int read_any_header(struct bop_aof *aof, struct bop__cursor *cursor,
+                           struct bop__aof_record_header *out_header, struct bop_error *err)
 {
     const struct bop__segment *segment = cursor->segment;
     struct bop__aof_record_header header = {0};
@@ -222,10 +222,24 @@ static int read_header(struct bop_aof *aof, struct bop__cursor *cursor,
 
 static void step_over(struct bop__cursor *cursor, const struct bop__aof_record_header *header)
 {
-    cursor->next_seq++;
+    cursor->next_seq += bop__aof_is_filler(header) ? 0 : 1;
     cursor->next_offset += bop__aof_record_size(bop__aof_record_length(header));
     cursor->chain = bop__aof_link(header);
     cursor->chain_known = true;
+}
+
+/* Read and check the header of the record at the cursor. A filler before it, which holds nothing,
+ * is stepped over. */
+static int read_header(struct bop_aof *aof, struct bop__cursor *cursor,
+                       struct bop__aof_record_header *out_header, struct bop_error *err)
+{
+    int rc = read_any_header(aof, cursor, out_header, err);
+
+    while (rc == 0 && bop__aof_is_filler(out_header)) {
+        step_over(cursor, out_header);
+        rc = read_any_header(aof, cursor, out_header, err);
+    }
+    return rc;
 }
 
 /* Go on to seq, from header to header. */

@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include <bop/random.h>
+
 /* The zeros that the newest segment gets behind its last record. */
 #define TAIL_ZEROS UINT64_C(0x10000)
 
@@ -128,6 +130,39 @@ static int resolve(struct bop__recovery *r)
     return 0;
 }
 
+/* What the newest header says of the log. One of version 1 says nothing: it gets its identity
+ * with the next segment. */
+static int take_identity(struct bop__recovery *r)
+{
+    const struct bop__aof_segment_header *header = &r->found[r->count - 1].header;
+    struct bop_aof *aof = r->aof;
+    int rc = 0;
+
+    aof->generation = header->generation;
+    aof->epoch = header->epoch;
+    memcpy(aof->id, header->log_id, sizeof(aof->id));
+    if (header->version == 1) {
+        rc = bop_random_secret(aof->id, sizeof(aof->id));
+    }
+    return rc < 0 ? bop_error_set(r->err, rc, "make the identity of a log") : 0;
+}
+
+/* All segments of one log: a file of another one would be taken for damage, or not noticed. */
+static int check_identity(struct bop__recovery *r, const struct bop__found *found)
+{
+    const struct bop__aof_segment_header *newest = &r->found[r->count - 1].header;
+
+    if (found->header.version != 1 &&
+        memcmp(found->header.log_id, newest->log_id, sizeof(newest->log_id)) != 0) {
+        return bop_error_set(r->err, BOP_ECORRUPT, "%s: it is a segment of another log", r->path);
+    }
+    if (found->header.epoch > newest->epoch) {
+        return bop_error_set(r->err, BOP_ECORRUPT, "%s: its epoch is above a later segment's",
+                             r->path);
+    }
+    return 0;
+}
+
 static int scan_found(struct bop__recovery *r, size_t i)
 {
     const struct bop__found *found = &r->found[i];
@@ -143,12 +178,15 @@ static int scan_found(struct bop__recovery *r, size_t i)
         return bop_error_set(r->err, BOP_ECORRUPT, "%s: does not follow the segment before",
                              r->path);
     }
+    rc = check_identity(r, found);
+    if (rc < 0) {
+        return rc;
+    }
     segment = bop__segment_new(aof->allocator);
     if (!segment) {
         return bop_error_set(r->err, BOP_ENOMEM, "scan %s", r->path);
     }
-    bop__segment_init(segment, found->base, found->generation, found->header.size,
-                      found->header.front, found->header.seed);
+    bop__segment_init(segment, &found->header);
     aof->segments[aof->segment_count++] = segment;
     /* A segment is begun when all before is durable. */
     r->vouched = bop_max_u64(r->vouched, found->base - 1);
@@ -169,7 +207,10 @@ static int scan(struct bop__recovery *r)
             return rc;
         }
     }
-    aof->generation = r->found[r->count - 1].generation;
+    rc = take_identity(r);
+    if (rc < 0) {
+        return rc;
+    }
     aof->last = aof->segments[aof->segment_count - 1]->end_seq - 1;
     aof->durable = aof->last;
     return 0;
@@ -291,13 +332,14 @@ static int replace_newest(struct bop__recovery *r)
 {
     struct bop_aof *aof = r->aof;
     struct bop__segment *newest = aof->segments[aof->segment_count - 1];
+    struct bop__aof_segment_header header;
     char path[BOP__AOF_PATH_MAX];
     int rc;
 
     memcpy(path, r->path, sizeof(path));
-    aof->generation++;
-    bop__segment_init(newest, newest->base, aof->generation, aof->options.segment_bytes,
-                      aof->segments[0]->base, newest->seed);
+    header = bop__aof_next_header(aof, newest->base, aof->segments[0]->base,
+                                  aof->options.segment_bytes);
+    bop__segment_init(newest, &header);
     rc = bop__writer_begin(&aof->writer, newest);
     if (rc < 0) {
         if (r->err) {
@@ -306,6 +348,35 @@ static int replace_newest(struct bop__recovery *r)
         return rc;
     }
     return remove_file(r, path);
+}
+
+/* True if the newest segment, which has records, can take no more. */
+static bool is_full_up(const struct bop__segment *newest)
+{
+    return newest->header.version != BOP__AOF_VERSION;
+}
+
+/* Begin a segment behind the newest one, which is durable and has records. */
+static int begin_behind(struct bop__recovery *r)
+{
+    struct bop_aof *aof = r->aof;
+    struct bop__aof_segment_header header;
+    struct bop__segment *segment;
+    int rc = bop__aof_segments_reserve(aof, 1);
+
+    segment = rc == 0 ? bop__segment_new(aof->allocator) : NULL;
+    if (!segment) {
+        return bop_error_set(r->err, BOP_ENOMEM, "begin a segment in %s", aof->path);
+    }
+    header = bop__aof_next_header(aof, aof->last + 1, aof->segments[0]->base,
+                                  aof->options.segment_bytes);
+    bop__segment_init(segment, &header);
+    aof->segments[aof->segment_count++] = segment;
+    rc = bop__writer_begin(&aof->writer, segment);
+    if (rc < 0 && r->err) {
+        *r->err = aof->writer.error;
+    }
+    return rc;
 }
 
 /* Change what must be changed, in an order that may be broken off anywhere. */
@@ -321,6 +392,9 @@ static int heal(struct bop__recovery *r)
     rc = remove_next(r);
     if (rc == 0) {
         rc = newest->end_seq > newest->base ? continue_newest(r) : replace_newest(r);
+    }
+    if (rc == 0 && is_full_up(newest)) {
+        rc = begin_behind(r);
     }
     return rc == 0 ? remove_void(r) : rc;
 }

@@ -240,6 +240,16 @@ struct behind {
     bool vouched;
 };
 
+/* What is bad is a filler, since the record expected there lies right behind it, and it was on
+ * disk: it was so when the record before it was. */
+static bool behind_filler(const struct position *at, const struct bop__aof_record_header *header,
+                          uint64_t offset)
+{
+    return at->segment->aligned && header->seq == at->seq && !bop__aof_is_filler(header) &&
+           offset == at->offset + bop__aof_filler_size(at->offset) &&
+           header->durable_seq + 1 >= at->seq;
+}
+
 /* Look at a word: is it the last one so far that is not zero, does a header begin there? */
 static void look_at_word(struct bop__recovery *r, struct behind *behind, uint64_t offset,
                          const uint8_t *bytes, size_t size)
@@ -253,7 +263,7 @@ static void look_at_word(struct bop__recovery *r, struct behind *behind, uint64_
     }
     r->torn_end = offset + sizeof(seq);
     /* Records lie behind each other, so seq says how far away this is at least. */
-    if (offset < behind->from || seq <= at->seq || size < sizeof(header) ||
+    if (offset < behind->from || seq < at->seq || size < sizeof(header) ||
         seq - at->seq > (offset - at->offset) / BOP__AOF_RECORD_HEADER) {
         return;
     }
@@ -261,7 +271,7 @@ static void look_at_word(struct bop__recovery *r, struct behind *behind, uint64_
     if (header.durable_seq >= header.seq || !bop__aof_header_valid(at->segment->salt, &header)) {
         return;
     }
-    behind->vouched |= header.durable_seq >= at->seq;
+    behind->vouched |= header.durable_seq >= at->seq || behind_filler(at, &header, offset);
     behind->from = offset + bop__aof_record_size(bop__aof_record_length(&header));
 }
 
@@ -348,15 +358,18 @@ int bop__recovery_scan(struct bop__recovery *r, struct bop__segment *segment, ui
         if (rc < 0 || verdict != GOOD) {
             break;
         }
-        bop__segment_index_add(r->aof->allocator, segment, at.seq, at.offset);
         r->vouched = bop_max_u64(r->vouched, header.durable_seq);
-        at.offset += bop__aof_record_size(bop__aof_record_length(&header));
-        at.seq++;
         at.chain = bop__aof_link(&header);
-        r->aof->tail_link = at.chain;
+        if (!bop__aof_is_filler(&header)) {
+            bop__segment_index_add(r->aof->allocator, segment, at.seq, at.offset);
+            r->aof->tail_link = at.chain;
+            at.seq++;
+        }
+        at.offset += bop__aof_record_size(bop__aof_record_length(&header));
     }
     segment->end = at.offset;
     segment->end_seq = at.seq;
+    segment->chain = at.chain;
     segment->file_end = at.offset;
     r->log_end = at.offset;
     if (rc == 0 && verdict != GOOD) {

@@ -13,16 +13,18 @@ struct bop__segment *bop__segment_new(struct bop_allocator *allocator)
     return segment;
 }
 
-void bop__segment_init(struct bop__segment *segment, uint64_t base, uint64_t generation,
-                       uint64_t size, uint64_t front, uint32_t seed)
+void bop__segment_init(struct bop__segment *segment, const struct bop__aof_segment_header *header)
 {
-    segment->base = base;
-    segment->generation = generation;
-    segment->size = size;
-    segment->front = front;
-    segment->seed = seed;
-    segment->salt = bop__aof_salt(seed, base, generation);
-    segment->end_seq = base;
+    segment->header = *header;
+    segment->base = header->base;
+    segment->generation = header->generation;
+    segment->size = header->size;
+    segment->front = header->front;
+    segment->seed = header->seed;
+    segment->salt = bop__aof_salt(header->seed, header->base, header->generation);
+    segment->aligned = (header->flags & BOP__AOF_FLAG_ALIGNED) != 0;
+    segment->chain = segment->salt;
+    segment->end_seq = header->base;
     segment->end = BOP__AOF_SEGMENT_HEADER;
     segment->file_end = BOP__AOF_SEGMENT_HEADER;
 }
@@ -79,7 +81,7 @@ struct bop__index_entry bop__segment_index_find(const struct bop__segment *segme
                : (struct bop__index_entry){.seq = segment->base, .offset = BOP__AOF_SEGMENT_HEADER};
 }
 
-void bop__segment_cut(struct bop__segment *segment, uint64_t seq, uint64_t offset)
+void bop__segment_cut(struct bop__segment *segment, uint64_t seq, uint64_t offset, uint32_t link)
 {
     BOP_ASSERT(seq > segment->base && seq <= segment->end_seq && offset <= segment->end);
     while (segment->index_count > 0 && segment->index[segment->index_count - 1].seq >= seq) {
@@ -87,4 +89,5 @@ void bop__segment_cut(struct bop__segment *segment, uint64_t seq, uint64_t offse
     }
     segment->end_seq = seq;
     segment->end = offset;
+    segment->chain = link;
 }

@@ -67,7 +67,7 @@ int bop_aof_truncate_back(struct bop_aof *aof, uint64_t last_kept)
         return rc;
     }
     if (segment) {
-        bop__segment_cut(segment, last_kept + 1, end);
+        bop__segment_cut(segment, last_kept + 1, end, link);
     }
     aof->durable = bop_min_u64(aof->durable, last_kept);
     cut(aof, batch, blank, last_kept, link, 0);

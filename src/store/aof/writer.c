@@ -160,13 +160,6 @@ static int name_next(struct bop__writer *writer, const struct bop__segment *segm
                      struct bop_error *err)
 {
     struct bop_fs *fs = writer->fs;
-    const struct bop__aof_segment_header header = {
-        .base = segment->base,
-        .generation = segment->generation,
-        .size = segment->size,
-        .front = segment->front,
-        .seed = segment->seed,
-    };
     uint8_t block[BOP__AOF_SEGMENT_HEADER];
     char from[BOP__AOF_PATH_MAX], path[BOP__AOF_PATH_MAX];
     int rc;
@@ -175,7 +168,7 @@ static int name_next(struct bop__writer *writer, const struct bop__segment *segm
         !bop__segment_path(writer->dir, segment->base, segment->generation, path)) {
         return bop_error_set(err, -ENAMETOOLONG, "begin a segment in %s", writer->dir);
     }
-    bop__aof_segment_header_encode(&header, block);
+    bop__aof_segment_header_encode(&segment->header, block);
     rc = bop_fs_write_all(fs, writer->next_fd, block, sizeof(block), 0);
     if (rc < 0) {
         return bop_error_set(err, rc, "write the header of %s", path);

@@ -325,7 +325,7 @@ TEST(recovery, names_both_versions_of_a_newer_format)
     write_version(f, 7, 0);
     CHECK_EQ(open_log(f), BOP_EVERSION);
     CHECK_STR_HAS(f->err.message, "version 7");
-    CHECK_STR_HAS(f->err.message, "version 1");
+    CHECK_STR_HAS(f->err.message, "versions 1 to 2");
     write_version(f, 1, 4);
     CHECK_EQ(open_log(f), BOP_EVERSION);
     CHECK_STR_HAS(f->err.message, "0x4");
