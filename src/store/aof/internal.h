@@ -21,6 +21,7 @@
 #include <bop/aof.h>
 #include <bop/list.h>
 
+#include "catalogue.h"
 #include "format.h"
 
 /* One index entry each so many bytes of a segment. */
@@ -231,6 +232,8 @@ struct bop_aof {
     int upkeep_code;
     bool upkeep_more;
     struct bop_list upkeep_removed;
+
+    struct bop__aof_catalogue catalogue; /* What other threads see. */
 
     struct bop__cursor cursors[BOP__AOF_CURSORS];
     uint64_t cursor_clock;
