@@ -13,6 +13,7 @@
 
 #include <bop/mem.h>
 
+#include "../core/mem/family.h"
 #include "../core/mem/sample.h"
 #include "internal.h"
 
@@ -30,14 +31,21 @@ BOP__ALLOCATES static inline void *or_enomem(void *memory)
 
 /* -- C ----------------------------------------------------------------------------------------- */
 
+BOP__ALLOCATES static __attribute__((noinline)) void *malloc_missed(size_t size)
+{
+    return or_enomem(bop__family_alloc_missed(size));
+}
+
 BOP__EXPORT BOP__ALLOCATES void *malloc(size_t size)
 {
-    return or_enomem(bop_mem_alloc(size));
+    void *block = bop__family_alloc(size);
+
+    return BOP_LIKELY(block) ? block : malloc_missed(size);
 }
 
 BOP__EXPORT void free(void *memory)
 {
-    bop_mem_free(memory);
+    bop__family_free(memory, BOP__CHECK_ANY_SIZE);
 }
 
 BOP__EXPORT BOP__ALLOCATES void *calloc(size_t count, size_t size)

@@ -14,6 +14,7 @@
 
 #include <bop/mem.h>
 
+#include "../core/mem/family.h"
 #include "../core/mem/sample.h"
 #include "internal.h"
 
@@ -57,13 +58,14 @@ static BOP_NORETURN void throw_bad_alloc(void)
 
 BOP__ALLOCATES static inline void *allocate(size_t size, size_t alignment)
 {
-    return alignment == 0 ? bop_mem_alloc(size) : bop_mem_alloc_aligned(size, alignment);
+    return alignment == 0 ? bop__family_alloc_missed(size) : bop_mem_alloc_aligned(size, alignment);
 }
 
-BOP__ALLOCATES static __attribute__((noinline)) void *try_again(size_t size, size_t alignment,
-                                                                bool nothrow)
+/* Anything but the fast path. */
+BOP__ALLOCATES static __attribute__((noinline)) void *new_missed(size_t size, size_t alignment,
+                                                                 bool nothrow)
 {
-    void *memory = NULL;
+    void *memory = allocate(size, alignment);
 
     while (!memory && call_handler()) {
         memory = allocate(size, alignment);
@@ -76,9 +78,9 @@ BOP__ALLOCATES static __attribute__((noinline)) void *try_again(size_t size, siz
 
 BOP__ALLOCATES static inline void *new_block(size_t size, size_t alignment, bool nothrow)
 {
-    void *memory = allocate(size, alignment);
+    void *memory = alignment == 0 ? bop__family_alloc(size) : NULL;
 
-    return BOP_LIKELY(memory) ? memory : try_again(size, alignment, nothrow);
+    return BOP_LIKELY(memory) ? memory : new_missed(size, alignment, nothrow);
 }
 
 /* By their names in the Itanium ABI: w is new, a[] is a, l is delete. */
@@ -116,28 +118,28 @@ BOP__ALLOCATES static inline void *new_block(size_t size, size_t alignment, bool
                                                     const void *nothrow);                          \
     BOP__EXPORT void _Zd##name##Pv(void *memory)                                                   \
     {                                                                                              \
-        bop_mem_free(memory);                                                                      \
+        bop__family_free(memory, BOP__CHECK_ANY_SIZE);                                             \
     }                                                                                              \
     BOP__EXPORT void _Zd##name##Pvm(void *memory, size_t size)                                     \
     {                                                                                              \
-        bop_mem_free_sized(memory, size);                                                          \
+        bop__family_free(memory, size);                                                            \
     }                                                                                              \
     BOP__EXPORT void _Zd##name##PvRKSt9nothrow_t(void *memory, const void *nothrow)                \
     {                                                                                              \
-        bop_mem_free(memory);                                                                      \
+        bop__family_free(memory, BOP__CHECK_ANY_SIZE);                                             \
     }                                                                                              \
     BOP__EXPORT void _Zd##name##PvSt11align_val_t(void *memory, size_t alignment)                  \
     {                                                                                              \
-        bop_mem_free(memory);                                                                      \
+        bop__family_free(memory, BOP__CHECK_ANY_SIZE);                                             \
     }                                                                                              \
     BOP__EXPORT void _Zd##name##PvmSt11align_val_t(void *memory, size_t size, size_t alignment)    \
     {                                                                                              \
-        bop_mem_free_sized(memory, size);                                                          \
+        bop__family_free(memory, size);                                                            \
     }                                                                                              \
     BOP__EXPORT void _Zd##name##PvSt11align_val_tRKSt9nothrow_t(void *memory, size_t alignment,    \
                                                                 const void *nothrow)               \
     {                                                                                              \
-        bop_mem_free(memory);                                                                      \
+        bop__family_free(memory, BOP__CHECK_ANY_SIZE);                                             \
     }
 
 NEW(w)

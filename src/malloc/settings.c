@@ -4,9 +4,9 @@
  *
  * The constructor reads the environment. It starts no thread, so that programs
  * which count theirs (unshare(), setns()) or fork at once find one: purging
- * begins once the process has had PURGE_FROM_BYTES resident, which mimalloc's
- * slow path is made to look at now and then, and a profile's thread is there only
- * if a signal was asked for. A program with elevated rights ignores all of it.
+ * begins once the process has had PURGE_FROM_BYTES resident, and a profile's
+ * thread is there only if a signal was asked for. A program with elevated rights
+ * ignores all of it.
  *
  * Reports go to a copy of standard error made at the start, as many programs
  * close theirs before they end. Programs that close everything may have opened
@@ -16,7 +16,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <mimalloc.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -28,15 +27,11 @@
 #include <bop/heap_profile.h>
 #include <bop/mem.h>
 
-#include "../core/mem/thread.h"
+#include "../core/mem/purge.h"
 #include "internal.h"
 
 #define PURGE_FROM_BYTES (UINT64_C(32) << 20)
-#define LOOK_TIMES_LEAST                                                                           \
-    256u                      /* Calls of the slow path, at least one in 64 KiB of fresh memory,   \
-                               */
-#define LOOK_TIMES_MOST 8192u /* between looks: ever more while the process stays small. */
-#define REPORT_FD_MIN   100   /* Out of the way of programs that count on low numbers. */
+#define REPORT_FD_MIN    100 /* Out of the way of programs that count on low numbers. */
 
 static struct {
     bool stats;
@@ -281,48 +276,6 @@ static void catch_signal(void)
     }
 }
 
-/* -- Purging ----------------------------------------------------------------------------------- */
-
-/* Without allocating. 0 if it cannot be told. What getrusage() tells is the most it ever was, and
- * of programs that the process ran before too. */
-static uint64_t resident_bytes(void)
-{
-    char text[64];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    char *end;
-
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (length <= 0) {
-        return 0;
-    }
-    text[length] = '\0';
-    strtoull(text, &end, 10); /* The size of the address space. */
-    return strtoull(end, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-/* Called by mimalloc in its slow path, inside of the heap: a thread cannot be started here, but the
- * gate makes a later call of the family do it. */
-static void look_at_size(bool force, unsigned long long heartbeat, void *unused)
-{
-    static _Thread_local
-        __attribute__((tls_model("initial-exec"))) unsigned long long next_look = LOOK_TIMES_LEAST;
-    int saved;
-
-    if (BOP_LIKELY(heartbeat < next_look)) {
-        return;
-    }
-    next_look = heartbeat + bop_min_u64(heartbeat, LOOK_TIMES_MOST);
-    saved = errno;
-    if (resident_bytes() >= PURGE_FROM_BYTES) {
-        mi_register_deferred_free(NULL, NULL);
-        atomic_fetch_or_explicit(&bop__mem_self->door->gate, BOP__GATE_START, memory_order_relaxed);
-    }
-    errno = saved;
-}
-
 /* -- The beginning and the end ----------------------------------------------------------------- */
 
 __attribute__((constructor(101))) static void begin(void)
@@ -342,7 +295,7 @@ __attribute__((constructor(101))) static void begin(void)
         catch_signal();
     }
     if (settings.purge) {
-        mi_register_deferred_free(look_at_size, NULL);
+        bop__purge_start_from(PURGE_FROM_BYTES);
     }
 }
 

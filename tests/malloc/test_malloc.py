@@ -286,17 +286,23 @@ def gcc_compiles_to_the_same_objects():
     compiler = program("gcc")
     sources = sorted(glob.glob(os.path.join(ROOT, "src/core/*.c")),
                      key=lambda path: (-os.path.getsize(path), path))
+    compared = 0
     with Scratch() as scratch:
         for source in sources[:40 if LONG else 10]:
-            objects = []
-            for preload in [False, True]:
-                name = scratch.file("object.o")
-                run([compiler, "-O2", "-g", "-std=gnu17", "-D_GNU_SOURCE", "-DBOP_VERSION=\"0\"",
-                     "-I" + os.path.join(ROOT, "include"), "-c", source, "-o", name],
-                    preload=preload)
-                with open(name, "rb") as file:
-                    objects.append(file.read())
-            check(objects[0] == objects[1], f"the objects of {source} differ")
+            name = scratch.file("object.o")
+            command = [compiler, "-O2", "-g", "-std=gnu17", "-D_GNU_SOURCE", "-DBOP_VERSION=\"0\"",
+                       "-I" + os.path.join(ROOT, "include"), "-c", source, "-o", name]
+            # Some want what the build finds, say a library's header.
+            if subprocess.run(command, env=environment(preload=False), stderr=subprocess.DEVNULL,
+                              timeout=PATIENCE, check=False).returncode != 0:
+                continue
+            with open(name, "rb") as file:
+                expected = file.read()
+            run(command)
+            with open(name, "rb") as file:
+                check(file.read() == expected, f"the objects of {source} differ")
+            compared += 1
+    check(compared >= 5, f"only {compared} sources compile by themselves")
 
 
 @test

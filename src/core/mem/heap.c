@@ -1,13 +1,17 @@
 /*
  * The malloc family.
  *
- * Each function has a fast path that is taken while the thread's gate is closed
- * to nobody, and one slow path by operation for everything else: the thread's
- * first call, counting under "untagged", the purger at work.
+ * Small blocks come and go by fast.h. What misses there goes through the door
+ * while nothing is up in the gate, and there is one slow path by operation for
+ * everything else: the thread's first call, counting under "untagged", the purger
+ * at work.
  */
 #include <bop/mem.h>
 
 #include "check.h"
+#include "family.h"
+#include "fast.h"
+#include "purge.h"
 #include "raw.h"
 #include "sample.h"
 #include "tag.h"
@@ -37,6 +41,7 @@ BOP__ALLOCATES __attribute__((noinline)) static void *alloc_slow(size_t size, si
     size_t counted = block && tag ? bop__raw_usable_size(bop__mem_foreign, block) : 0;
 
     bop__mem_leave(self->door);
+    bop__purge_count(&bop__mem_own_door);
     if (block && tag) {
         bop__tag_count_alloc(self, tag, counted);
     }
@@ -78,6 +83,7 @@ BOP__ALLOCATES __attribute__((noinline)) static void *realloc_slow(void *block, 
     moved = bop__raw_realloc(bop__mem_foreign, block, bop__raw_size(size), alignment);
     counted = tag && moved ? bop__raw_usable_size(bop__mem_foreign, moved) : 0;
     bop__mem_leave(self->door);
+    bop__purge_count(&bop__mem_own_door);
     bop__sample_allocated(moved ? moved : block, moved ? size : old_usable, BOP__SAMPLE_UNTAGGED);
     if (tag && moved) {
         if (block) {
@@ -101,16 +107,21 @@ BOP__ALLOCATES __attribute__((always_inline)) static inline void *alloc(size_t s
     }
     block = bop__raw_alloc(false, bop__raw_size(size), alignment, zero);
     bop__mem_leave(&bop__mem_own_door);
+    bop__purge_count(&bop__mem_own_door);
     bop__check_allocated(block, size, BOP__CHECK_FAMILY);
     return block;
 }
 
+BOP__ALLOCATES void *bop__family_alloc_missed(size_t size)
+{
+    return BOP_UNLIKELY(size > BOP__RAW_SIZE_MAX) ? NULL : alloc(size, BOP__RAW_ALIGNMENT, false);
+}
+
 BOP__ALLOCATES void *bop_mem_alloc(size_t size)
 {
-    if (BOP_UNLIKELY(size > BOP__RAW_SIZE_MAX)) {
-        return NULL;
-    }
-    return alloc(size, BOP__RAW_ALIGNMENT, false);
+    void *block = bop__family_alloc(size);
+
+    return BOP_LIKELY(block) ? block : bop__family_alloc_missed(size);
 }
 
 BOP__ALLOCATES void *bop_mem_zalloc(size_t size)
@@ -151,6 +162,7 @@ BOP__ALLOCATES __attribute__((always_inline)) static inline void *resize(void *b
     if (bop__mem_enter(&bop__mem_own_door, BOP__GATE_FAMILY)) {
         moved = bop__raw_realloc(false, block, bop__raw_size(size), alignment);
         bop__mem_leave(&bop__mem_own_door);
+        bop__purge_count(&bop__mem_own_door);
     } else {
         moved = realloc_slow(block, size, alignment);
     }
@@ -183,28 +195,25 @@ BOP__ALLOCATES void *bop_mem_realloc_aligned(void *memory, size_t size, size_t a
     return size_is_valid(size, alignment) ? resize(memory, size, alignment) : NULL;
 }
 
-__attribute__((always_inline)) static inline void release(void *memory, size_t size)
+/* Not inlined, to leave the fast path without a frame. */
+__attribute__((noinline)) void bop__family_free_missed(void *memory)
 {
-
-    BOP_IGNORE(bop__check_freed(memory, size, BOP__CHECK_FAMILY));
     if (bop__mem_enter(&bop__mem_own_door, BOP__GATE_FAMILY)) {
         bop__raw_free(false, memory);
         bop__mem_leave(&bop__mem_own_door);
-    } else if (memory) {
-        free_slow(memory);
     } else {
-        bop__mem_leave(&bop__mem_own_door);
+        free_slow(memory);
     }
 }
 
 void bop_mem_free(void *memory)
 {
-    release(memory, BOP__CHECK_ANY_SIZE);
+    bop__family_free(memory, BOP__CHECK_ANY_SIZE);
 }
 
 void bop_mem_free_sized(void *memory, size_t size)
 {
-    release(memory, size);
+    bop__family_free(memory, size);
 }
 
 size_t bop_mem_usable_size(const void *memory)

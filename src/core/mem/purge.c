@@ -21,9 +21,12 @@
 #include "purge.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../mpmc/asymmetric_fence.h"
 #include "collect.h"
@@ -36,7 +39,10 @@
 #define PURGE_TIMES 19   /* The least time between purges, in times of the last one's. */
 #define CHILD_CALLS 1000 /* A fork's child that allocates less gets no purger. */
 #define ASK_TICKS   5    /* Idle for so long, a thread is asked to collect by itself. */
-#define NS_PER_S    UINT64_C(1000000000)
+/* Calls between looks at the process's size, ever more while it stays small. */
+#define LOOK_CALLS_LEAST 256u
+#define LOOK_CALLS_MOST  8192u
+#define NS_PER_S         UINT64_C(1000000000)
 
 /* One purge at a time, and no fork meanwhile. */
 static pthread_mutex_t purge_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -53,6 +59,7 @@ static bool stopping;
 static uint64_t generation; /* Ticks in which somebody was active. */
 
 static _Atomic unsigned child_calls;
+static _Atomic uint64_t start_from; /* Bytes; 0: does not start by itself. */
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -86,12 +93,6 @@ static bool heaps_are_guarded(void)
 
 /* -- The owner's side of the gate -------------------------------------------------------------- */
 
-static void gate_clear(struct bop__mem_thread *thread, unsigned bits)
-{
-    /* Release: what was done to the heap comes before the owner's next look at the gate. */
-    atomic_fetch_and_explicit(&thread->door->gate, (uint32_t)~bits, memory_order_release);
-}
-
 static bool gate_has(const struct bop__mem_thread *thread, unsigned bits)
 {
     return atomic_load_explicit(&thread->door->gate, memory_order_acquire) & bits;
@@ -115,7 +116,7 @@ void bop__purge_gate(struct bop__mem_thread *thread)
         pthread_cond_signal(&wake);
     }
     collect = gate_has(thread, BOP__GATE_COLLECT);
-    gate_clear(thread, BOP__GATE_COLLECT);
+    bop__mem_gate_clear(thread, BOP__GATE_COLLECT);
     pthread_mutex_unlock(&bop__mem_lock);
     if (collect) {
         bop__collect_own(true);
@@ -142,7 +143,7 @@ static bool purge_guarded(struct bop__mem_thread *thread)
 {
     bool outside;
 
-    atomic_fetch_or_explicit(&thread->door->gate, BOP__GATE_PURGING, memory_order_relaxed);
+    bop__mem_gate_set(thread, BOP__GATE_PURGING);
     /* Pairs with the compiler fence in bop__mem_enter(). */
     bop__fence_rare();
     /* Acquire pairs with the release in bop__mem_leave(). */
@@ -152,7 +153,7 @@ static bool purge_guarded(struct bop__mem_thread *thread)
         bop__collect_other(thread->heap);
         pthread_mutex_lock(&bop__mem_lock);
     }
-    gate_clear(thread, BOP__GATE_PURGING);
+    bop__mem_gate_clear(thread, BOP__GATE_PURGING);
     pthread_cond_broadcast(&gate_opened);
     return outside;
 }
@@ -184,8 +185,7 @@ void bop_mem_purge(void)
             if (heaps_are_guarded()) {
                 BOP_IGNORE(purge_guarded(thread));
             } else {
-                atomic_fetch_or_explicit(&thread->door->gate, BOP__GATE_COLLECT,
-                                         memory_order_relaxed);
+                bop__mem_gate_set(thread, BOP__GATE_COLLECT);
             }
         }
     }
@@ -236,7 +236,7 @@ static bool purge_if_idle(struct bop__mem_thread *thread, uint64_t now_ns)
     }
     if (!heaps_are_guarded()) {
         if (thread->idle_ticks == ASK_TICKS) {
-            atomic_fetch_or_explicit(&thread->door->gate, BOP__GATE_COLLECT, memory_order_relaxed);
+            bop__mem_gate_set(thread, BOP__GATE_COLLECT);
         }
         return thread->idle_ticks < ASK_TICKS;
     }
@@ -382,6 +382,56 @@ void bop_mem_purge_stop(void)
         running = false;
     }
     pthread_mutex_unlock(&start_lock);
+}
+
+/* -- Starting by itself ------------------------------------------------------------------------ */
+
+/* Without allocating. 0 if it cannot be told. What getrusage() tells is the most it ever was, and
+ * of programs that the process ran before too. */
+static uint64_t resident_bytes(void)
+{
+    char text[64];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    char *end;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (length <= 0) {
+        return 0;
+    }
+    text[length] = '\0';
+    strtoull(text, &end, 10); /* The size of the address space. */
+    return strtoull(end, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void bop__purge_start_from(uint64_t bytes)
+{
+    atomic_store_explicit(&start_from, bytes, memory_order_relaxed);
+}
+
+void bop__purge_look(struct bop__mem_door *door)
+{
+    uint64_t from = atomic_load_explicit(&start_from, memory_order_relaxed);
+    bool is_first = door->looks_step == 0;
+    int saved;
+
+    door->looks_step = is_first ? LOOK_CALLS_LEAST
+                                : (uint32_t)bop_min_u64(door->looks_step * 2, LOOK_CALLS_MOST);
+    door->looks_in = door->looks_step;
+    if (is_first || from == 0 || bop__mem_is_direct(bop__mem_self)) {
+        return;
+    }
+    saved = errno;
+    /* Whoever takes it starts: what starting allocates may come here again. */
+    if (resident_bytes() >= from &&
+        atomic_compare_exchange_strong_explicit(&start_from, &from, 0, memory_order_relaxed,
+                                                memory_order_relaxed)) {
+        /* Without a purger the process works as well. */
+        BOP_IGNORE(bop_mem_purge_start());
+    }
+    errno = saved;
 }
 
 /* -- fork() ------------------------------------------------------------------------------------ */

@@ -18,6 +18,21 @@ void bop__purge_gate(struct bop__mem_thread *thread);
 /* The gate says BOP__GATE_START: one more allocation of a fork's child. */
 void bop__purge_count_child(struct bop__mem_thread *thread);
 
+/* Start the purger once the process has so much resident; 0: no more. Not before there is something
+ * to give back, for programs that count their threads, or fork at once, to find one. */
+void bop__purge_start_from(uint64_t resident_bytes);
+
+/* Is it time to look at the process's size? Outside of the heap. */
+void bop__purge_look(struct bop__mem_door *door);
+
+/* The owner has been in the heap for what the fast path has not: fresh memory, for one. */
+static inline void bop__purge_count(struct bop__mem_door *door)
+{
+    if (BOP_UNLIKELY(--door->looks_in == 0)) {
+        bop__purge_look(door);
+    }
+}
+
 /* The owner exits: wait until the purger has left its heap. Under bop__mem_lock, which is released
  * meanwhile. */
 void bop__purge_wait(struct bop__mem_thread *thread);

@@ -2,7 +2,7 @@
  * Tags: counting by thread, limits, and the low-memory callback.
  *
  * A tag without a limit or a callback touches two counters of the thread's own
- * an operation, and compares. tag.h says how the sums are kept.
+ * an operation, and compares one number. tag.h says how the sums are kept.
  *
  * With a limit an allocation first reserves its bytes in tag->live, which it
  * never lets above the limit, and counts them on its thread as flushed already.
@@ -16,6 +16,8 @@
 #include <bop/mem.h>
 
 #include "check.h"
+#include "fast.h"
+#include "purge.h"
 #include "raw.h"
 #include "sample.h"
 
@@ -88,10 +90,30 @@ void bop__tag_flush(struct bop__mem_thread *thread, struct bop__tag *tag)
     total_add(thread, live - flushed);
 }
 
-/* The owner's; a plain load and store is enough. */
-static inline void count_alloc(struct bop__tag_counts *counts, struct bop__mem_thread *self,
-                               struct bop__tag *tag, size_t size)
+/*
+ * The owner's; a plain load and store is enough. `high` is looked at by each allocation, as the
+ * peak is to be exact for one thread, and a rise is met there too. A fall is looked for only once
+ * in FALL_BYTES of frees.
+ */
+#define FALL_BYTES (BOP__TAG_SLACK / 2)
+
+static struct bop__tag_counts *counts_of(struct bop__mem_thread *thread, const struct bop__tag *tag)
 {
+    return (struct bop__tag_counts *)((char *)thread + tag->counts_offset);
+}
+
+static __attribute__((noinline)) void *flush_after(struct bop__mem_thread *self,
+                                                   struct bop__tag *tag, void *block)
+{
+    bop__tag_flush(self, tag);
+    return block;
+}
+
+/* Returns the block, which spares the caller to keep it. */
+static inline void *count_alloc(struct bop__mem_thread *self, struct bop__tag *tag, size_t size,
+                                void *block)
+{
+    struct bop__tag_counts *counts = counts_of(self, tag);
     uint64_t allocated = LOAD(counts->bytes_allocated) + size;
     int64_t live = (int64_t)(allocated - LOAD(counts->bytes_deallocated));
 
@@ -100,21 +122,32 @@ static inline void count_alloc(struct bop__tag_counts *counts, struct bop__mem_t
     if (BOP_UNLIKELY(live > LOAD(counts->high))) {
         STORE(counts->high, live);
         if (BOP_UNLIKELY(live - LOAD(counts->flushed) > BOP__TAG_SLACK)) {
-            bop__tag_flush(self, tag);
+            return flush_after(self, tag, block);
         }
+    }
+    return block;
+}
+
+static __attribute__((noinline)) void look_at_fall(struct bop__mem_thread *self,
+                                                   struct bop__tag *tag)
+{
+    struct bop__tag_counts *counts = counts_of(self, tag);
+
+    counts->look_from = LOAD(counts->bytes_deallocated) + FALL_BYTES;
+    if (LOAD(counts->flushed) - live_of(counts) > BOP__TAG_SLACK - FALL_BYTES) {
+        bop__tag_flush(self, tag);
     }
 }
 
-static inline void count_free(struct bop__tag_counts *counts, struct bop__mem_thread *self,
-                              struct bop__tag *tag, size_t size)
+static inline void count_free(struct bop__mem_thread *self, struct bop__tag *tag, size_t size)
 {
+    struct bop__tag_counts *counts = counts_of(self, tag);
     uint64_t deallocated = LOAD(counts->bytes_deallocated) + size;
-    int64_t live = (int64_t)(LOAD(counts->bytes_allocated) - deallocated);
 
     STORE(counts->deallocations, LOAD(counts->deallocations) + 1);
     STORE(counts->bytes_deallocated, deallocated);
-    if (BOP_UNLIKELY(LOAD(counts->flushed) - live > BOP__TAG_SLACK)) {
-        bop__tag_flush(self, tag);
+    if (BOP_UNLIKELY(deallocated > counts->look_from)) {
+        look_at_fall(self, tag);
     }
 }
 
@@ -141,7 +174,7 @@ void bop__tag_count_alloc(struct bop__mem_thread *thread, struct bop__tag *tag, 
     if (bop__mem_is_direct(thread)) {
         count_direct(tag, &allocated, NULL);
     } else {
-        count_alloc(&thread->tags[tag->index], thread, tag, size);
+        BOP_IGNORE(count_alloc(thread, tag, size, NULL));
     }
 }
 
@@ -152,7 +185,7 @@ void bop__tag_count_free(struct bop__mem_thread *thread, struct bop__tag *tag, s
     if (bop__mem_is_direct(thread)) {
         count_direct(tag, NULL, &deallocated);
     } else {
-        count_free(&thread->tags[tag->index], thread, tag, size);
+        count_free(thread, tag, size);
     }
 }
 
@@ -288,6 +321,7 @@ BOP__ALLOCATES __attribute__((noinline)) static void *alloc_slow(struct bop__tag
     self = bop__mem_enter_slow();
     block = bop__raw_alloc(bop__mem_foreign, bop__raw_size(size), BOP__RAW_ALIGNMENT, false);
     bop__mem_leave(self->door);
+    bop__purge_count(&bop__mem_own_door);
     if (block) {
         if (exact) {
             count_reserved(self, tag, size, live);
@@ -304,10 +338,10 @@ BOP__ALLOCATES __attribute__((noinline)) static void *alloc_slow(struct bop__tag
     return block;
 }
 
-BOP__ALLOCATES static void *heap_alloc(struct bop_allocator *allocator, size_t size)
+/* What is not small, or for which the thread's pages have no room. */
+BOP__ALLOCATES __attribute__((noinline)) static void *alloc_missed(struct bop__tag *tag,
+                                                                   size_t size)
 {
-    struct bop__tag *tag = tag_of(allocator);
-    struct bop__mem_thread *self = bop__mem_self;
     void *block;
 
     if (BOP_UNLIKELY(size > BOP__RAW_SIZE_MAX)) {
@@ -318,11 +352,24 @@ BOP__ALLOCATES static void *heap_alloc(struct bop_allocator *allocator, size_t s
     }
     block = bop__raw_alloc(false, bop__raw_size(size), BOP__RAW_ALIGNMENT, false);
     bop__mem_leave(&bop__mem_own_door);
+    bop__purge_count(&bop__mem_own_door);
     if (BOP_LIKELY(block)) {
-        count_alloc(&self->tags[tag->index], self, tag, size);
+        BOP_IGNORE(count_alloc(bop__mem_self, tag, size, block));
         bop__check_allocated(block, size, tag->index);
     }
     return block;
+}
+
+BOP__ALLOCATES static void *heap_alloc(struct bop_allocator *allocator, size_t size)
+{
+    struct bop__tag *tag = tag_of(allocator);
+    void *block = BOP_LIKELY(!LOAD(tag->exact)) ? bop__fast_alloc(BOP__FAST_TAGS, size) : NULL;
+
+    if (BOP_UNLIKELY(!block)) {
+        return alloc_missed(tag, size);
+    }
+    bop__check_allocated(block, size, tag->index);
+    return count_alloc(bop__mem_self, tag, size, block);
 }
 
 __attribute__((noinline)) static void free_slow(struct bop__tag *tag, void *memory, size_t size)
@@ -339,22 +386,30 @@ __attribute__((noinline)) static void free_slow(struct bop__tag *tag, void *memo
     }
 }
 
-static void heap_free(struct bop_allocator *allocator, void *memory, size_t size)
+static __attribute__((noinline)) void free_missed(struct bop__tag *tag, void *memory, size_t size)
 {
-    struct bop__tag *tag = tag_of(allocator);
-    struct bop__mem_thread *self = bop__mem_self;
-
-    if (BOP_UNLIKELY(!memory)) {
-        return;
-    }
-    BOP_IGNORE(bop__check_freed(memory, size, tag->index));
     if (!bop__mem_enter(&bop__mem_own_door, BOP__GATE_ALL) || BOP_UNLIKELY(LOAD(tag->exact))) {
         free_slow(tag, memory, size);
         return;
     }
     bop__raw_free(false, memory);
     bop__mem_leave(&bop__mem_own_door);
-    count_free(&self->tags[tag->index], self, tag, size);
+    count_free(bop__mem_self, tag, size);
+}
+
+static void heap_free(struct bop_allocator *allocator, void *memory, size_t size)
+{
+    struct bop__tag *tag = tag_of(allocator);
+
+    if (BOP_UNLIKELY(!memory)) {
+        return;
+    }
+    BOP_IGNORE(bop__check_freed(memory, size, tag->index));
+    if (BOP_UNLIKELY(LOAD(tag->exact)) || !bop__fast_free(BOP__FAST_TAGS, memory)) {
+        free_missed(tag, memory, size);
+        return;
+    }
+    count_free(bop__mem_self, tag, size);
 }
 
 /* Counts a realloc out and in. Growth was reserved before, if the tag is exact. */
@@ -367,12 +422,12 @@ static void count_realloc(struct bop__mem_thread *self, struct bop__tag *tag, si
     if (bop__mem_is_direct(self)) {
         count_direct(tag, &(uint64_t){new_size}, &(uint64_t){old_size});
     } else {
-        struct bop__tag_counts *counts = &self->tags[tag->index];
+        struct bop__tag_counts *counts = counts_of(self, tag);
 
         /* Not through count_free(), which might flush what is no fall. */
         STORE(counts->deallocations, LOAD(counts->deallocations) + 1);
         STORE(counts->bytes_deallocated, LOAD(counts->bytes_deallocated) + old_size);
-        count_alloc(counts, self, tag, new_size);
+        BOP_IGNORE(count_alloc(self, tag, new_size, NULL));
         if (LOAD(counts->flushed) - live_of(counts) > BOP__TAG_SLACK) {
             bop__tag_flush(self, tag);
         }
@@ -424,6 +479,7 @@ static void *heap_resize(void *memory, size_t old_size, size_t new_size)
                                    BOP__RAW_ALIGNMENT);
 
     bop__mem_leave(self->door);
+    bop__purge_count(&bop__mem_own_door);
     return moved;
 }
 
@@ -570,6 +626,7 @@ static struct bop__tag *make(const char *name)
     tag->pages = (struct bop_allocator){
         .alloc = pages_alloc, .realloc = pages_realloc, .free = pages_free};
     tag->index = bop__tag_count();
+    tag->counts_offset = (uint32_t)offsetof(struct bop__mem_thread, tags[tag->index]);
     memcpy(tag->name, name, strlen(name) + 1);
     STORE(tag->low_bytes, UINT64_MAX);
     STORE(tag->low_armed, true);

@@ -19,7 +19,8 @@ struct bop__tag {
     struct bop_allocator heap;  /* What bop_tag() returns. */
     struct bop_allocator pages; /* What bop_tag_pages() returns. */
     unsigned index;
-    _Atomic bool exact; /* It has a limit or a callback: flush always. */
+    uint32_t counts_offset; /* Of its counts in a thread's record. */
+    _Atomic bool exact;     /* It has a limit or a callback: flush always. */
     char name[BOP_TAG_NAME_MAX + 1];
 
     _Atomic uint64_t limit;                        /* 0: none. */

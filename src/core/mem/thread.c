@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "collect.h"
+#include "fast.h"
 #include "purge.h"
 #include "raw.h"
 #include "sample.h"
@@ -23,7 +24,13 @@ static struct bop__mem_thread thread_none = {.door = &direct_door};
 struct bop__mem_thread bop__mem_direct = {.door = &direct_door};
 
 _Thread_local __attribute__((tls_model("initial-exec"))) struct bop__mem_door bop__mem_own_door = {
-    .gate = BOP__GATE_DIRECT};
+    .gate = BOP__GATE_DIRECT,
+#ifdef BOP_HAVE_MIMALLOC
+    .heaps = {&bop__fast_shut, &bop__fast_shut},
+#endif
+    .owners = {BOP__FAST_NOBODY, BOP__FAST_NOBODY},
+    .looks_in = 1,
+};
 
 _Thread_local
     __attribute__((tls_model("initial-exec"))) struct bop__mem_thread *bop__mem_self = &thread_none;
@@ -68,6 +75,7 @@ static void record_link(struct bop__mem_thread *record)
 {
     pthread_mutex_lock(&bop__mem_lock);
     atomic_store_explicit(&record->door->gate, (uint32_t)gate_of_new_threads, memory_order_relaxed);
+    bop__fast_update(record);
     record->next = bop__mem_threads;
     if (record->next) {
         record->next->previous = record;
@@ -104,6 +112,7 @@ static void thread_exit(void *object)
     record_unlink(record);
     /* Relaxed: nobody else knows this door any more. */
     atomic_store_explicit(&bop__mem_own_door.gate, BOP__GATE_DIRECT, memory_order_relaxed);
+    bop__fast_update(record);
     pthread_mutex_unlock(&bop__mem_lock);
 }
 
@@ -127,6 +136,7 @@ static struct bop__mem_thread *thread_register(void)
     }
     record->door = &bop__mem_own_door;
     bop__purge_thread_init(record);
+    bop__fast_thread_init(record);
     record_link(record);
     return record;
 }
@@ -165,12 +175,25 @@ struct bop__mem_thread *bop__mem_enter_slow(void)
     return record;
 }
 
+void bop__mem_gate_set(struct bop__mem_thread *thread, unsigned bits)
+{
+    atomic_fetch_or_explicit(&thread->door->gate, (uint32_t)bits, memory_order_relaxed);
+    bop__fast_update(thread);
+}
+
+void bop__mem_gate_clear(struct bop__mem_thread *thread, unsigned bits)
+{
+    /* Release: what was done to the heap comes before the owner's next look at the gate. */
+    atomic_fetch_and_explicit(&thread->door->gate, (uint32_t)~bits, memory_order_release);
+    bop__fast_update(thread);
+}
+
 void bop__mem_gate_all(unsigned bits)
 {
     gate_of_new_threads |= bits;
     BOP__MEM_FOR_EACH(thread)
     {
-        atomic_fetch_or_explicit(&thread->door->gate, (uint32_t)bits, memory_order_relaxed);
+        bop__mem_gate_set(thread, bits);
     }
 }
 
@@ -179,7 +202,7 @@ void bop__mem_gate_none(unsigned bits)
     gate_of_new_threads &= ~bits;
     BOP__MEM_FOR_EACH(thread)
     {
-        atomic_fetch_and_explicit(&thread->door->gate, (uint32_t)~bits, memory_order_relaxed);
+        bop__mem_gate_clear(thread, bits);
     }
 }
 
@@ -254,6 +277,7 @@ static void find_malloc(void)
 static void process_init(void)
 {
     find_malloc();
+    bop__fast_init();
     bop__purge_process_init();
     /* It fails for lack of memory only; then a fork's child keeps what its parent had. */
     BOP_IGNORE(pthread_atfork(fork_prepare, fork_parent, fork_child));

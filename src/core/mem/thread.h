@@ -56,13 +56,27 @@ struct bop__tag_counts {
     _Atomic uint64_t bytes_deallocated;
     _Atomic int64_t high;    /* The most live bytes since the last flush. */
     _Atomic int64_t flushed; /* The live bytes that are in the tag's sum already. */
+    uint64_t look_from;      /* The owner's: bytes_deallocated to look at the fall from. */
 };
+
+/* A door has two faces: tags do not care whether the family is counted. */
+enum bop__fast_face { BOP__FAST_FAMILY, BOP__FAST_TAGS, BOP__FAST_FACES };
+
+#define BOP__FAST_NOBODY 1 /* No thread's number: those are addresses of what is aligned. */
 
 /* Lies in the thread's own thread-local storage: each call goes by it, without a pointer to load.
  */
 struct bop__mem_door {
-    _Atomic uint8_t busy;  /* enum bop__mem_busy */
-    _Atomic uint32_t gate; /* enum bop__mem_gate */
+    _Alignas(64) _Atomic uint8_t busy; /* enum bop__mem_busy */
+    _Atomic uint32_t gate;             /* enum bop__mem_gate */
+
+    /* What the gate says, for fast.h: changed with it, under the registry's lock. */
+    struct bop__fast_heap *_Atomic heaps[BOP__FAST_FACES];
+    _Atomic uintptr_t owners[BOP__FAST_FACES]; /* mimalloc's number of the thread. */
+
+    /* The owner's. */
+    uint32_t looks_in;   /* Calls of the slow kind before bop__purge_look(). */
+    uint32_t looks_step; /* The last such number. */
 };
 
 struct bop__mem_thread {
@@ -75,6 +89,8 @@ struct bop__mem_thread {
     /* Under the registry's lock. */
     struct bop__mem_thread *next;
     struct bop__mem_thread *previous;
+    struct bop__fast_heap *fast_heap; /* What the door opens to; NULL: nothing. */
+    uintptr_t fast_owner;
 
     /* The purger's. */
     void *heap; /* mi_heap_t of the owner; NULL once it exits. */
@@ -146,6 +162,10 @@ extern struct bop__mem_thread *bop__mem_threads;
 #define BOP__MEM_FOR_EACH(thread)                                                                  \
     for (struct bop__mem_thread *thread = &bop__mem_direct; thread;                                \
          thread = thread == &bop__mem_direct ? bop__mem_threads : thread->next)
+
+/* Set in the thread's gate, or clear. Under the lock. */
+void bop__mem_gate_set(struct bop__mem_thread *thread, unsigned bits);
+void bop__mem_gate_clear(struct bop__mem_thread *thread, unsigned bits);
 
 /* Set in each gate, and in those to come; clear in all of them. Under the lock. */
 void bop__mem_gate_all(unsigned bits);
