@@ -1,7 +1,8 @@
 /*
  * What a log and its tiers ask of each other: one archive for each log with tiers.
  *
- * All on the owner's thread, but for bop__archive_source, which readers call on theirs.
+ * All on the owner's thread, but for what readers call on theirs: bop__archive_find,
+ * bop__archive_source and bop__archive_touch.
  */
 #ifndef BOP_STORE_AOF_ARCHIVE_H
 #define BOP_STORE_AOF_ARCHIVE_H
@@ -63,6 +64,13 @@ size_t bop__archive_waiting(const struct bop__archive *archive);
 /** Records above last_kept are void: segments that have any of them are dropped from all tiers. */
 int bop__archive_truncate_back(struct bop__archive *archive, uint64_t last_kept,
                                struct bop_error *err);
+
+/**
+ * The archived segment that holds record seq, or else the first one above it: facts.base tells.
+ * BOP_ENOTFOUND: there is none. Any thread; looks at memory only.
+ */
+int bop__archive_find(struct bop__archive *archive, uint64_t seq,
+                      struct bop__segment_facts *out_facts);
 
 /**
  * A source for an archived segment. Any thread. blocking: its calls wait for the object store; else

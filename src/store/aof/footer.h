@@ -9,7 +9,8 @@
 
 #include "source.h"
 
-/* A leaf, and an index entry, begins with the first record at or after each so many bytes. */
+/* A leaf, and an index entry, begins with the first record that lies this far behind the leaf
+ * before, or farther. */
 #define BOP__FOOTER_LEAF_BYTES (64u * 1024)
 
 /** What is known of a sealed segment without reading it. */
@@ -28,12 +29,13 @@ struct bop__segment_facts {
     uint8_t root[BOP_AOF_DIGEST_SIZE];
 };
 
-/** One leaf: the records from seq on, to the next leaf's. */
+/** One leaf: the records from seq on, to the next leaf's, and what lies between. */
 struct bop__footer_leaf {
     uint64_t seq;
     uint64_t offset;
     uint64_t time_us; /* Of its first record. */
     uint64_t tag;
+    uint32_t stride; /* What each of its records takes, if that is all it has; else 0. */
     uint8_t hash[BOP_AOF_DIGEST_SIZE];
 };
 
@@ -51,6 +53,18 @@ struct bop__footer {
  */
 int bop__footer_build(struct bop_allocator *allocator, struct bop__segment_source *source,
                       struct bop__footer *out_footer, struct bop_error *err);
+
+/* The footer in the file: leaves of this size, and the trailer, which is the file's end. */
+#define BOP__FOOTER_LEAF    72u
+#define BOP__FOOTER_TRAILER 256u
+
+/**
+ * Read the last BOP__FOOTER_TRAILER bytes of a file of this size. path is for the message.
+ * BOP_ENOTFOUND: they are no trailer, so the file was not sealed; BOP_ECORRUPT; BOP_EVERSION.
+ */
+int bop__footer_decode_trailer(const uint8_t bytes[BOP__FOOTER_TRAILER], uint64_t file_size,
+                               const char *path, struct bop__segment_facts *out_facts,
+                               struct bop_error *err);
 
 /** Append the footer's bytes, as they follow the byte facts.end of the file; facts.size is set. */
 int bop__footer_encode(struct bop__footer *footer, struct bop_buf *out_bytes);

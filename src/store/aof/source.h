@@ -9,6 +9,7 @@
 
 struct bop__segment_source {
     enum bop_aof_tier tier;
+    const char *name; /* The file or the object, for messages. Lives as long as this. */
     /* Nothing is read from here on. Of a sealed segment: its whole size with the footer. Of one
      * that is written: how far it has got; whoever reads it raises this as the log grows. */
     uint64_t size;
