@@ -71,13 +71,14 @@ struct bop_lane;
 struct bop_lane_options {
     struct bop_allocator *allocator; /* Borrowed. Default: the process's. */
     const char *name;                /* The thread's, at most 15 bytes. */
-    /* Called on the lane's thread when a finished task waits for bop_lane_poll() and none
-     * did before. It typically wakes the owner's loop. Required. */
+    /* Called on a thread of the lane's when something finished waits for bop_lane_poll() and
+     * nothing did before. It typically wakes the owner's loop. Required. */
     void (*notify)(void *user);
     void *user;
-    /* Writes on their way at once, beside the tasks, to 64. 0 or 1: writes are tasks. With
-     * more, on the real file system, they go through io_uring if the kernel has and allows it,
-     * else through so many threads. On another file system always through threads. */
+    /* Writes on their way at once, beside the tasks, to 64 (BOP_EINVAL above). 0 or 1: writes
+     * are tasks. With more, on the real file system, they go through io_uring if the kernel has
+     * and allows it, else through so many threads. On another file system always through
+     * threads, which a lane with io_uring starts for the first such write. */
     unsigned writes;
     /* Leave io_uring alone, as if the kernel had none. */
     bool no_uring;
@@ -86,17 +87,17 @@ struct bop_lane_options {
 BOP_API BOP_MUST_USE int bop_lane_create(const struct bop_lane_options *options,
                                          struct bop_lane **out_lane);
 
-/** Run what is still queued, fire all done callbacks, join the thread. Owner's thread; NULL is
+/** Run what is still queued, fire all done callbacks, join the threads. Owner's thread; NULL is
  * fine. */
 BOP_API void bop_lane_destroy(struct bop_lane *lane);
 
 BOP_API struct bop_executor *bop_lane_executor(struct bop_lane *lane);
 
-/** Fire the done callbacks of finished tasks. Returns their number. Owner's thread. */
+/** Fire the done callbacks of finished tasks and writes. Returns their number. Owner's thread. */
 BOP_API size_t bop_lane_poll(struct bop_lane *lane);
 
-/** Wait until every task submitted so far has run and its done callback was fired. Owner's thread.
- */
+/** Wait until every task and write submitted so far has run and its done callback was fired.
+ * Owner's thread. */
 BOP_API void bop_lane_drain(struct bop_lane *lane);
 
 /** An executor without a thread: tasks wait until bop_inline_poll(). For tools and tests. */

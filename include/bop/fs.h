@@ -109,8 +109,8 @@ struct bop_faults {
 BOP_API int bop_faults_step(struct bop_faults *faults, int code);
 
 /**
- * Wraps another file system (borrowed). Every operation but close, unlink and
- * list is a step of `faults` (borrowed); open_files counts descriptors not
+ * Wraps another file system (borrowed). Every operation but close, unlink, list
+ * and unmap is a step of `faults` (borrowed); open_files counts descriptors not
  * closed. A failing pwrite first writes half of its bytes. One thread at a time.
  */
 struct bop_fs_faulty {
@@ -142,6 +142,7 @@ struct bop_fs_sim_options {
  * rename is seen whole or not at all. A failed sync_dir too loses for good what
  * it should have synced. Paths start at the root with or without a slash, and
  * ".." in one is BOP_EINVAL. The capacity is met by file sizes, holes included.
+ * O_DIRECT does nothing but that unaligned reads and writes fail with -EINVAL; there is no map.
  *
  * Threads: one lock inside; any thread. Runs that must repeat use one thread.
  */

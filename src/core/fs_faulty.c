@@ -1,7 +1,7 @@
 /*
  * A file system whose n-th operation fails, over another one: see bop/fs.h.
  *
- * What tidies up (close, unlink, list) never fails by itself, so that a sweep
+ * What tidies up (close, unlink, list, unmap) never fails by itself, so that a sweep
  * sees one fault a round and what the code under test does about it.
  */
 #include <bop/fs.h>
@@ -70,8 +70,12 @@ static ssize_t faulty_pwrite(struct bop_fs *self, int fd, const void *bytes, siz
     int rc = step(faulty);
 
     if (rc < 0) {
-        /* Half a write is the worst failure; if that fails too, so much the better. */
-        BOP_IGNORE(faulty->under->pwrite(faulty->under, fd, bytes, size / 2, offset));
+        /* Half a write is the worst failure; if that fails too, so much the better. With
+         * O_DIRECT half of it is whole blocks. */
+        if (faulty->under->pwrite(faulty->under, fd, bytes, size / 2, offset) == -EINVAL) {
+            BOP_IGNORE(faulty->under->pwrite(faulty->under, fd, bytes,
+                                             size / 2 - size / 2 % BOP_FS_ALIGN, offset));
+        }
         return rc;
     }
     return faulty->under->pwrite(faulty->under, fd, bytes, size, offset);
@@ -164,6 +168,21 @@ static int faulty_free_bytes(struct bop_fs *self, const char *path, uint64_t *ou
     return rc < 0 ? rc : faulty->under->free_bytes(faulty->under, path, out_bytes);
 }
 
+static int faulty_map(struct bop_fs *self, int fd, size_t size, const void **out_bytes)
+{
+    struct bop_fs_faulty *faulty = faulty_of(self);
+    int rc = step(faulty);
+
+    return rc < 0 ? rc : faulty->under->map(faulty->under, fd, size, out_bytes);
+}
+
+static void faulty_unmap(struct bop_fs *self, const void *bytes, size_t size)
+{
+    struct bop_fs_faulty *faulty = faulty_of(self);
+
+    faulty->under->unmap(faulty->under, bytes, size);
+}
+
 void bop_fs_faulty_init(struct bop_fs_faulty *faulty, struct bop_fs *under,
                         struct bop_faults *faults)
 {
@@ -185,6 +204,8 @@ void bop_fs_faulty_init(struct bop_fs_faulty *faulty, struct bop_fs *under,
                 .list = faulty_list,
                 .lock = faulty_lock,
                 .free_bytes = faulty_free_bytes,
+                .map = under->map ? faulty_map : NULL,
+                .unmap = under->unmap ? faulty_unmap : NULL,
             },
         .under = under,
         .faults = faults,

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -276,6 +277,24 @@ static int real_free_bytes(struct bop_fs *self, const char *path, uint64_t *out_
     return 0;
 }
 
+static int real_map(struct bop_fs *self, int fd, size_t size, const void **out_bytes)
+{
+    void *bytes = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+
+    if (bytes == MAP_FAILED) {
+        return errno == ENODEV ? BOP_EUNSUPPORTED : -errno; /* Not for this kind of file. */
+    }
+    *out_bytes = bytes;
+    return 0;
+}
+
+static void real_unmap(struct bop_fs *self, const void *bytes, size_t size)
+{
+    int rc = munmap((void *)(uintptr_t)bytes, size);
+
+    BOP_ASSERT(rc == 0); /* It fails for what was not mapped. */
+}
+
 struct bop_fs *bop_fs_real(void)
 {
     static struct bop_fs real = {
@@ -294,6 +313,8 @@ struct bop_fs *bop_fs_real(void)
         .list = real_list,
         .lock = real_lock,
         .free_bytes = real_free_bytes,
+        .map = real_map,
+        .unmap = real_unmap,
     };
 
     return &real;

@@ -29,12 +29,13 @@
 #define ROOM_WITHOUT_BOUND (UINT64_C(1) << 50)
 
 #define ACCESS_MODES (O_RDONLY | O_WRONLY | O_RDWR)
-#define OPEN_FLAGS   (ACCESS_MODES | O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC)
+#define OPEN_FLAGS   (ACCESS_MODES | O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_DIRECT)
 
 struct descriptor {
     struct sim_node *node; /* NULL: free. */
     unsigned generation;   /* From 1. */
     int access;
+    bool direct;
 };
 
 struct bop_fs_sim {
@@ -144,14 +145,27 @@ static int find_file(struct bop_fs_sim *sim, int fd, int access, struct sim_file
     return 0;
 }
 
-static int open_descriptor(struct bop_fs_sim *sim, struct sim_node *node, int access)
+/* Whether a descriptor may read or write such bytes: with O_DIRECT, aligned ones only. */
+static int check_aligned(struct bop_fs_sim *sim, int fd, const void *bytes, size_t size,
+                         uint64_t offset)
+{
+    struct descriptor *d = find_descriptor(sim, fd);
+
+    if (d && d->direct && ((uintptr_t)bytes | size | offset) % BOP_FS_ALIGN != 0) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int open_descriptor(struct bop_fs_sim *sim, struct sim_node *node, int flags)
 {
     for (unsigned slot = 0; slot < FD_SLOTS; slot++) {
         struct descriptor *d = &sim->descriptors[slot];
 
         if (!d->node) {
             d->node = node;
-            d->access = access;
+            d->access = flags & ACCESS_MODES;
+            d->direct = flags & O_DIRECT;
             d->generation = d->generation % (FD_GENERATIONS_MAX - 1) + 1;
             bop__sim_node_open(node);
             return (int)(d->generation << FD_SLOT_BITS | slot);
@@ -211,7 +225,7 @@ static int sim_open(struct bop_fs *self, const char *path, int flags)
         rc = find_to_open(sim, path, flags, &node);
     }
     if (rc == 0) {
-        rc = open_descriptor(sim, node, access);
+        rc = open_descriptor(sim, node, flags);
     }
     return end(sim, rc);
 }
@@ -234,6 +248,9 @@ static ssize_t sim_pread(struct bop_fs *self, int fd, void *out_bytes, size_t si
     struct sim_file *file;
     ssize_t count = begin(sim);
 
+    if (count == 0) {
+        count = check_aligned(sim, fd, out_bytes, size, offset);
+    }
     if (count == 0) {
         count = find_file(sim, fd, O_RDONLY, &file);
     }
@@ -285,7 +302,8 @@ static ssize_t sim_pwrite(struct bop_fs *self, int fd, const void *bytes, size_t
     ssize_t count = begin(sim);
 
     if (count == 0) {
-        count = write_file(sim, fd, bytes, size, offset);
+        count = check_aligned(sim, fd, bytes, size, offset);
+        count = count < 0 ? count : write_file(sim, fd, bytes, size, offset);
     } else if (sim->operations == sim->stop_at && offset <= SIM_FILE_BYTES_MAX &&
                size <= SIM_FILE_BYTES_MAX) {
         write_part(sim, fd, bytes, size, offset);

@@ -6,7 +6,7 @@
  *      ------> work -------> running -----------------> finished ------> ready, fired
  *
  * `work` and `finished` are bounded queues (bop_mpmc), made with the lane: no
- * more than TASKS_MAX tasks are inside both and running, so that neither push
+ * more than LANE_TASKS_MAX tasks are inside both and running, so that neither push
  * is ever refused; what is submitted beyond that waits in the owner's list.
  *
  * The owner arms `finished` whenever it has emptied it, and the thread's next
@@ -16,37 +16,13 @@
  * poll keeps what it took in the lane and takes each task off before it fires:
  * a done callback may submit, poll or drain itself, and the order stays.
  */
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 
 #include <bop/error.h>
-#include <bop/executor.h>
 #include <bop/mem.h>
-#include <bop/mpmc.h>
 
-#define THREAD_NAME_MAX 16 /* With the NUL; Linux's bound. */
-#define TASKS_MAX       1024
-
-struct bop_lane {
-    struct bop_executor executor;
-    struct bop_allocator *allocator;
-    void (*notify)(void *user);
-    void *user;
-    char name[THREAD_NAME_MAX];
-    pthread_t thread;
-
-    struct bop_mpmc *work;     /* From the owner to the thread: pointers to tasks. */
-    struct bop_mpmc *finished; /* Back. */
-
-    /* The owner's. */
-    unsigned inside;         /* Tasks in work, running, or in finished. */
-    struct bop_list waiting; /* Submitted while TASKS_MAX were inside. */
-    struct bop_list ready;   /* Taken from finished, not fired yet. */
-    uint64_t submitted;
-    uint64_t fired;  /* Tasks whose done callback was called, or is being called. */
-    unsigned firing; /* Depth of done callbacks under way. */
-};
+#include "lane.h"
 
 static uint64_t item_of(struct bop_task *task)
 {
@@ -64,8 +40,6 @@ static void *lane_main(void *argument)
     uint64_t item;
     int rc;
 
-    /* A thread without its name works as well. */
-    BOP_IGNORE(pthread_setname_np(pthread_self(), lane->name));
     while (bop_mpmc_pop_wait(lane->work, NULL, &item, BOP_MPMC_FOREVER) > 0) {
         task_of(item)->run(task_of(item));
         /* The owner may have fired and freed the task once this returns; the lane stays,
@@ -81,7 +55,7 @@ static void feed(struct bop_lane *lane)
 {
     struct bop_list *link;
 
-    while (lane->inside < TASKS_MAX && (link = bop_list_pop_front(&lane->waiting)) != NULL) {
+    while (lane->inside < LANE_TASKS_MAX && (link = bop_list_pop_front(&lane->waiting)) != NULL) {
         int rc = bop_mpmc_push(lane->work, NULL,
                                item_of(BOP_CONTAINER_OF(link, struct bop_task, link)));
 
@@ -99,10 +73,11 @@ static void lane_submit(struct bop_executor *self, struct bop_task *task)
     feed(lane);
 }
 
-/* Start the thread with all signals blocked, so that the process's handlers run on
- * threads that expect them. Those of a thread's own faults stay: blocked, they
- * would kill without the report of a crash handler. */
-static int start_thread(struct bop_lane *lane)
+/* All signals are blocked, so that the process's handlers run on threads that expect them.
+ * Those of a thread's own faults stay: blocked, they would kill without the report of a
+ * crash handler. */
+int bop__lane_start_thread(struct bop_lane *lane, pthread_t *out_thread, void *(*main)(void *user),
+                           void *user)
 {
     static const int own_faults[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
     sigset_t all, before;
@@ -116,8 +91,12 @@ static int start_thread(struct bop_lane *lane)
     if (code != 0) {
         return -code;
     }
-    code = pthread_create(&lane->thread, NULL, lane_main, lane);
+    code = pthread_create(out_thread, NULL, main, user);
     BOP_IGNORE(pthread_sigmask(SIG_SETMASK, &before, NULL)); /* Fails on a bad `how` only. */
+    if (code == 0) {
+        /* A thread without its name works as well. */
+        BOP_IGNORE(pthread_setname_np(*out_thread, lane->name));
+    }
     return -code;
 }
 
@@ -125,7 +104,7 @@ static int create_queue(struct bop_lane *lane, bool notifies, struct bop_mpmc **
 {
     struct bop_mpmc_options options = {.allocator = lane->allocator,
                                        .kind = BOP_MPMC_BOUNDED,
-                                       .capacity = TASKS_MAX,
+                                       .capacity = LANE_QUEUE_MAX,
                                        .notify = notifies ? lane->notify : NULL,
                                        .user = lane->user};
 
@@ -139,7 +118,7 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
     bool armed;
     int rc;
 
-    if (!options->notify) {
+    if (!options->notify || options->writes > LANE_WRITES_MAX) {
         return BOP_EINVAL;
     }
     lane = bop_alloc_zeroed(allocator, sizeof(*lane));
@@ -147,12 +126,15 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
         return BOP_ENOMEM;
     }
     lane->executor.submit = lane_submit;
+    lane->executor.writes = 1;
+    lane->executor.method = "task";
     lane->allocator = allocator;
     lane->notify = options->notify;
     lane->user = options->user;
     snprintf(lane->name, sizeof(lane->name), "%s", options->name ? options->name : "bop-lane");
     bop_list_init(&lane->waiting);
     bop_list_init(&lane->ready);
+    bop_list_init(&lane->writes);
 
     rc = create_queue(lane, false, &lane->work);
     if (rc < 0) {
@@ -164,7 +146,13 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
     }
     armed = bop_mpmc_arm(lane->finished);
     BOP_ASSERT(armed); /* It is empty. */
-    rc = start_thread(lane);
+    if (options->writes > 1) {
+        rc = bop__lane_writes_init(lane, options);
+        if (rc < 0) {
+            goto fail;
+        }
+    }
+    rc = bop__lane_start_thread(lane, &lane->thread, lane_main, lane);
     if (rc < 0) {
         goto fail;
     }
@@ -172,6 +160,7 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
     return 0;
 
 fail:
+    bop__lane_writes_deinit(lane);
     bop_mpmc_destroy(lane->finished);
     bop_mpmc_destroy(lane->work);
     bop_free(allocator, lane, sizeof(*lane));
@@ -180,11 +169,22 @@ fail:
 
 static void take(struct bop_lane *lane, uint64_t item)
 {
+    if (bop__lane_writes_take(lane, item)) {
+        return;
+    }
     bop_list_push_back(&lane->ready, &task_of(item)->link);
     lane->inside--;
+    lane->taken++;
 }
 
-/* Add all finished tasks to ready, and leave the queue armed. */
+/* Hand out what waited for room. */
+static void feed_all(struct bop_lane *lane)
+{
+    feed(lane);
+    bop__lane_writes_feed(lane);
+}
+
+/* Add all that is finished to ready, and leave the queue armed. */
 static void take_finished(struct bop_lane *lane)
 {
     uint64_t item;
@@ -194,7 +194,7 @@ static void take_finished(struct bop_lane *lane)
             take(lane, item);
         }
     } while (!bop_mpmc_arm(lane->finished));
-    feed(lane);
+    feed_all(lane);
 }
 
 /* Fire the done callbacks of what is ready. */
@@ -206,7 +206,6 @@ static size_t fire_ready(struct bop_lane *lane)
     while ((link = bop_list_pop_front(&lane->ready)) != NULL) {
         struct bop_task *task = BOP_CONTAINER_OF(link, struct bop_task, link);
 
-        lane->fired++;
         lane->firing++;
         task->done(task); /* The task may be gone, or queued again, from here. */
         lane->firing--;
@@ -221,20 +220,27 @@ size_t bop_lane_poll(struct bop_lane *lane)
     return fire_ready(lane);
 }
 
+/* Whether one of the first tasks or writes submitted is not yet in ready. */
+static bool is_pending(const struct bop_lane *lane, uint64_t tasks, uint64_t writes)
+{
+    return lane->taken < tasks || bop__lane_writes_pending(lane, writes);
+}
+
 void bop_lane_drain(struct bop_lane *lane)
 {
-    uint64_t target = lane->submitted;
+    uint64_t tasks = lane->submitted;
+    uint64_t writes = lane->writes_submitted;
     uint64_t item;
 
-    while (lane->fired < target) {
-        take_finished(lane);
-        if (bop_list_empty(&lane->ready)) {
-            int rc = bop_mpmc_pop_wait(lane->finished, NULL, &item, BOP_MPMC_FOREVER);
+    take_finished(lane);
+    /* What was taken is fired whole: there is no notification left for it. */
+    fire_ready(lane);
+    while (is_pending(lane, tasks, writes)) {
+        int rc = bop_mpmc_pop_wait(lane->finished, NULL, &item, BOP_MPMC_FOREVER);
 
-            BOP_ASSERT(rc > 0);
-            take(lane, item);
-        }
-        /* What was taken is fired whole: there is no notification left for it. */
+        BOP_ASSERT(rc > 0);
+        take(lane, item);
+        take_finished(lane);
         fire_ready(lane);
     }
 }
@@ -246,13 +252,15 @@ void bop_lane_destroy(struct bop_lane *lane)
     }
     BOP_ASSERT(lane->firing == 0); /* Not from a done callback: poll goes on after it. */
     /* Done callbacks may submit again, so draining once may not be enough. */
-    while (lane->fired != lane->submitted) {
+    do {
         bop_lane_drain(lane);
-    }
+    } while (is_pending(lane, lane->submitted, lane->writes_submitted));
     bop_mpmc_close(lane->work);
     pthread_join(lane->thread, NULL);
 
     BOP_ASSERT(lane->inside == 0 && bop_list_empty(&lane->waiting));
+    BOP_ASSERT(bop_list_empty(&lane->ready) && bop_list_empty(&lane->writes));
+    bop__lane_writes_deinit(lane);
     bop_mpmc_destroy(lane->finished);
     bop_mpmc_destroy(lane->work);
     bop_free(lane->allocator, lane, sizeof(*lane));

@@ -153,3 +153,40 @@ TEST(fs_faulty, works_without_faults)
     CHECK_EQ(bop_fs_write_file(f->fs, "f", bytes("content"), NULL), 0);
     CHECK(bop_fs_exists(f->fs, "f"));
 }
+
+TEST(fs_faulty, writes_half_in_whole_blocks_past_the_cache)
+{
+    static _Alignas(BOP_FS_ALIGN) char block[3 * BOP_FS_ALIGN];
+    int fd = f->fs->open(f->fs, "f", O_RDWR | O_CREAT | O_DIRECT);
+    uint64_t size;
+
+    REQUIRE(fd >= 0);
+    f->faults = (struct bop_faults){.fail_at = 1};
+    CHECK_EQ(f->fs->pwrite(f->fs, fd, block, sizeof(block), 0), -EIO);
+    CHECK_EQ(f->fs->size(f->fs, fd, &size), 0);
+    CHECK_EQ(size, BOP_FS_ALIGN); /* Of three, one and a half. */
+}
+
+/* The simulated disk has no map, so neither has what is over it; the real one has. */
+TEST(fs_faulty, maps_where_there_is_a_map)
+{
+    const char *path = test_path(test_tmpdir(), "f");
+    const void *bytes = NULL;
+    int fd;
+
+    CHECK(!f->fs->map);
+    CHECK(!f->fs->unmap);
+    bop_fs_faulty_init(&f->faulty, bop_fs_real(), &f->faults);
+    fd = f->fs->open(f->fs, path, O_RDWR | O_CREAT);
+    REQUIRE(fd >= 0);
+    CHECK_EQ(f->fs->pwrite(f->fs, fd, "abc", 3, 0), 3);
+    f->faults = (struct bop_faults){.fail_at = 1};
+    CHECK_EQ(f->fs->map(f->fs, fd, 3, &bytes), -EIO);
+    CHECK_PTR_EQ(bytes, NULL);
+    REQUIRE_EQ(f->fs->map(f->fs, fd, 3, &bytes), 0);
+    CHECK_MEM_EQ(bytes, "abc", 3);
+    CHECK_EQ(f->faults.at, 2);
+    f->fs->unmap(f->fs, bytes, 3);
+    CHECK_EQ(f->faults.at, 2); /* It tidies up. */
+    CHECK_EQ(f->fs->close(f->fs, fd), 0);
+}

@@ -59,6 +59,50 @@ TEST(fs_real, writes_and_reads)
     CHECK_EQ(f->fs->close(f->fs, fd), 0);
 }
 
+TEST(fs_real, maps_what_is_written_before_and_after)
+{
+    const void *bytes;
+    int fd = open_file(f);
+
+    CHECK_EQ(f->fs->map(f->fs, fd, 0, &bytes), -EINVAL);
+    CHECK_EQ(f->fs->map(f->fs, -1, 1, &bytes), -EBADF);
+    CHECK_EQ(f->fs->allocate(f->fs, fd, 10000), 0);
+    CHECK_EQ(f->fs->pwrite(f->fs, fd, "hello", 5, 5000), 5);
+    REQUIRE_EQ(f->fs->map(f->fs, fd, 10000, &bytes), 0);
+    CHECK_MEM_EQ((const char *)bytes + 4998, "\0\0hello\0", 8);
+    CHECK_EQ(f->fs->pwrite(f->fs, fd, "again", 5, 9995), 5);
+    CHECK_EQ(f->fs->close(f->fs, fd), 0); /* The map stays. */
+    CHECK_MEM_EQ((const char *)bytes + 9994, "\0again", 6);
+    f->fs->unmap(f->fs, bytes, 10000);
+    fd = f->fs->open(f->fs, "/", O_RDONLY); /* A directory has nothing to map. */
+    REQUIRE(fd >= 0);
+    CHECK_EQ(f->fs->map(f->fs, fd, 1, &bytes), BOP_EUNSUPPORTED);
+    CHECK_EQ(f->fs->close(f->fs, fd), 0);
+}
+
+TEST(fs_real, reads_and_writes_past_the_cache)
+{
+    static _Alignas(BOP_FS_ALIGN) char block[2 * BOP_FS_ALIGN];
+    char buffer[4];
+    int fd = f->fs->open(f->fs, f->path, O_RDWR | O_CREAT | O_DIRECT);
+
+    if (fd == -EINVAL) {
+        TEST_SKIP("no O_DIRECT in the tests' directory");
+    }
+    REQUIRE(fd >= 0);
+    memset(block, 'x', sizeof(block));
+    CHECK_EQ(f->fs->pwrite(f->fs, fd, block, sizeof(block), BOP_FS_ALIGN), sizeof(block));
+    CHECK_EQ(f->fs->sync(f->fs, fd), 0);
+    CHECK_EQ(f->fs->pread(f->fs, fd, block, BOP_FS_ALIGN, 0), BOP_FS_ALIGN);
+    CHECK_EQ(block[BOP_FS_ALIGN - 1], 0);
+    CHECK_EQ(f->fs->pwrite(f->fs, fd, block, 100, 1), -EINVAL);
+    CHECK_EQ(f->fs->close(f->fs, fd), 0);
+    fd = open_file(f);
+    CHECK_EQ(f->fs->pread(f->fs, fd, buffer, 4, BOP_FS_ALIGN - 2), 4);
+    CHECK_MEM_EQ(buffer, "\0\0xx", 4);
+    CHECK_EQ(f->fs->close(f->fs, fd), 0);
+}
+
 TEST(fs_real, makes_private_files_that_children_do_not_inherit)
 {
     struct stat st;

@@ -73,6 +73,30 @@ TEST(sim, heeds_how_a_file_was_opened)
     CHECK_EQ(fs->pread(fs, fd, &byte, 1, 0), -EISDIR);
 }
 
+TEST(sim, wants_aligned_bytes_with_o_direct)
+{
+    static _Alignas(BOP_FS_ALIGN) char block[2 * BOP_FS_ALIGN];
+    struct disk *disk = &f->disk;
+    struct bop_fs *fs;
+    int fd, plain;
+
+    disk_begin(disk, 1);
+    fs = disk->fs;
+    plain = open_file(disk, "f");
+    fd = fs->open(fs, "f", O_RDWR | O_DIRECT);
+    REQUIRE(fd >= 0);
+    CHECK_EQ(fs->pwrite(fs, fd, block, BOP_FS_ALIGN, BOP_FS_ALIGN), BOP_FS_ALIGN);
+    CHECK_EQ(fs->pwrite(fs, fd, block + 512, BOP_FS_ALIGN, 0), -EINVAL);
+    CHECK_EQ(fs->pwrite(fs, fd, block, BOP_FS_ALIGN + 512, 0), -EINVAL);
+    CHECK_EQ(fs->pwrite(fs, fd, block, BOP_FS_ALIGN, 512), -EINVAL);
+    CHECK_EQ(fs->pread(fs, fd, block + 512, BOP_FS_ALIGN, 0), -EINVAL);
+    CHECK_EQ(fs->pread(fs, fd, block, 512, 0), -EINVAL);
+    CHECK_EQ(fs->pread(fs, fd, block, BOP_FS_ALIGN, 512), -EINVAL);
+    CHECK_EQ(fs->pwrite(fs, plain, block + 1, 3, 2 * BOP_FS_ALIGN + 5), 3); /* The other may. */
+    CHECK_EQ(fs->pread(fs, fd, block, BOP_FS_ALIGN, 2 * BOP_FS_ALIGN), 8);  /* To the end. */
+    CHECK(!fs->map);
+}
+
 TEST(sim, has_a_bound_on_descriptors)
 {
     struct disk *disk = &f->disk;
