@@ -384,6 +384,12 @@ BOP_API BOP_MUST_USE int bop_kv_range_del(struct bop_kv_txn *txn, struct bop_kv_
 BOP_API BOP_MUST_USE int bop_kv_sequence(struct bop_kv_txn *txn, const char *name, uint64_t add,
                                          uint64_t *out_before);
 
+/** Called with each sequence; what it returns other than 0 ends the listing and comes back. */
+typedef int bop_kv_sequence_fn(void *context, const char *name, uint64_t number);
+/** Every sequence that was ever added to, in the order of names. fn must not change the store. */
+BOP_API BOP_MUST_USE int bop_kv_sequences(struct bop_kv_txn *txn, bop_kv_sequence_fn *fn,
+                                          void *context);
+
 /** Three numbers of the caller's, and the transaction that set them last (0: none). */
 struct bop_kv_canary {
     uint64_t x, y, z;

@@ -124,6 +124,8 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_ENTRIES] = {"--entries", "N"},
     [FLAG_DIR] = {"--dir", "DIR"},
     [FLAG_NO_COLOR] = {"--no-color", NULL},
+    [FLAG_COMPACT] = {"--compact", NULL},
+    [FLAG_TABLE] = {"--table", "NAME"},
 };
 
 static int set_condition(struct cli_args *args, enum bop_condition condition, struct bop_error *err)
@@ -194,6 +196,12 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
         return 0;
     case FLAG_NO_COLOR:
         args->no_color = true;
+        return 0;
+    case FLAG_COMPACT:
+        args->compact = true;
+        return 0;
+    case FLAG_TABLE:
+        args->table = value;
         return 0;
     case FLAG_COUNT:
         break;

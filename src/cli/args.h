@@ -26,6 +26,8 @@ enum cli_flag {
     FLAG_ENTRIES,
     FLAG_DIR,
     FLAG_NO_COLOR,
+    FLAG_COMPACT,
+    FLAG_TABLE,
     FLAG_COUNT,
 };
 

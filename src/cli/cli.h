@@ -60,6 +60,8 @@ struct cli_args {
     uint64_t entries;
     bool keep;
     bool no_color;
+    bool compact;
+    const char *table;
 };
 
 struct cli_command {
@@ -96,6 +98,11 @@ int cmd_map_import(const struct cli_args *args);
 int cmd_map_export(const struct cli_args *args);
 int cmd_counter_add(const struct cli_args *args);
 int cmd_counter_get(const struct cli_args *args);
+int cmd_kv_check(const struct cli_args *args);
+int cmd_kv_stat(const struct cli_args *args);
+int cmd_kv_dump(const struct cli_args *args);
+int cmd_kv_load(const struct cli_args *args);
+int cmd_kv_copy(const struct cli_args *args);
 int cmd_status(const struct cli_args *args);
 int cmd_demo(const struct cli_args *args);
 int cmd_help(const struct cli_args *args);

@@ -140,6 +140,67 @@ static const struct cli_command commands[] = {
         .run = cmd_counter_get,
     },
     {
+        .group = "kv",
+        .name = "check",
+        .synopsis = "DIR",
+        .summary = "check the integrity of a key-value store",
+        .help =
+            "Reads every page of the store in DIR, which nobody may have open for writing, and\n"
+            "prints each problem found. Exit status 1 if there is any. A changed byte of a\n"
+            "value cannot be noticed: pages have no checksum.\n",
+        .values_min = 1,
+        .values_max = 1,
+        .run = cmd_kv_check,
+    },
+    {
+        .group = "kv",
+        .name = "stat",
+        .synopsis = "DIR",
+        .summary = "print sizes, tables and readers of a key-value store",
+        .help = "Also sequences and the canary. Nobody may have the store open for writing.\n",
+        .values_min = 1,
+        .values_max = 1,
+        .run = cmd_kv_stat,
+    },
+    {
+        .group = "kv",
+        .name = "dump",
+        .synopsis = "DIR FILE|-",
+        .summary = "write a key-value store as text",
+        .help =
+            "One JSON object a line: a heading, sequences and the canary, and each table with\n"
+            "its entries in order. What is not UTF-8 is in base64, as \"key64\" and \"value64\".\n"
+            "FILE appears, or is replaced, only when all of it is written.\n"
+            "  --table NAME   this table only\n",
+        .values_min = 2,
+        .values_max = 2,
+        .flags = BIT(FLAG_TABLE),
+        .run = cmd_kv_dump,
+    },
+    {
+        .group = "kv",
+        .name = "load",
+        .synopsis = "DIR FILE|-",
+        .summary = "make a key-value store from what dump wrote",
+        .help = "DIR must hold no store, or one without tables. All of FILE is loaded or nothing,\n"
+                "and it is on disk when the command ends.\n",
+        .values_min = 2,
+        .values_max = 2,
+        .run = cmd_kv_load,
+    },
+    {
+        .group = "kv",
+        .name = "copy",
+        .synopsis = "DIR TO",
+        .summary = "copy a key-value store to another directory",
+        .help = "TO, made if missing, must hold no store.\n"
+                "  --compact   leave free pages out\n",
+        .values_min = 2,
+        .values_max = 2,
+        .flags = BIT(FLAG_COMPACT),
+        .run = cmd_kv_copy,
+    },
+    {
         .name = "status",
         .synopsis = "",
         .summary = "who leads, and how each node is",

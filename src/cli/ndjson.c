@@ -137,8 +137,8 @@ int ndjson_write(struct bop_buf *buf, struct bop_slice key, struct bop_slice val
 
 /* ---- Reading ---- */
 
-static int read_bytes(const json_t *object, const char *name, struct bop_buf *out,
-                      struct bop_error *err)
+int ndjson_get_bytes(const json_t *object, const char *name, struct bop_buf *out,
+                     struct bop_error *err)
 {
     char name64[32];
     const json_t *plain, *coded, *string;
@@ -182,9 +182,9 @@ int ndjson_read(struct bop_slice line, struct bop_buf *key, struct bop_buf *valu
     if (!json_is_object(object)) {
         rc = bop_error_say(err, BOP_EMALFORMED, "no JSON object");
     } else {
-        rc = read_bytes(object, "key", key, err);
+        rc = ndjson_get_bytes(object, "key", key, err);
         if (rc == 0) {
-            rc = read_bytes(object, "value", value, err);
+            rc = ndjson_get_bytes(object, "value", value, err);
         }
     }
     json_decref(object);

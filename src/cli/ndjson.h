@@ -29,6 +29,10 @@ BOP_MUST_USE int ndjson_write(struct bop_buf *buf, struct bop_slice key, struct 
 /** Append an object as one line. Returns 0 or BOP_ENOMEM. */
 BOP_MUST_USE int ndjson_write_object(struct bop_buf *buf, const json_t *object);
 
+/** The bytes under "name" or "name64" of an object into out, cleared first. Codes as below. */
+BOP_MUST_USE int ndjson_get_bytes(const json_t *object, const char *name, struct bop_buf *out,
+                                  struct bop_error *err);
+
 /**
  * Read a line, with or without its line feed. key and value are cleared first.
  * Returns 0, BOP_EMALFORMED with what is wrong in err, or BOP_ENOMEM.

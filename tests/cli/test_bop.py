@@ -303,6 +303,81 @@ def wrong_cluster(bop, _):
          "with --server")
 
 
+# ---- Key-value stores ----
+
+DUMP = b"""{"bop-kv-dump":1}
+{"sequence":"ids","number":"18446744073709551615"}
+{"canary":["1","2","18446744073709551615"]}
+{"table":"dups","flags":["dup-sort"]}
+{"key":"a","value":"1"}
+{"key":"a","value":"2"}
+{"key":"b","value64":"/w=="}
+{"table":"ints","flags":["integer-key"]}
+{"key":"\\u0000\\u0000\\u0000\\u0001","value":"x"}
+{"table":"users","flags":[]}
+{"key":"ann","value":""}
+{"key64":"/w==","value":"v"}
+"""
+
+
+@test
+def kv_loads_what_it_dumps(bop, directory):
+    store, file = directory + "/store", directory + "/dump"
+    _, err = bop("kv", "load", store, "-", stdin=DUMP)
+    same(re.fullmatch(rb"loaded 6 entries in [0-9.]+ s\n", err) is not None, True)
+    same(bop.out("kv", "dump", store, "-"), DUMP)
+    bop("kv", "dump", store, file)
+    with open(file, "rb") as dumped:
+        same(dumped.read(), DUMP)
+    same(bop.out("kv", "dump", store, "-", "--table", "ints"),
+         b"".join(DUMP.splitlines(True)[i] for i in (0, 7, 8)))
+    same(bop.error(3, "kv", "dump", store, file, "--table", "none"), f"{store} has no table none")
+    same(bop.error(1, "kv", "load", store, file),
+         f"{store} has tables already; load into an empty directory")
+    bop("kv", "copy", store, directory + "/copy", "--compact")
+    same(bop.out("kv", "dump", directory + "/copy", "-"), DUMP)
+    stat = json.loads(bop.out("kv", "stat", store, "--json"))
+    same([(table["name"], table["entries"]) for table in stat["tables"]],
+         [("dups", 3), ("ints", 1), ("users", 2)])
+    same(stat["tables"][0]["flags"], ["dup-sort"])
+    same(stat["sequences"], {"ids": "18446744073709551615"})
+    same(stat["canary"], ["1", "2", "18446744073709551615"])
+    same(b"table users: 2 entries" in bop.out("kv", "stat", store), True)
+    same(json.loads(bop.out("kv", "check", store, "--json"))["problems"], 0)
+
+
+@test
+def kv_finds_damage(bop, directory):
+    lines = DUMP + b"".join(b'{"key":"z%06d","value":"%s"}\n' % (i, b"v" * 100)
+                            for i in range(2000))
+    bop("kv", "load", directory + "/store", "-", stdin=lines)
+    with open(directory + "/store/data.mdb", "r+b") as file:
+        file.seek(5 * 4096 + 12)
+        file.write(b"\xff\xff\xff\xff")
+    out, _ = bop("kv", "check", directory + "/store", status=1)
+    same(b"page 5" in out and b" 0 problems" not in out, True)
+
+
+@test
+def kv_load_says_which_line_is_bad(bop, directory):
+    store = directory + "/store"
+    for text, said in (
+            (b"", "-, line 0: the file is empty; nothing was loaded"),
+            (b'{"key":"a","value":"b"}\n',
+             "-, line 1: not written by `bop kv dump` in version 1; nothing was loaded"),
+            (b'{"bop-kv-dump":1}\n{"key":"a","value":"b"}\n',
+             "-, line 2: an entry before any table; nothing was loaded"),
+            (b'{"bop-kv-dump":1}\n{"table":"t","flags":["odd"]}\n',
+             '-, line 2: "flags" has a word that is no kind of table; nothing was loaded'),
+            (b'{"bop-kv-dump":1}\n{"table":"t"}\n{"key":"a"}\n',
+             '-, line 3: neither "value" nor "value64"; nothing was loaded'),
+            (b'{"bop-kv-dump":1}\n{"canary":[1]}\n',
+             '-, line 2: "canary" is no array of three numbers in strings; nothing was loaded')):
+        same(bop.error(1, "kv", "load", store, "-", stdin=text), said)
+        same(os.path.exists(store + "/data.mdb"), False)
+    same("none/data.mdb: No such file" in bop.error(1, "kv", "stat", directory + "/none"), True)
+
+
 @test
 def what_is_too_big_or_no_name(bop, _):
     too_big = ": too big: a name has at most 255 bytes, a key 65536, a value 8388608"
@@ -336,8 +411,8 @@ def output_that_cannot_be_written(bop, _):
 def help_for_all(bop, _):
     overview = bop.out("help").decode()
     same(bop.out("--help").decode(), overview)
-    commands = re.findall(r"^  ((?:map |counter )?[a-z]+) ", overview.split("Flags")[0], re.M)
-    same(len(commands), 12)
+    commands = re.findall(r"^  ((?:map |counter |kv )?[a-z]+) ", overview.split("Flags")[0], re.M)
+    same(len(commands), 17)
     for command in commands:
         text = bop.out(*command.split(), "--help").decode()
         same(command == "help" or text.startswith(f"bop {command} - "), True)

@@ -73,6 +73,39 @@ int bop_kv_sequence(struct bop_kv_txn *txn, const char *name, uint64_t add, uint
     return rc;
 }
 
+struct sequences {
+    bop_kv_sequence_fn *fn;
+    void *context;
+};
+
+static int call_for_sequence(void *context, struct bop_slice key, struct bop_slice value)
+{
+    const struct sequences *sequences = context;
+    const size_t prefix = sizeof(SEQUENCE_PREFIX) - 1;
+    char name[SEQUENCE_NAME_MAX + 1];
+
+    if (key.size <= prefix || key.size > prefix + SEQUENCE_NAME_MAX || value.size != 8 ||
+        memcmp(key.data, SEQUENCE_PREFIX, prefix) != 0) {
+        return 0; /* The canary. */
+    }
+    memcpy(name, key.data + prefix, key.size - prefix);
+    name[key.size - prefix] = '\0';
+    return sequences->fn(sequences->context, name, bop_load_u64(value.data));
+}
+
+int bop_kv_sequences(struct bop_kv_txn *txn, bop_kv_sequence_fn *fn, void *context)
+{
+    struct sequences sequences = {.fn = fn, .context = context};
+    struct bop_kv_table table;
+    int rc = bop__kv_table_open(txn, KV_OWN_TABLE, false, true, 0, &table);
+
+    if (rc < 0) {
+        return rc == BOP_ENOTFOUND ? 0 : rc;
+    }
+    return bop_kv_scan(txn, table, BOP_KV_FIRST, bop_slice(NULL, 0), BOP_KV_NEXT, call_for_sequence,
+                       &sequences);
+}
+
 int bop_kv_canary_get(struct bop_kv_txn *txn, struct bop_kv_canary *out)
 {
     uint8_t bytes[CANARY_BYTES] = {0};

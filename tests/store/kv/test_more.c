@@ -202,6 +202,37 @@ TEST(kv_scan, returns_the_callbacks_own_result)
     bop_kv_close(kv);
 }
 
+static int collect_sequence(void *context, const char *name, uint64_t number)
+{
+    char *text = context;
+
+    snprintf(text + strlen(text), 64 - strlen(text), "%s=%" PRIu64 " ", name, number);
+    return number == 99 ? 42 : 0;
+}
+
+TEST(kv_state, lists_sequences)
+{
+    struct bop_kv *kv = open_store(f);
+    struct bop_kv_txn *txn = begin(kv, true);
+    struct bop_kv_canary canary = {.x = 1};
+    char text[64] = "";
+    uint64_t before;
+
+    CHECK_EQ(bop_kv_sequences(txn, collect_sequence, text), 0);
+    CHECK_STR_EQ(text, "");
+    CHECK_EQ(bop_kv_sequence(txn, "b", 7, &before), 0);
+    CHECK_EQ(bop_kv_sequence(txn, "a", 3, &before), 0);
+    CHECK_EQ(bop_kv_canary_set(txn, &canary), 0);
+    CHECK_EQ(bop_kv_sequences(txn, collect_sequence, text), 0);
+    CHECK_STR_EQ(text, "a=3 b=7 ");
+    CHECK_EQ(bop_kv_sequence(txn, "aa", 99, &before), 0);
+    text[0] = '\0';
+    CHECK_EQ(bop_kv_sequences(txn, collect_sequence, text), 42);
+    CHECK_STR_EQ(text, "a=3 aa=99 ");
+    bop_kv_abort(txn);
+    bop_kv_close(kv);
+}
+
 TEST(kv_state, keeps_sequences_and_the_canary)
 {
     struct bop_kv *kv = open_store(f);
