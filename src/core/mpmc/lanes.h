@@ -11,7 +11,9 @@
 #include "internal.h"
 
 #define LANE_UNIT          512u              /* Items; what a small block holds. */
+#define LANE_MEDIUM        (4u * LANE_UNIT)  /* Items of a medium block. */
 #define LANE_BIG           (16u * LANE_UNIT) /* Items of a big block. */
+#define LANE_WARM          4096u /* Items that a lane carries before it gets medium blocks. */
 #define LANE_BIG_BACKLOG   2048u /* Items inside a lane from which on it gets big blocks. */
 #define LANE_MAP_UNITS_MIN 16u   /* Slots of a new map: one big block. */
 #define LANE_SPARES        8u    /* Blocks of a size kept for a backlog that rises again. */
@@ -25,11 +27,18 @@
 struct lane_block {
     /* Written before it is in the map, then constant. */
     uint64_t base;           /* The index of its first item. */
-    unsigned capacity;       /* LANE_UNIT or LANE_BIG. */
+    unsigned capacity;       /* LANE_UNIT, LANE_MEDIUM or LANE_BIG. */
     atomic_uint done;        /* Items that were read, or will not be. At capacity it is retired. */
     struct lane_block *next; /* While its producer gathers blocks. */
     uint64_t pad[5];         /* Items start a cache line, if the allocator aligns the block so. */
     uint64_t items[];
+};
+
+enum lane_block_size {
+    LANE_SIZE_SMALL = 0,
+    LANE_SIZE_MEDIUM = 1,
+    LANE_SIZE_BIG = 2,
+    LANE_SIZES,
 };
 
 struct lane_map {
@@ -51,10 +60,11 @@ struct lane {
     _Alignas(BOP__CACHE_LINE) _Atomic uint64_t head; /* Items below are claimed. */
     _Atomic uint64_t tail_seen;                      /* A figure that `tail` has had. */
 
+    /* Written with each block. NULL where there is none. */
+    _Alignas(BOP__CACHE_LINE) _Atomic(struct lane_block *) spares[LANE_SIZES][LANE_SPARES];
+
     /* Rarely written. */
     _Alignas(BOP__CACHE_LINE) _Atomic(struct lane_map *) map;
-    _Atomic(struct lane_block *) spare_small[LANE_SPARES]; /* NULL where there is none. */
-    _Atomic(struct lane_block *) spare_big[LANE_SPARES];
     struct lanes *queue;
     struct lane *next;    /* The one made before, or NULL. Constant. */
     unsigned id;          /* 0, 1, 2 ... in the order of making. */

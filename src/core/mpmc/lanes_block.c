@@ -2,8 +2,9 @@
  * Blocks, and the map that finds them.
  *
  * A lane's items are numbered 0, 1, 2 ... for ever. 512 of them are a unit; a
- * block holds one unit, or 16 where there is a backlog. The map is a ring of
- * pointers by unit:
+ * block holds one unit; four in a lane that has carried many items, for handing a
+ * block round costs a dozen cache misses, as much as the items of a small one; or
+ * 16 where there is a backlog. The map is a ring of pointers by unit:
  *
  *                     head                     tail
  *      items     ......|-------------------------|
@@ -35,24 +36,29 @@
  */
 #include "lanes.h"
 
-#define SMALL_BYTES (sizeof(struct lane_block) + LANE_UNIT * sizeof(uint64_t))
-#define BIG_BYTES   (sizeof(struct lane_block) + LANE_BIG * sizeof(uint64_t))
+#define BYTES_OF(items) (sizeof(struct lane_block) + (items) * sizeof(uint64_t))
+#define SMALL_BYTES     BYTES_OF(LANE_UNIT)
+#define BIG_BYTES       BYTES_OF(LANE_BIG)
+#define MEDIUM_PART     16u /* Of a ceiling, for medium blocks. */
+
+static const unsigned capacities[] = {
+    [LANE_SIZE_SMALL] = LANE_UNIT,
+    [LANE_SIZE_MEDIUM] = LANE_MEDIUM,
+    [LANE_SIZE_BIG] = LANE_BIG,
+};
 
 _Static_assert(sizeof(struct lane_block) == 64, "items start a cache line");
 
-static bool is_big(const struct lane_block *block)
+static enum lane_block_size size_of(const struct lane_block *block)
 {
-    return block->capacity == LANE_BIG;
+    return block->capacity == LANE_BIG      ? LANE_SIZE_BIG
+           : block->capacity == LANE_MEDIUM ? LANE_SIZE_MEDIUM
+                                            : LANE_SIZE_SMALL;
 }
 
-static size_t bytes_of(bool big)
+static struct bop_allocator *allocator_of(struct lanes *queue, enum lane_block_size size)
 {
-    return big ? BIG_BYTES : SMALL_BYTES;
-}
-
-static struct bop_allocator *allocator_of(struct lanes *queue, bool big)
-{
-    return big ? queue->base.big_allocator : queue->base.allocator;
+    return size == LANE_SIZE_BIG ? queue->base.big_allocator : queue->base.allocator;
 }
 
 void bop__lanes_set_limit(struct lanes *queue, size_t memory_bytes_max)
@@ -68,13 +74,13 @@ void bop__lanes_set_limit(struct lanes *queue, size_t memory_bytes_max)
 
 /* -- From and to the allocators ---------------------------------------------------------------- */
 
-static bool reserve_bytes(struct lanes *queue, size_t bytes)
+static bool reserve_bytes(struct lanes *queue, size_t bytes, uint64_t limit)
 {
     /* Relaxed, here and below: a count of its own, which orders nothing. */
     uint64_t held = atomic_load_explicit(&queue->block_bytes, memory_order_relaxed);
 
     do {
-        if (held + bytes > queue->memory_limit) {
+        if (held + bytes > limit) {
             return false;
         }
     } while (!atomic_compare_exchange_weak_explicit(&queue->block_bytes, &held, held + bytes,
@@ -84,11 +90,11 @@ static bool reserve_bytes(struct lanes *queue, size_t bytes)
 
 static void free_block(struct lanes *queue, struct lane_block *block)
 {
-    bool big = is_big(block);
+    size_t bytes = BYTES_OF(block->capacity);
 
-    bop_free(allocator_of(queue, big), block, bytes_of(big));
+    bop_free(allocator_of(queue, size_of(block)), block, bytes);
     /* Relaxed: as in reserve_bytes(). After the free, so that no more is held than counted. */
-    atomic_fetch_sub_explicit(&queue->block_bytes, bytes_of(big), memory_order_relaxed);
+    atomic_fetch_sub_explicit(&queue->block_bytes, bytes, memory_order_relaxed);
 }
 
 static struct lane_block *take_spare(_Atomic(struct lane_block *) *spares)
@@ -131,8 +137,10 @@ static void free_spares(struct lanes *queue, struct lane *lane)
 {
     struct lane_block *block;
 
-    while ((block = take_spare(lane->spare_small)) || (block = take_spare(lane->spare_big))) {
-        free_block(queue, block);
+    for (unsigned size = 0; size < LANE_SIZES; size++) {
+        while ((block = take_spare(lane->spares[size]))) {
+            free_block(queue, block);
+        }
     }
 }
 
@@ -148,33 +156,47 @@ static void free_all_spares(struct lanes *queue)
 }
 
 /* A new block in *out_block; 0, BOP_EFULL or BOP_ENOMEM. */
-static int new_block(struct lanes *queue, bool big, struct lane_block **out_block)
+static int new_block(struct lanes *queue, enum lane_block_size size, struct lane_block **out_block)
 {
-    size_t bytes = bytes_of(big);
+    size_t bytes = BYTES_OF(capacities[size]);
+    /* Most of a ceiling is for backlogs and for small blocks, so that many lanes can share it. */
+    uint64_t limit = size == LANE_SIZE_MEDIUM ? queue->memory_limit / MEDIUM_PART
+                                              : queue->memory_limit;
     struct lane_block *block;
 
-    if (!reserve_bytes(queue, bytes)) {
+    if (!reserve_bytes(queue, bytes, limit)) {
         return BOP_EFULL;
     }
-    block = bop_alloc(allocator_of(queue, big), bytes);
+    block = bop_alloc(allocator_of(queue, size), bytes);
     if (!block) {
         /* Relaxed: as in reserve_bytes(). */
         atomic_fetch_sub_explicit(&queue->block_bytes, bytes, memory_order_relaxed);
         return BOP_ENOMEM;
     }
-    block->capacity = big ? LANE_BIG : LANE_UNIT;
+    block->capacity = capacities[size];
     *out_block = block;
     return 0;
 }
 
-static int get_block(struct lane *lane, bool big, unsigned flags, struct lane_block **out_block)
+static struct lane_block *take_any_spare(struct lane *lane)
+{
+    struct lane_block *block = NULL;
+
+    for (unsigned size = 0; size < LANE_SIZES && !block; size++) {
+        block = take_spare(lane->spares[size]);
+    }
+    return block;
+}
+
+static int get_block(struct lane *lane, enum lane_block_size size, unsigned flags,
+                     struct lane_block **out_block)
 {
     struct lanes *queue = lane->queue;
-    struct lane_block *spare = take_spare(big ? lane->spare_big : lane->spare_small);
+    struct lane_block *spare = take_spare(lane->spares[size]);
     int rc;
 
-    if (!spare && (!big || (flags & BOP__MPMC_NO_ALLOC))) {
-        spare = take_spare(big ? lane->spare_small : lane->spare_big);
+    if (!spare && (size == LANE_SIZE_SMALL || (flags & BOP__MPMC_NO_ALLOC))) {
+        spare = take_any_spare(lane);
     }
     if (spare) {
         *out_block = spare;
@@ -183,18 +205,33 @@ static int get_block(struct lane *lane, bool big, unsigned flags, struct lane_bl
     if (flags & BOP__MPMC_NO_ALLOC) {
         return BOP_EFULL;
     }
-    if (big && new_block(queue, true, out_block) == 0) {
-        return 0;
+    if (size != LANE_SIZE_SMALL) {
+        if (new_block(queue, size, out_block) == 0) {
+            return 0;
+        }
+        *out_block = take_spare(lane->spares[LANE_SIZE_SMALL]);
+        if (*out_block) {
+            return 0;
+        }
     }
-    rc = new_block(queue, false, out_block);
+    rc = new_block(queue, LANE_SIZE_SMALL, out_block);
     if (rc == BOP_EFULL) {
         free_all_spares(queue);
-        rc = new_block(queue, false, out_block);
+        rc = new_block(queue, LANE_SIZE_SMALL, out_block);
     }
     return rc;
 }
 
 /* -- Into the map ------------------------------------------------------------------------------ */
+
+/* Of the next block, with so many items inside, or to go in. */
+static enum lane_block_size next_size(const struct lane *lane, uint64_t backlog)
+{
+    if (backlog > LANE_BIG_BACKLOG) {
+        return LANE_SIZE_BIG;
+    }
+    return lane->room_end >= LANE_WARM ? LANE_SIZE_MEDIUM : LANE_SIZE_SMALL;
+}
 
 int bop__lane_gather(struct lane *lane, size_t count, unsigned flags, struct lane_room *out_room)
 {
@@ -206,9 +243,9 @@ int bop__lane_gather(struct lane *lane, size_t count, unsigned flags, struct lan
 
     while (room.items < count) {
         struct lane_block *block;
-        bool big = bop_max_u64(backlog, count - room.items) > LANE_BIG_BACKLOG;
 
-        rc = get_block(lane, big, flags, &block);
+        rc = get_block(lane, next_size(lane, bop_max_u64(backlog, count - room.items)), flags,
+                       &block);
         if (rc < 0) {
             break;
         }
@@ -363,7 +400,7 @@ void bop__lane_retire(struct lane *lane, struct lane_block *block)
         map = atomic_load_explicit(&lane->map, memory_order_seq_cst);
     } while (map != cleared);
 
-    if (!put_spare(is_big(block) ? lane->spare_big : lane->spare_small, block)) {
+    if (!put_spare(lane->spares[size_of(block)], block)) {
         free_block(lane->queue, block);
     }
 }

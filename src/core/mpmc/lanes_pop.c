@@ -19,6 +19,9 @@
 #include "front.h"
 #include "lanes_hot.h"
 
+#define ITEMS_A_LINE 8u
+#define PREFETCH_MAX 128u /* Items; 16 lines. */
+
 static struct lane *first_lane(struct lanes *queue)
 {
     /* Acquire pairs with the release of who made the newest lane. */
@@ -47,18 +50,34 @@ static uint64_t items_behind(struct lane *lane, uint64_t head, uint64_t enough)
     return tail - head;
 }
 
+/* Have what the next pop of as many will read on its way meanwhile, as each pop ends with a
+ * read-modify-write that waits for its reads. Only whole lines of what is published: the producer
+ * still writes to the others. */
+static void prefetch_behind(const struct lane_run *run, uint64_t behind)
+{
+    const struct lane_block *block = run->block;
+    uint64_t from = run->index + run->count - block->base;
+    uint64_t end = bop_min_u64(from + bop_min_u64(behind, bop_min_u64(run->count, PREFETCH_MAX)),
+                               block->capacity);
+
+    for (; from + ITEMS_A_LINE <= end; from += ITEMS_A_LINE) {
+        __builtin_prefetch(&block->items[from]);
+    }
+}
+
 /* Claim a run of at most `most` items, and of one in `share` of what is there. */
 static bool claim_run(struct lane *lane, unsigned most, unsigned share, struct lane_run *out_run)
 {
     /* Acquire pairs with the release below: `tail` is not read older than this head. */
     uint64_t head = atomic_load_explicit(&lane->head, memory_order_acquire);
-    uint64_t count;
+    uint64_t there, count;
 
     do {
-        count = items_behind(lane, head, (uint64_t)most * (share > 1 ? share : 1));
-        if (count == 0) {
+        there = items_behind(lane, head, (uint64_t)most * (share > 1 ? share : 1));
+        if (there == 0) {
             return false;
         }
+        count = there;
         if (share > 1 && most > 1) {
             count = (count + share - 1) / share;
         }
@@ -71,6 +90,7 @@ static bool claim_run(struct lane *lane, unsigned most, unsigned share, struct l
     out_run->block = bop__lane_block_of(lane, head);
     out_run->index = head;
     out_run->count = (unsigned)count;
+    prefetch_behind(out_run, there - count);
     return true;
 }
 

@@ -385,6 +385,23 @@ TEST(lanes, go_round_an_item_that_is_not_popped)
     CHECK_EQ(bop_mpmc_size(f->queue), 0);
 }
 
+/* A lane that carries many items gets medium blocks, without a backlog too: but for the one in use
+ * and what is spare of each size it keeps nothing. */
+TEST(lanes, carry_on_in_medium_blocks)
+{
+    for (uint64_t i = 0; i < 4096; i += 16) {
+        push(f, i, 16);
+        pop_run(f, f->a, i, 16);
+    }
+    CHECK(bop_mpmc_memory_bytes(f->queue) <= 2 * 4160);
+    for (uint64_t i = 4096; i < 49152; i += 16) {
+        push(f, i, 16);
+        pop_run(f, f->a, i, 16);
+    }
+    CHECK(bop_mpmc_memory_bytes(f->queue) > 16448);
+    CHECK(bop_mpmc_memory_bytes(f->queue) <= 2 * 4160 + 2 * 16448);
+}
+
 /* A ceiling of one big block is 15 small ones of 4160 bytes: 7680 items. */
 TEST(lanes, refuse_pushes_at_the_ceiling)
 {
