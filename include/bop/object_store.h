@@ -44,7 +44,7 @@ struct bop_object_info {
     bool sha256_known;
 };
 
-/** Content to put: size bytes of a file from offset on, or of memory when fs is NULL. */
+/** Content to put: size bytes from offset on, of a file, or of memory when fs is NULL. */
 struct bop_object_source {
     struct bop_fs *fs;
     int fd;
@@ -62,17 +62,18 @@ struct bop_object_put {
     bool only_new;      /* BOP_ECONDITION instead of replacing an object of other content. */
     /* An upload id of an earlier attempt that was cut off, to go on with; the store writes the one
      * in use here as soon as it has one ("" when none is), and calls on_upload_id, if set, so that
-     * it can be kept. */
+     * it can be kept. One that is of other content, or is gone, is left out of account. */
     char upload_id[1024];
     void (*on_upload_id)(void *user, const char *upload_id);
-    /* Bytes sent so far; may be NULL. */
+    /* Bytes sent so far, fewer again when some are sent once more; may be NULL. */
     void (*on_progress)(void *user, uint64_t bytes);
     void *user;
 };
 
 struct bop_object_store {
     /* Put an object. One that is there with the same size and digest is left as it is (a HEAD
-     * comes first): then out_info says so all the same. */
+     * comes first): then out_info says so all the same. out_info, which costs a HEAD afterwards,
+     * may be NULL. */
     int (*put)(struct bop_object_store *self, struct bop_object_put *put,
                struct bop_object_info *out_info, struct bop_error *err);
     /* Append [offset, offset + size) to out; less if the object ends before. size
@@ -84,7 +85,8 @@ struct bop_object_store {
     /* Deleting what is not there is fine. */
     int (*remove)(struct bop_object_store *self, const char *key, struct bop_error *err);
     /* Call fn for each key with this prefix, in byte order; a non-zero result ends the walk and is
-     * returned. A store may list late or, after a deletion, what is gone. */
+     * returned. A store may list late or, after a deletion, what is gone. Listings know no
+     * digests. fn may call the store. */
     int (*list)(struct bop_object_store *self, const char *prefix,
                 int (*fn)(void *user, const char *key, const struct bop_object_info *info),
                 void *user, struct bop_error *err);
@@ -129,7 +131,11 @@ struct bop_s3_options {
     unsigned connections_max;    /* At once; more calls wait. Default 8. */
 };
 
-/** Check the options and make a client. Nothing is sent yet. 0, BOP_ECONFIG, BOP_ENOMEM. */
+/**
+ * Check the options and make a client. Nothing is sent yet. 0, BOP_ECONFIG,
+ * BOP_ENOMEM, or BOP_EUNSUPPORTED if this libcurl cannot sign requests with such
+ * encryption (before 8.10: KMS with a key id or context, and CUSTOMER).
+ */
 BOP_API BOP_MUST_USE int bop_s3_create(const struct bop_s3_options *options,
                                        struct bop_object_store **out_store, struct bop_error *err);
 
@@ -138,5 +144,14 @@ BOP_API BOP_MUST_USE int bop_s3_create(const struct bop_s3_options *options,
  * with an error that names the one that is not and says what to do.
  */
 BOP_API BOP_MUST_USE int bop_s3_check(struct bop_object_store *store, struct bop_error *err);
+
+/**
+ * Abort the uploads in parts of keys with this prefix that were begun more than
+ * older_than_s seconds ago (0: all), which nobody will go on with: their parts
+ * cost money and are not listed. out_count, how many, may be NULL.
+ */
+BOP_API BOP_MUST_USE int bop_s3_abort_uploads(struct bop_object_store *store, const char *prefix,
+                                              uint64_t older_than_s, unsigned *out_count,
+                                              struct bop_error *err);
 
 #endif
