@@ -34,7 +34,7 @@ model: ## the queues' protocols in every interleaving, within larger bounds than
 	scripts/deps test
 	tests/core/mpmc/model/run_models.py --large
 
-bench: bench-cluster bench-alloc bench-queue ## all benchmarks
+bench: bench-cluster bench-alloc bench-queue bench-kv ## all benchmarks
 
 bench-cluster: release ## writes, reads, failover and memory, with etcd beside us
 	scripts/deps bench
@@ -47,6 +47,9 @@ bench-alloc: release ## malloc's time, and what is held after all is freed, besi
 bench-queue: release ## queues between threads, beside those of Debian
 	scripts/deps bench
 	bench/queue
+
+bench-kv: release ## the key-value store, beside LMDB itself
+	bench/kv
 
 fuzz: build/fuzz/build.ninja ## every fuzzer for SECONDS=300 each
 	ninja -C build/fuzz
@@ -86,4 +89,4 @@ build/fuzz/build.ninja:
 	scripts/deps fuzz
 	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Dc_args=-fsanitize=fuzzer-no-link
 
-.PHONY: release demo test test-thread test-malloc-long sim model bench bench-cluster bench-alloc bench-queue fuzz lint fmt clean help
+.PHONY: release demo test test-thread test-malloc-long sim model bench bench-cluster bench-alloc bench-queue bench-kv fuzz lint fmt clean help
