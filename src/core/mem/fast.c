@@ -9,6 +9,9 @@
 
 #include "collect.h"
 
+#define PROBE_MEDIUM                                                                               \
+    1280 /* A size of blocks by itself, with several in what is first made of a page. */
+
 /* Its own words are of no use to anybody: nothing is taken from it, and nothing put. */
 static struct bop__fast_page no_page;
 
@@ -18,21 +21,28 @@ __extension__ struct bop__fast_heap bop__fast_shut = {
 
 static bool is_known;
 
+static struct bop__fast_page *page_for(const struct bop__fast_heap *heap, size_t size)
+{
+    return size <= BOP__FAST_SIZE_MAX ? heap->pages[bop__fast_word(size - 1)]
+                                      : heap->queues[bop__fast_queue(size - 1)].first;
+}
+
 /* With one block of this size allocated: does the next come from where it is thought to, and go
  * back there? */
 static bool probe_second(const struct bop__fast_heap *heap, const void *first, size_t size)
 {
-    struct bop__fast_page *page = heap->pages[bop__fast_word(size - 1)];
-    void **expected = page->free;
-    uint32_t used = page->used;
-    void **block, *next, *local;
+    struct bop__fast_page *page = page_for(heap, size);
+    void **block, **expected, *next, *local;
+    uint32_t used;
     bool same;
 
     if (bop__fast_page_of(bop__fast_segment_of((uintptr_t)first), (uintptr_t)first) != page ||
-        !expected) {
+        !page->free) {
         return false;
     }
+    expected = page->free;
     next = *expected;
+    used = page->used;
     block = mi_malloc(size);
     local = page->local_free;
     same = block == expected && page->free == next && page->used == used + 1 &&
@@ -55,7 +65,7 @@ static bool probe(size_t size)
 void bop__fast_init(void)
 {
     is_known = !bop__mem_foreign && bop__collect_is_for_others() && probe(BOP__FAST_SIZE_MIN) &&
-               probe(BOP__FAST_SIZE_MAX);
+               probe(BOP__FAST_SIZE_MAX) && probe(PROBE_MEDIUM);
 }
 
 void bop__fast_thread_init(struct bop__mem_thread *thread)

@@ -7,7 +7,7 @@
  * a miss, which the caller takes through the door and mi_malloc() or mi_free().
  *
  *      heap       for each size in words the page to take it from, or one that
- *                 is always empty
+ *                 is always empty; and queues of pages by size
  *      page       a list of free blocks; another of blocks freed by the owner,
  *                 which mimalloc joins to the first when that is empty
  *      segment    32 MiB, aligned: whose it is, and pages by slices of 64 KiB
@@ -30,11 +30,14 @@
 
 #define BOP__FAST_SIZE_MIN 16   /* Smaller ones are raised to it. */
 #define BOP__FAST_SIZE_MAX 1024 /* Of blocks that a heap finds the page of by their size. */
+#define BOP__FAST_MEDIUM_MAX                                                                       \
+    8192 /* Of those that are worth a look at the queue of pages of their size. */
 
 #ifdef BOP_HAVE_MIMALLOC
 
 #define BOP__FAST_SEGMENT_SIZE ((uintptr_t)32 << 20)
 #define BOP__FAST_SLICE_SHIFT  16
+#define BOP__FAST_QUEUES       75
 #define BOP__FAST_WORDS        (BOP__FAST_SIZE_MAX / sizeof(void *) + 1)
 
 /* As mimalloc 2.0.9 has it. */
@@ -57,9 +60,16 @@ struct bop__fast_page {
     void *padding;
 };
 
+struct bop__fast_queue {
+    struct bop__fast_page *first; /* NULL: none. */
+    struct bop__fast_page *last;
+    size_t block_size;
+};
+
 struct bop__fast_heap {
     void *thread_data;
     struct bop__fast_page *pages[BOP__FAST_WORDS];
+    struct bop__fast_queue queues[BOP__FAST_QUEUES];
 };
 
 struct bop__fast_segment {
@@ -130,6 +140,41 @@ __attribute__((always_inline)) static inline void *bop__fast_alloc(enum bop__fas
     return block;
 }
 
+/* The queue for blocks of `below` + 1 bytes, more than the small ones: four sizes between a power
+ * of two and the next. */
+static inline size_t bop__fast_queue(size_t below)
+{
+    size_t word = below / sizeof(void *);
+    unsigned log = 63u - (unsigned)__builtin_clzll(word);
+
+    return log * 4 + (word >> (log - 2) & 3) - 3;
+}
+
+/** The same for any size above BOP__FAST_SIZE_MAX, where mimalloc has no such path. */
+__attribute__((always_inline)) static inline void *bop__fast_alloc_medium(enum bop__fast_face face,
+                                                                          size_t size)
+{
+    struct bop__mem_door *door = &bop__mem_own_door;
+    struct bop__fast_page *page;
+    struct bop__fast_heap *heap;
+    void **block = NULL;
+
+    if (size - BOP__FAST_SIZE_MAX - 1 >= BOP__FAST_MEDIUM_MAX - BOP__FAST_SIZE_MAX) {
+        return NULL;
+    }
+    atomic_store_explicit(&door->busy, BOP__MEM_INSIDE, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    heap = atomic_load_explicit(&door->heaps[face], memory_order_acquire);
+    page = heap->queues[bop__fast_queue(size - 1)].first;
+    if (page && page->free) {
+        block = page->free;
+        page->free = *block;
+        page->used++;
+    }
+    bop__mem_leave(door);
+    return block;
+}
+
 /** False if the block, which is not NULL, is to be freed the usual way. */
 __attribute__((always_inline)) static inline bool bop__fast_free(enum bop__fast_face face,
                                                                  void *block)
@@ -161,6 +206,11 @@ __attribute__((always_inline)) static inline bool bop__fast_free(enum bop__fast_
 #else
 
 static inline void *bop__fast_alloc(enum bop__fast_face face, size_t size)
+{
+    return NULL;
+}
+
+static inline void *bop__fast_alloc_medium(enum bop__fast_face face, size_t size)
 {
     return NULL;
 }

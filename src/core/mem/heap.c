@@ -114,6 +114,12 @@ BOP__ALLOCATES __attribute__((always_inline)) static inline void *alloc(size_t s
 
 BOP__ALLOCATES void *bop__family_alloc_missed(size_t size)
 {
+    void *block = bop__fast_alloc_medium(BOP__FAST_FAMILY, size);
+
+    if (block) {
+        bop__check_allocated(block, size, BOP__CHECK_FAMILY);
+        return block;
+    }
     return BOP_UNLIKELY(size > BOP__RAW_SIZE_MAX) ? NULL : alloc(size, BOP__RAW_ALIGNMENT, false);
 }
 

@@ -85,6 +85,42 @@ TEST(fast, sizes_are_whole)
     }
 }
 
+TEST(fast, medium_sizes_are_whole)
+{
+    static unsigned char *blocks[2 * BOP__FAST_MEDIUM_MAX];
+    const size_t step = 31;
+    size_t taken = 0;
+
+    for (size_t size = BOP__FAST_SIZE_MAX; size < BOP_COUNT_OF(blocks); size += step) {
+        void *second;
+
+        blocks[size] = bop_mem_alloc(size);
+        REQUIRE(blocks[size] != NULL);
+        second = bop__fast_alloc_medium(BOP__FAST_FAMILY, size);
+        if (second) {
+            taken++;
+            CHECK(bop_mem_usable_size(second) >= size);
+            CHECK(bop__fast_free(BOP__FAST_FAMILY, second)); /* The page has the first. */
+        }
+        CHECK_EQ((uintptr_t)blocks[size] % 16, 0);
+        CHECK(bop_mem_usable_size(blocks[size]) >= size);
+        CHECK(bop_mem_usable_size(blocks[size]) <= size + size / 4 + 16);
+        memset(blocks[size], (int)(size / step), size);
+    }
+    CHECK_EQ(taken > 0, can_be_fast());
+    for (size_t size = BOP__FAST_SIZE_MAX; size < BOP_COUNT_OF(blocks); size += step) {
+        unsigned char *expected = bop_mem_alloc(size);
+
+        memset(expected, (int)(size / step), size);
+        CHECK_MEM_EQ(blocks[size], expected, size);
+        bop_mem_free(blocks[size]);
+        bop_mem_free(expected);
+    }
+    CHECK(bop__fast_alloc_medium(BOP__FAST_FAMILY, BOP__FAST_SIZE_MAX) == NULL);
+    CHECK(bop__fast_alloc_medium(BOP__FAST_FAMILY, BOP__FAST_MEDIUM_MAX + 1) == NULL);
+    CHECK(bop__fast_alloc_medium(BOP__FAST_FAMILY, SIZE_MAX) == NULL);
+}
+
 /* A block that is alone in its page comes and goes: the page stays, until it is collected. */
 TEST(fast, an_empty_page_is_collected)
 {
