@@ -1,0 +1,383 @@
+/*
+ * What bench/aof measures of our log.
+ *
+ *     append DIRECTORY durable|fast SIZE COUNT WAITERS SECONDS
+ *     fill DIRECTORY SIZE BYTES SEGMENT_BYTES     make a log for what follows
+ *     scan DIRECTORY                              GB/s of payload, warm, by bop_aof_read
+ *     random DIRECTORY SIZE COUNT                 reads/s of single records, cold
+ *     raw DIRECTORY SIZE COUNT                    pread()s/s of as many bytes of the same files,
+ * cold open DIRECTORY SEGMENT_BYTES                ms, cold
+ *
+ * append has one thread, which is how a log is used; a waiter is a commit of COUNT records that
+ * is on its way, and is followed by another when it is durable. fast: what the appends take, by
+ * themselves; waiting for room is not counted.
+ */
+#include <dirent.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+#include <bop/aof.h>
+
+#include "common.h"
+
+#define WAITERS_MAX    64
+#define WRITES         8 /* On their way to the disk at once. */
+#define READ_BYTES     (1u << 20)
+#define READ_RECORDS   8192
+#define FILES_MAX      64
+#define PENDING_WAITED 64
+
+struct commit {
+    uint64_t began_ns;
+    uint64_t last; /* Its last record. */
+};
+
+static struct {
+    struct bop_lane *lane;
+    struct bop_aof *aof;
+    int event;
+    uint64_t opened_ns; /* How long opening took. */
+
+    /* Commits on their way, oldest first. */
+    struct commit commits[WAITERS_MAX];
+    unsigned first;
+    unsigned waiting;
+    struct run run;
+    size_t commit_bytes;
+} job;
+
+static void notify(void *user)
+{
+    (void)user;
+    if (eventfd_write(job.event, 1) != 0)
+        die("eventfd", strerror(errno));
+}
+
+static void on_durable(void *user, uint64_t seq)
+{
+    (void)user;
+    while (job.waiting > 0 && job.commits[job.first].last <= seq) {
+        run_commit(&job.run, job.commits[job.first].began_ns, job.commit_bytes);
+        job.first = (job.first + 1) % WAITERS_MAX;
+        job.waiting--;
+    }
+}
+
+static void on_failed(void *user, int code, const char *message)
+{
+    (void)user, (void)code;
+    die("the log failed", message);
+}
+
+static void log_open(const char *directory, uint64_t segment_bytes)
+{
+    struct bop_lane_options lane = {.name = "log", .notify = notify, .writes = WRITES};
+    struct bop_aof_options options = {.path = directory,
+                                      .segment_bytes = segment_bytes,
+                                      .layout = BOP_AOF_ALIGNED,
+                                      .writes_max = WRITES,
+                                      .on_durable = on_durable,
+                                      .on_failed = on_failed};
+    struct bop_error err = {0};
+
+    job.event = eventfd(0, EFD_CLOEXEC);
+    if (job.event < 0 || bop_lane_create(&lane, &job.lane) < 0)
+        die("lane", "cannot be made");
+    options.executor = bop_lane_executor(job.lane);
+    job.opened_ns = now_ns();
+    if (bop_aof_open(&options, &job.aof, NULL, &err) < 0)
+        die("open", err.message);
+    job.opened_ns = now_ns() - job.opened_ns;
+}
+
+/* Sleep until something is done. */
+static void turn(void)
+{
+    eventfd_t value;
+
+    if (eventfd_read(job.event, &value) != 0)
+        die("eventfd", strerror(errno));
+    bop_lane_poll(job.lane);
+}
+
+static void log_close(void)
+{
+    while (bop_aof_busy(job.aof))
+        turn();
+    bop_lane_drain(job.lane);
+    if (bop_aof_durable(job.aof) != bop_aof_last(job.aof))
+        die("close", "the log has not all that was appended");
+    bop_aof_close(job.aof);
+    bop_lane_destroy(job.lane);
+    close(job.event);
+}
+
+static struct bop_aof_record *make_records(size_t size, unsigned count)
+{
+    struct bop_aof_record *records = calloc(count, sizeof(*records));
+    void *bytes = make_bytes(size);
+
+    if (!records)
+        die("calloc", "out of memory");
+    for (unsigned i = 0; i < count; i++)
+        records[i] = (struct bop_aof_record){.tag = i, .body = {.data = bytes, .size = size}};
+    return records;
+}
+
+/* ---- Append ---- */
+
+static void append_durable(const struct bop_aof_record *records, unsigned count, unsigned waiters,
+                           double seconds)
+{
+    run_begin(&job.run, seconds);
+    while (!run_over(&job.run)) {
+        while (job.waiting < waiters) {
+            struct commit *commit = &job.commits[(job.first + job.waiting) % WAITERS_MAX];
+
+            commit->began_ns = now_ns();
+            if (bop_aof_append(job.aof, records, count) < 0)
+                die("append", "refused");
+            commit->last = bop_aof_last(job.aof);
+            job.waiting++;
+        }
+        turn();
+    }
+    while (job.waiting > 0)
+        turn();
+}
+
+static void append_fast(const struct bop_aof_record *records, unsigned count, double seconds)
+{
+    uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+    uint64_t taken = 0, appended = 0;
+
+    while (now_ns() < end) {
+        uint64_t began = now_ns();
+        int rc = 0;
+
+        for (unsigned i = 0; i < PENDING_WAITED && rc == 0; i++) {
+            rc = bop_aof_append(job.aof, records, count);
+            appended += rc == 0 ? count : 0;
+        }
+        taken += now_ns() - began;
+        if (rc == BOP_EFULL)
+            turn();
+        else if (rc < 0)
+            die("append", bop_strerror(rc));
+    }
+    printf("records_s %.1f\n", (double)appended / ((double)taken / 1e9));
+}
+
+static void append(char **arguments)
+{
+    bool durable = strcmp(arguments[1], "durable") == 0;
+    size_t size = strtoul(arguments[2], NULL, 10);
+    unsigned count = (unsigned)strtoul(arguments[3], NULL, 10);
+    unsigned waiters = (unsigned)strtoul(arguments[4], NULL, 10);
+    double seconds = strtod(arguments[5], NULL);
+    struct bop_aof_record *records;
+
+    if (size == 0 || count == 0 || waiters == 0 || waiters > WAITERS_MAX)
+        die("usage", "a number is out of range");
+    records = make_records(size, count);
+    job.commit_bytes = size * count;
+    log_open(arguments[0], 0);
+    if (durable)
+        append_durable(records, count, waiters, seconds);
+    else
+        append_fast(records, count, seconds);
+    log_close();
+    if (durable)
+        run_print(&job.run, size, count);
+}
+
+static void fill(char **arguments)
+{
+    size_t size = strtoul(arguments[1], NULL, 10);
+    uint64_t bytes = strtoull(arguments[2], NULL, 10);
+    struct bop_aof_record *records = make_records(size, 1);
+
+    log_open(arguments[0], strtoull(arguments[3], NULL, 10));
+    for (uint64_t done = 0; done < bytes;) {
+        int rc = bop_aof_append(job.aof, records, 1);
+
+        if (rc == 0)
+            done += size;
+        else if (rc == BOP_EFULL)
+            turn();
+        else
+            die("append", bop_strerror(rc));
+    }
+    log_close();
+    printf("filled %d\n", 1);
+}
+
+/* ---- Read ---- */
+
+/* Call fn with each file of a directory. */
+static void each_file(const char *directory, void (*fn)(int fd, uint64_t size))
+{
+    DIR *dir = opendir(directory);
+    struct dirent *entry;
+
+    if (!dir)
+        die(directory, strerror(errno));
+    while ((entry = readdir(dir)) != NULL) {
+        struct stat st;
+        int fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC);
+
+        if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+            fn(fd, (uint64_t)st.st_size);
+        else if (fd >= 0)
+            close(fd);
+    }
+    closedir(dir);
+}
+
+static void drop_file(int fd, uint64_t size)
+{
+    (void)size;
+    fdatasync(fd);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+}
+
+static uint64_t scan_all(struct bop_buf *buf, struct bop_aof_view *views)
+{
+    uint64_t last = bop_aof_last(job.aof);
+    uint64_t bytes = 0;
+    struct bop_error err = {0};
+
+    for (uint64_t seq = bop_aof_first(job.aof); seq <= last;) {
+        int count = bop_aof_read(job.aof, seq, READ_RECORDS, READ_BYTES, buf, views, &err);
+
+        if (count <= 0)
+            die("read", err.message);
+        for (int i = 0; i < count; i++)
+            bytes += views[i].payload.size;
+        seq += (uint64_t)count;
+    }
+    return bytes;
+}
+
+static void scan(char **arguments)
+{
+    struct bop_aof_view *views = calloc(READ_RECORDS, sizeof(*views));
+    struct bop_buf buf;
+    uint64_t bytes, began;
+
+    if (!views)
+        die("calloc", "out of memory");
+    bop_buf_init(&buf, NULL, 0);
+    log_open(arguments[0], 0);
+    scan_all(&buf, views); /* To warm up. */
+    began = now_ns();
+    bytes = scan_all(&buf, views);
+    printf("gb_s %.4f\n", (double)bytes / (double)(now_ns() - began));
+    log_close();
+    bop_buf_deinit(&buf);
+    free(views);
+}
+
+static uint64_t random_below(uint64_t bound)
+{
+    static uint64_t state = 88172645463325252u;
+
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state % bound;
+}
+
+static void read_random(char **arguments)
+{
+    size_t size = strtoul(arguments[1], NULL, 10);
+    uint64_t count = strtoull(arguments[2], NULL, 10);
+    struct bop_error err = {0};
+    struct bop_aof_view view;
+    struct bop_buf buf;
+    uint64_t first, records, began;
+
+    bop_buf_init(&buf, NULL, 0);
+    log_open(arguments[0], 0);
+    each_file(arguments[0], drop_file);
+    first = bop_aof_first(job.aof);
+    records = bop_aof_last(job.aof) - first + 1;
+    began = now_ns();
+    for (uint64_t i = 0; i < count; i++) {
+        int rc = bop_aof_read(job.aof, first + random_below(records), 1, size, &buf, &view, &err);
+
+        if (rc != 1 || view.payload.size != size)
+            die("read", err.message);
+    }
+    printf("reads_s %.2f\n", (double)count / ((double)(now_ns() - began) / 1e9));
+    log_close();
+    bop_buf_deinit(&buf);
+}
+
+static struct {
+    int fds[FILES_MAX];
+    uint64_t sizes[FILES_MAX];
+    unsigned count;
+    uint64_t size;
+} raw;
+
+static void keep_file(int fd, uint64_t size)
+{
+    if (size < raw.size || raw.count == FILES_MAX) {
+        close(fd);
+        return;
+    }
+    raw.fds[raw.count] = fd;
+    raw.sizes[raw.count++] = size;
+}
+
+static void read_raw(char **arguments)
+{
+    uint64_t count = strtoull(arguments[2], NULL, 10);
+    uint64_t began;
+    char *buffer;
+
+    raw.size = strtoull(arguments[1], NULL, 10);
+    buffer = malloc(raw.size);
+    each_file(arguments[0], drop_file);
+    each_file(arguments[0], keep_file);
+    if (!buffer || raw.count == 0)
+        die("raw", "nothing to read");
+    began = now_ns();
+    for (uint64_t i = 0; i < count; i++) {
+        unsigned file = (unsigned)random_below(raw.count);
+        uint64_t offset = random_below(raw.sizes[file] - raw.size + 1);
+
+        if (pread(raw.fds[file], buffer, raw.size, (off_t)offset) != (ssize_t)raw.size)
+            die("pread", strerror(errno));
+    }
+    printf("reads_s %.2f\n", (double)count / ((double)(now_ns() - began) / 1e9));
+    free(buffer);
+}
+
+static void open_cold(char **arguments)
+{
+    each_file(arguments[0], drop_file);
+    log_open(arguments[0], strtoull(arguments[1], NULL, 10));
+    printf("open_ms %.3f\n", (double)job.opened_ns / 1e6);
+    log_close();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int arguments;
+        void (*run)(char **arguments);
+    } commands[] = {{"append", 6, append},      {"fill", 4, fill},    {"scan", 1, scan},
+                    {"random", 3, read_random}, {"raw", 3, read_raw}, {"open", 2, open_cold}};
+
+    for (size_t i = 0; i < BOP_COUNT_OF(commands); i++) {
+        if (argc == commands[i].arguments + 2 && strcmp(argv[1], commands[i].name) == 0) {
+            commands[i].run(argv + 2);
+            return 0;
+        }
+    }
+    die("usage", "append, fill, scan, random, raw or open, see the source");
+}
