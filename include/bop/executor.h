@@ -78,7 +78,8 @@ struct bop_lane_options {
     /* Writes on their way at once, beside the tasks, to 64 (BOP_EINVAL above). 0 or 1: writes
      * are tasks. With more, on the real file system, they go through io_uring if the kernel has
      * and allows it, else through so many threads. On another file system always through
-     * threads, which a lane with io_uring starts for the first such write. */
+     * threads, which a lane with io_uring starts for the first such write. With io_uring a
+     * write that completes may end a blocking call of the owner's, say epoll_wait, with EINTR. */
     unsigned writes;
     /* Leave io_uring alone, as if the kernel had none. */
     bool no_uring;

@@ -16,6 +16,10 @@
  * way, so it never overflows. Neither sees the other's ring; they meet in
  * flight->pending, which also orders what they wrote to the flight.
  *
+ * The kernel completes a request on the thread that submitted it: it wakes the
+ * owner for that, whose epoll_wait then ends with EINTR, before the reaper has
+ * anything to hand on.
+ *
  * The reaper waits in poll(2) for the ring or for `stop`, so that ending it needs
  * nothing of io_uring.
  *
