@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include <bop/aof.h>
+#include <bop/sim.h>
 
 #include "store/aof/format.h"
 

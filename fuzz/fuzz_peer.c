@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <bop/sim.h>
+
 #include "replica_internal.h"
 
 #define HEAP_MAX   (64u * 1024 * 1024) /* Of one replica with an input of a few KiB. */

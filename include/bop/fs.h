@@ -1,7 +1,7 @@
 /*
  * The file system as an interface, so that the same code runs on real files, on
  * files whose n-th operation fails, and on a simulated disk that loses or tears
- * what was not synced.
+ * what was not synced (bop/sim.h).
  *
  * Every function returns a negative code on failure. Paths are UTF-8 without
  * NUL. Nothing retries a failed write or sync: after one, what lies above the
@@ -122,67 +122,5 @@ struct bop_fs_faulty {
 
 BOP_API void bop_fs_faulty_init(struct bop_fs_faulty *faulty, struct bop_fs *under,
                                 struct bop_faults *faults);
-
-/* ---- Simulated: a disk in memory ---- */
-
-/** What a simulated disk does. Zeroed: never fails, loses unsynced data at a crash. */
-struct bop_fs_sim_options {
-    struct bop_allocator *allocator; /* Borrowed. Default: the process's. */
-    uint64_t seed;                   /* All choices follow from it. */
-    uint64_t capacity_bytes;         /* -ENOSPC above this many data bytes; 0: no limit. */
-};
-
-/**
- * A disk in memory with a page cache. What was written and not synced may at a
- * power loss be there, be missing or be torn at any multiple of 512 bytes, each
- * sector by itself and in any order; names not synced by sync_dir may be
- * there or not. At a process crash everything written stays.
- *
- * Directories are durable once made or renamed; sync_dir is about files. A
- * rename is seen whole or not at all. A failed sync_dir too loses for good what
- * it should have synced. Paths start at the root with or without a slash, and
- * ".." in one is BOP_EINVAL. The capacity is met by file sizes, holes included.
- * O_DIRECT does nothing but that unaligned reads and writes fail with -EINVAL; there is no map.
- *
- * Threads: one lock inside; any thread. Runs that must repeat use one thread.
- */
-struct bop_fs_sim;
-
-BOP_API BOP_MUST_USE int bop_fs_sim_create(const struct bop_fs_sim_options *options,
-                                           struct bop_fs_sim **out_sim);
-BOP_API void bop_fs_sim_destroy(struct bop_fs_sim *sim);
-
-/** The file system to hand out; valid until destroy. */
-BOP_API struct bop_fs *bop_fs_sim_fs(struct bop_fs_sim *sim);
-
-/** The process dies: its descriptors and locks are gone, the page cache stays. */
-BOP_API void bop_fs_sim_kill_process(struct bop_fs_sim *sim);
-
-/** The power fails: as above, and of what was not synced each sector and name is kept by chance. */
-BOP_API void bop_fs_sim_lose_power(struct bop_fs_sim *sim);
-
-/**
- * Every operation from the n-th from now on (1 is the next) fails with -EIO and
- * changes nothing, but that a pwrite as the n-th may be done in part. So a task
- * can be cut at each of its I/O calls; 0 takes it back. kill_process and
- * lose_power take it back too.
- */
-BOP_API void bop_fs_sim_stop_after(struct bop_fs_sim *sim, uint64_t operations);
-
-/** Operations since creation: what a sweep over stop_after counts to. */
-BOP_API uint64_t bop_fs_sim_operations(const struct bop_fs_sim *sim);
-
-/** The next `count` syncs fail with -EIO, and what they should have synced is lost. */
-BOP_API void bop_fs_sim_fail_syncs(struct bop_fs_sim *sim, unsigned count);
-
-/** Set the capacity, so that a disk can fill up and be freed again. 0: no limit. */
-BOP_API void bop_fs_sim_set_capacity(struct bop_fs_sim *sim, uint64_t capacity_bytes);
-
-/** Flip one bit of a file at rest. Returns 0, -ENOENT, or BOP_EINVAL past its end. */
-BOP_API BOP_MUST_USE int bop_fs_sim_flip_bit(struct bop_fs_sim *sim, const char *path,
-                                             uint64_t bit);
-
-/** A digest of all names and contents as a reader sees them now: equal runs give equal digests. */
-BOP_API uint64_t bop_fs_sim_digest(const struct bop_fs_sim *sim);
 
 #endif

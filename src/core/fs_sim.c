@@ -15,41 +15,15 @@
 
 #include <bop/fs.h>
 #include <bop/mem.h>
+#include <bop/sim.h>
 
 #include "fs_sim.h"
-
-/* A descriptor is a slot and, above it, how often the slot was used: a closed one stays
- * invalid when the slot is used again, and none equals a descriptor of the real system's
- * standard streams. */
-#define FD_SLOT_BITS       10
-#define FD_SLOTS           (1u << FD_SLOT_BITS)
-#define FD_GENERATIONS_MAX (1u << 20)
 
 /* What a disk without a bound says of its room. */
 #define ROOM_WITHOUT_BOUND (UINT64_C(1) << 50)
 
 #define ACCESS_MODES (O_RDONLY | O_WRONLY | O_RDWR)
 #define OPEN_FLAGS   (ACCESS_MODES | O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_DIRECT)
-
-struct descriptor {
-    struct sim_node *node; /* NULL: free. */
-    unsigned generation;   /* From 1. */
-    int access;
-    bool direct;
-};
-
-struct bop_fs_sim {
-    struct bop_fs fs;
-    struct bop_allocator *allocator;
-    pthread_mutex_t lock; /* Over all that follows. */
-    struct bop_random random;
-    uint64_t capacity; /* 0: no limit. */
-    uint64_t operations;
-    uint64_t stop_at; /* The first operation that fails; 0: none. */
-    unsigned failing_syncs;
-    struct sim_tree tree;
-    struct descriptor descriptors[FD_SLOTS];
-};
 
 /* ---- Entering and leaving ---- */
 
@@ -58,32 +32,31 @@ static struct bop_fs_sim *sim_of(struct bop_fs *self)
     return BOP_CONTAINER_OF(self, struct bop_fs_sim, fs);
 }
 
-/* Looking takes the lock too, which const does not mean. */
-static struct bop_fs_sim *lock_sim(const struct bop_fs_sim *const_sim)
-{
-    struct bop_fs_sim *sim = (struct bop_fs_sim *)(uintptr_t)const_sim;
-
-    BOP_IGNORE(pthread_mutex_lock(&sim->lock)); /* Cannot fail: taken once, by us. */
-    return sim;
-}
-
-static void unlock_sim(struct bop_fs_sim *sim)
-{
-    BOP_IGNORE(pthread_mutex_unlock(&sim->lock));
-}
-
 /* Begin an operation: lock, and count it. Returns 0, or -EIO if it is not to happen. */
 static int begin(struct bop_fs_sim *sim)
 {
-    lock_sim(sim);
+    bop__sim_lock(sim);
     sim->operations++;
     return sim->stop_at != 0 && sim->operations >= sim->stop_at ? -EIO : 0;
 }
 
 static int end(struct bop_fs_sim *sim, int rc)
 {
-    unlock_sim(sim);
+    bop__sim_unlock(sim);
     return rc;
+}
+
+/* True in so many of 65,536 calls. Without the fault nothing is drawn. */
+static bool strikes(struct bop_fs_sim *sim, unsigned parts)
+{
+    return parts > 0 && bop_random_chance(&sim->random, parts, 65536);
+}
+
+/* Of size bytes so many, by chance fewer. */
+static size_t shorten(struct bop_fs_sim *sim, size_t size, unsigned parts)
+{
+    return size > 1 && strikes(sim, parts) ? 1 + (size_t)bop_random_below(&sim->random, size - 1)
+                                           : size;
 }
 
 /* ---- Room ---- */
@@ -174,7 +147,7 @@ static int open_descriptor(struct bop_fs_sim *sim, struct sim_node *node, int fl
     return -EMFILE;
 }
 
-static void close_descriptor(struct bop_fs_sim *sim, struct descriptor *d)
+void bop__sim_close(struct bop_fs_sim *sim, struct descriptor *d)
 {
     struct sim_node *node = d->node;
     int fd = (int)(d->generation << FD_SLOT_BITS | (unsigned)(d - sim->descriptors));
@@ -232,13 +205,13 @@ static int sim_open(struct bop_fs *self, const char *path, int flags)
 
 static int sim_close(struct bop_fs *self, int fd)
 {
-    struct bop_fs_sim *sim = lock_sim(sim_of(self));
+    struct bop_fs_sim *sim = bop__sim_lock(sim_of(self));
     struct descriptor *d = find_descriptor(sim, fd);
 
     if (!d) {
         return end(sim, -EBADF);
     }
-    close_descriptor(sim, d);
+    bop__sim_close(sim, d);
     return end(sim, 0);
 }
 
@@ -255,9 +228,10 @@ static ssize_t sim_pread(struct bop_fs *self, int fd, void *out_bytes, size_t si
         count = find_file(sim, fd, O_RDONLY, &file);
     }
     if (count == 0) {
+        size = shorten(sim, size, sim->faults.short_read);
         count = (ssize_t)bop__sim_file_read(file, out_bytes, size, offset);
     }
-    unlock_sim(sim);
+    bop__sim_unlock(sim);
     return count;
 }
 
@@ -285,9 +259,10 @@ static ssize_t write_file(struct bop_fs_sim *sim, int fd, const void *bytes, siz
 static void write_part(struct bop_fs_sim *sim, int fd, const void *bytes, size_t size,
                        uint64_t offset)
 {
-    uint64_t first = offset / SIM_SECTOR_BYTES;
-    uint64_t sectors = (offset % SIM_SECTOR_BYTES + size + SIM_SECTOR_BYTES - 1) / SIM_SECTOR_BYTES;
-    uint64_t cut = (first + bop_random_below(&sim->random, sectors + 1)) * SIM_SECTOR_BYTES;
+    uint64_t tear = sim->tear_bytes;
+    uint64_t first = offset / tear;
+    uint64_t sectors = (offset % tear + size + tear - 1) / tear;
+    uint64_t cut = (first + bop_random_below(&sim->random, sectors + 1)) * tear;
 
     if (cut > offset) {
         /* The caller is told of the stop, whatever became of this. */
@@ -303,23 +278,46 @@ static ssize_t sim_pwrite(struct bop_fs *self, int fd, const void *bytes, size_t
 
     if (count == 0) {
         count = check_aligned(sim, fd, bytes, size, offset);
-        count = count < 0 ? count : write_file(sim, fd, bytes, size, offset);
+        if (count == 0 && strikes(sim, sim->faults.write_error)) {
+            count = -EIO;
+        }
+        if (count == 0) {
+            size = shorten(sim, size, sim->faults.short_write);
+            count = write_file(sim, fd, bytes, size, offset);
+        }
     } else if (sim->operations == sim->stop_at && offset <= SIM_FILE_BYTES_MAX &&
                size <= SIM_FILE_BYTES_MAX) {
         write_part(sim, fd, bytes, size, offset);
     }
-    unlock_sim(sim);
+    bop__sim_unlock(sim);
     return count;
 }
 
-/* True once for each sync that is to fail. */
+/* True for a sync that is to fail. */
 static bool take_failing_sync(struct bop_fs_sim *sim)
 {
+    sim->syncs++;
+    if (sim->syncs == sim->fail_sync_at || strikes(sim, sim->faults.sync_error)) {
+        return true;
+    }
     if (sim->failing_syncs == 0) {
         return false;
     }
     sim->failing_syncs--;
     return true;
+}
+
+/* Wait while syncs hang. Returns 0, or -EIO if there was a crash meanwhile. */
+static int wait_for_release(struct bop_fs_sim *sim)
+{
+    uint64_t crashes = sim->crashes;
+
+    sim->hanging++;
+    while (sim->hang && sim->crashes == crashes) {
+        BOP_IGNORE(pthread_cond_wait(&sim->released, &sim->lock)); /* The lock is ours. */
+    }
+    sim->hanging--;
+    return sim->crashes == crashes ? 0 : -EIO;
 }
 
 static int sync_node(struct bop_fs_sim *sim, struct sim_node *node)
@@ -341,6 +339,9 @@ static int sim_sync(struct bop_fs *self, int fd)
     struct bop_fs_sim *sim = sim_of(self);
     int rc = begin(sim);
 
+    if (rc == 0) {
+        rc = wait_for_release(sim);
+    }
     if (rc == 0) {
         struct descriptor *d = find_descriptor(sim, fd);
 
@@ -496,7 +497,7 @@ static int sim_list(struct bop_fs *self, const char *path, int (*fn)(void *user,
     if (rc == 0) {
         rc = gather_names(sim, path, &names);
     }
-    unlock_sim(sim); /* fn may use the file system. */
+    bop__sim_unlock(sim); /* fn may use the file system. */
     for (size_t at = 0; rc == 0 && at < names.size;) {
         const char *name = (const char *)names.data + at;
 
@@ -554,7 +555,14 @@ int bop_fs_sim_create(const struct bop_fs_sim_options *options, struct bop_fs_si
     if (!sim) {
         return BOP_ENOMEM;
     }
+    if (options->tear_bytes != 0 && options->tear_bytes != SIM_SECTOR_BYTES &&
+        options->tear_bytes != SIM_PAGE_BYTES) {
+        bop_free(allocator, sim, sizeof(*sim));
+        return BOP_EINVAL;
+    }
     set_functions(&sim->fs);
+    sim->tear_bytes = options->tear_bytes ? options->tear_bytes : SIM_SECTOR_BYTES;
+    sim->faults = options->faults;
     sim->allocator = allocator;
     sim->capacity = options->capacity_bytes;
     bop_random_seed(&sim->random, options->seed);
@@ -564,6 +572,11 @@ int bop_fs_sim_create(const struct bop_fs_sim_options *options, struct bop_fs_si
     }
     rc = -pthread_mutex_init(&sim->lock, NULL);
     if (rc < 0) {
+        goto fail;
+    }
+    rc = -pthread_cond_init(&sim->released, NULL);
+    if (rc < 0) {
+        pthread_mutex_destroy(&sim->lock);
         goto fail;
     }
     *out_sim = sim;
@@ -580,6 +593,7 @@ void bop_fs_sim_destroy(struct bop_fs_sim *sim)
     if (!sim) {
         return;
     }
+    pthread_cond_destroy(&sim->released);
     pthread_mutex_destroy(&sim->lock);
     bop__sim_tree_deinit(&sim->tree);
     bop_free(sim->allocator, sim, sizeof(*sim));
@@ -588,101 +602,4 @@ void bop_fs_sim_destroy(struct bop_fs_sim *sim)
 struct bop_fs *bop_fs_sim_fs(struct bop_fs_sim *sim)
 {
     return &sim->fs;
-}
-
-static void forget_process(struct bop_fs_sim *sim)
-{
-    for (unsigned slot = 0; slot < FD_SLOTS; slot++) {
-        if (sim->descriptors[slot].node) {
-            close_descriptor(sim, &sim->descriptors[slot]);
-        }
-    }
-    sim->stop_at = 0;
-}
-
-void bop_fs_sim_kill_process(struct bop_fs_sim *sim)
-{
-    lock_sim(sim);
-    forget_process(sim);
-    unlock_sim(sim);
-}
-
-void bop_fs_sim_lose_power(struct bop_fs_sim *sim)
-{
-    enum sim_fate fate = SIM_FATE_CHANCE;
-
-    lock_sim(sim);
-    forget_process(sim);
-    /* Now and then the whole disk is lucky or not: a mixture alone would hardly ever
-     * show those ends when there are many files. */
-    switch (bop_random_below(&sim->random, 8)) {
-    case 0:
-        fate = SIM_FATE_KEEP;
-        break;
-    case 1:
-        fate = SIM_FATE_DROP;
-        break;
-    default:
-        break;
-    }
-    bop__sim_tree_lose_power(&sim->tree, &sim->random, fate);
-    BOP_LIST_FOR_EACH(link, &sim->tree.nodes) {
-        struct sim_node *node = BOP_CONTAINER_OF(link, struct sim_node, link);
-
-        bop__sim_file_lose_power(&node->file, &sim->random, fate);
-    }
-    unlock_sim(sim);
-}
-
-void bop_fs_sim_stop_after(struct bop_fs_sim *sim, uint64_t operations)
-{
-    lock_sim(sim);
-    sim->stop_at = operations ? sim->operations + operations : 0;
-    unlock_sim(sim);
-}
-
-uint64_t bop_fs_sim_operations(const struct bop_fs_sim *const_sim)
-{
-    struct bop_fs_sim *sim = lock_sim(const_sim);
-    uint64_t operations = sim->operations;
-
-    unlock_sim(sim);
-    return operations;
-}
-
-void bop_fs_sim_fail_syncs(struct bop_fs_sim *sim, unsigned count)
-{
-    lock_sim(sim);
-    sim->failing_syncs = count;
-    unlock_sim(sim);
-}
-
-void bop_fs_sim_set_capacity(struct bop_fs_sim *sim, uint64_t capacity_bytes)
-{
-    lock_sim(sim);
-    sim->capacity = capacity_bytes;
-    unlock_sim(sim);
-}
-
-int bop_fs_sim_flip_bit(struct bop_fs_sim *sim, const char *path, uint64_t bit)
-{
-    struct sim_node *node;
-    int rc;
-
-    lock_sim(sim);
-    rc = bop__sim_tree_find(&sim->tree, path, &node);
-    if (rc == 0) {
-        rc = bop__sim_file_flip_bit(&node->file, bit);
-    }
-    unlock_sim(sim);
-    return rc;
-}
-
-uint64_t bop_fs_sim_digest(const struct bop_fs_sim *const_sim)
-{
-    struct bop_fs_sim *sim = lock_sim(const_sim);
-    uint64_t digest = bop__sim_tree_digest(&sim->tree);
-
-    unlock_sim(sim);
-    return digest;
 }

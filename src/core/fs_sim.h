@@ -1,15 +1,18 @@
 /*
- * The two halves of the simulated disk: what files hold and what they are
- * called. fs_sim.c makes a file system of them. Nothing here locks.
+ * The two halves of the simulated disk, what files hold and what they are
+ * called, and the disk. fs_sim.c makes a file system of them, fs_sim_control.c has what
+ * tests do to it. The halves lock nothing.
  */
 #ifndef BOP_CORE_FS_SIM_H
 #define BOP_CORE_FS_SIM_H
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include <bop/alloc.h>
 #include <bop/list.h>
 #include <bop/random.h>
+#include <bop/sim.h>
 
 /* What the disk writes whole or not at all. */
 #define SIM_SECTOR_BYTES 512
@@ -64,7 +67,9 @@ void bop__sim_file_sync(struct sim_file *file);
 /* A sync that failed: what it should have written is clean in the cache and not on disk. */
 void bop__sim_file_fail_sync(struct sim_file *file);
 
-void bop__sim_file_lose_power(struct sim_file *file, struct bop_random *random, enum sim_fate fate);
+/* tear: what the disk writes whole, SIM_SECTOR_BYTES or SIM_PAGE_BYTES. */
+void bop__sim_file_lose_power(struct sim_file *file, struct bop_random *random, enum sim_fate fate,
+                              unsigned tear);
 
 /* Flip a bit in the cache and on disk. Returns 0, BOP_EINVAL past the end, or BOP_ENOMEM. */
 int bop__sim_file_flip_bit(struct sim_file *file, uint64_t bit);
@@ -125,6 +130,53 @@ void bop__sim_node_close(struct sim_tree *tree, struct sim_node *node);
 /* The i-th name of a directory that a user sees, or NULL when there are no more; *i moves on. */
 const char *bop__sim_dir_next(const struct sim_node *dir, size_t *i);
 
+/* Call fn for each file that a user sees under some name; a non-zero result ends it. */
+int bop__sim_tree_walk(const struct sim_tree *tree,
+                       int (*fn)(void *user, const char *path, struct sim_node *node), void *user);
+
 uint64_t bop__sim_tree_digest(const struct sim_tree *tree);
+
+/* ---- The disk ---- */
+
+/* A descriptor is a slot and, above it, how often the slot was used: a closed one stays
+ * invalid when the slot is used again, and none equals a descriptor of the real system's
+ * standard streams. */
+#define FD_SLOT_BITS       10
+#define FD_SLOTS           (1u << FD_SLOT_BITS)
+#define FD_GENERATIONS_MAX (1u << 20)
+
+struct descriptor {
+    struct sim_node *node; /* NULL: free. */
+    unsigned generation;   /* From 1. */
+    int access;
+    bool direct;
+};
+
+struct bop_fs_sim {
+    struct bop_fs fs;
+    struct bop_allocator *allocator;
+    pthread_mutex_t lock; /* Over all that follows. */
+    struct bop_random random;
+    uint64_t capacity; /* 0: no limit. */
+    uint64_t operations;
+    uint64_t stop_at; /* The first operation that fails; 0: none. */
+    unsigned failing_syncs;
+    uint64_t syncs;
+    uint64_t fail_sync_at; /* The sync that fails; 0: none. */
+    unsigned tear_bytes;
+    struct bop_fs_sim_faults faults;
+    pthread_cond_t released;
+    bool hang;        /* Syncs wait. */
+    uint64_t crashes; /* What waits and finds more than when it began fails. */
+    unsigned hanging;
+    struct sim_tree tree;
+    struct descriptor descriptors[FD_SLOTS];
+};
+
+/* Looking takes the lock too, which const does not mean. */
+struct bop_fs_sim *bop__sim_lock(const struct bop_fs_sim *sim);
+void bop__sim_unlock(struct bop_fs_sim *sim);
+
+void bop__sim_close(struct bop_fs_sim *sim, struct descriptor *d);
 
 #endif

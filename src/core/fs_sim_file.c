@@ -350,7 +350,7 @@ void bop__sim_file_fail_sync(struct sim_file *file)
 
 /* The size that the disk is found with. */
 static uint64_t size_after_loss(const struct sim_file *file, struct bop_random *random,
-                                enum sim_fate fate)
+                                enum sim_fate fate, unsigned tear)
 {
     if (!file->size_dirty || fate == SIM_FATE_DROP) {
         return file->durable_size;
@@ -367,11 +367,11 @@ static uint64_t size_after_loss(const struct sim_file *file, struct bop_random *
     case 2:
         if (file->size > file->durable_size) {
             /* A file grows on disk as its pages are written. */
-            uint64_t from = file->durable_size / SIM_SECTOR_BYTES + 1;
-            uint64_t to = file->size / SIM_SECTOR_BYTES + 1;
+            uint64_t from = file->durable_size / tear + 1;
+            uint64_t to = file->size / tear + 1;
             uint64_t sector = from + bop_random_below(random, to - from + 1);
 
-            return bop_min_u64(sector * SIM_SECTOR_BYTES, file->size);
+            return bop_min_u64(sector * tear, file->size);
         }
         return file->size;
     default:
@@ -381,10 +381,11 @@ static uint64_t size_after_loss(const struct sim_file *file, struct bop_random *
 
 /* Bring the disk's version of a page back where it was not written. */
 static void lose_page(struct sim_file *file, struct sim_undo *undo, struct bop_random *random,
-                      enum sim_fate fate, unsigned keep_parts)
+                      enum sim_fate fate, unsigned keep_parts, unsigned tear)
 {
     uint64_t at = (uint64_t)undo->page * SIM_PAGE_BYTES;
     uint8_t *bytes = file->pages[undo->page].bytes;
+    bool drawn = false, chance = false;
 
     for (size_t i = 0; i < SIM_PAGE_SECTORS; i++) {
         unsigned bit = 1u << i;
@@ -394,7 +395,12 @@ static void lose_page(struct sim_file *file, struct sim_undo *undo, struct bop_r
             continue;
         }
         if (fate == SIM_FATE_CHANCE) {
-            keep = bop_random_chance(random, keep_parts, 16);
+            /* For each piece that the disk writes whole. */
+            if (!drawn || tear == SIM_SECTOR_BYTES) {
+                chance = bop_random_chance(random, keep_parts, 16);
+                drawn = true;
+            }
+            keep = chance;
         }
         /* Above the current size there is nothing to keep: the bytes there are those of
          * a cut, which the disk either has (then its size says so) or has not. */
@@ -408,7 +414,8 @@ static void lose_page(struct sim_file *file, struct sim_undo *undo, struct bop_r
     }
 }
 
-void bop__sim_file_lose_power(struct sim_file *file, struct bop_random *random, enum sim_fate fate)
+void bop__sim_file_lose_power(struct sim_file *file, struct bop_random *random, enum sim_fate fate,
+                              unsigned tear)
 {
     /* From file to file the odds differ, so that many runs see few sectors lost, and many few
      * kept. */
@@ -418,9 +425,9 @@ void bop__sim_file_lose_power(struct sim_file *file, struct bop_random *random, 
     if (fate == SIM_FATE_CHANCE && bop_random_chance(random, 1, 2)) {
         fate = bop_random_chance(random, 1, 2) ? SIM_FATE_KEEP : SIM_FATE_DROP;
     }
-    size = size_after_loss(file, random, fate);
+    size = size_after_loss(file, random, fate, tear);
     BOP_LIST_FOR_EACH_SAFE(link, &file->unsynced) {
-        lose_page(file, undo_of(link), random, fate, keep_parts);
+        lose_page(file, undo_of(link), random, fate, keep_parts, tear);
         drop_undo(file, undo_of(link));
     }
     clear_above(file, size);

@@ -696,6 +696,48 @@ void bop__sim_tree_lose_power(struct sim_tree *tree, struct bop_random *random, 
     }
 }
 
+/* ---- Walk ---- */
+
+#define WALK_PATH_MAX 1024
+
+struct walk {
+    int (*fn)(void *user, const char *path, struct sim_node *node);
+    void *user;
+    char path[WALK_PATH_MAX];
+};
+
+static int walk_node(struct walk *walk, struct sim_node *node, size_t size)
+{
+    int rc = 0;
+
+    if (!node->is_dir) {
+        return walk->fn(walk->user, walk->path, node);
+    }
+    for (size_t i = 0; rc == 0 && i < node->name_count; i++) {
+        const struct sim_name *name = node->names[i];
+
+        if (!name->current) {
+            continue;
+        }
+        if (size + 1 + name->size > sizeof(walk->path)) {
+            return -ENAMETOOLONG;
+        }
+        walk->path[size] = '/';
+        memcpy(walk->path + size + 1, name->text, name->size);
+        rc = walk_node(walk, name->current, size + name->size); /* Its NUL for the slash. */
+    }
+    walk->path[size] = '\0';
+    return rc;
+}
+
+int bop__sim_tree_walk(const struct sim_tree *tree,
+                       int (*fn)(void *user, const char *path, struct sim_node *node), void *user)
+{
+    struct walk walk = {.fn = fn, .user = user};
+
+    return walk_node(&walk, tree->root, 0);
+}
+
 /* ---- Digest ---- */
 
 static uint64_t node_digest(const struct sim_node *node, uint64_t digest)

@@ -10,6 +10,8 @@
 
 #include <stdio.h>
 
+#include <bop/sim.h>
+
 #include "replica_internal.h"
 #include "tap.h"
 

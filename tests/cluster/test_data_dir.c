@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include <bop/sim.h>
+
 #include "tap.h"
 
 #define PATH "/data/node"

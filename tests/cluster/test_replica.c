@@ -1,3 +1,5 @@
+#include <bop/sim.h>
+
 #include "replica_help.h"
 
 struct fixture {

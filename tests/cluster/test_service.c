@@ -1,3 +1,5 @@
+#include <bop/sim.h>
+
 #include "service.h"
 
 #include "replica_help.h"

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include <bop/crc32c.h>
+#include <bop/sim.h>
 
 #include "machine_help.h"
 #include "snapshot.h"

@@ -1,3 +1,5 @@
+#include <bop/sim.h>
+
 #include "vote_file.h"
 
 #include "tap.h"

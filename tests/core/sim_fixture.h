@@ -5,6 +5,8 @@
 #ifndef BOP_TESTS_SIM_FIXTURE_H
 #define BOP_TESTS_SIM_FIXTURE_H
 
+#include <bop/sim.h>
+
 #include "tap.h"
 
 /* Enough for each outcome to be seen that has a chance worth the name. */

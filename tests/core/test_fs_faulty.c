@@ -1,6 +1,8 @@
 /*
  * The file system whose n-th operation fails.
  */
+#include <bop/sim.h>
+
 #include "tap.h"
 
 struct fixture {

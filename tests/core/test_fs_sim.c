@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include <bop/sim.h>
+
 #include "sim_fixture.h"
 
 #define SECTOR 512

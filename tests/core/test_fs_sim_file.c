@@ -2,6 +2,8 @@
  * What a power loss on the simulated disk does to the content of files. The
  * names are durable throughout.
  */
+#include <bop/sim.h>
+
 #include "sim_fixture.h"
 
 #define SECTOR 512

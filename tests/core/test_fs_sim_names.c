@@ -3,6 +3,8 @@
  */
 #include <stdio.h>
 
+#include <bop/sim.h>
+
 #include "sim_fixture.h"
 
 FIXTURE(fixture_setup, fixture_teardown)

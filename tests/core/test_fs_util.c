@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include <bop/sim.h>
+
 #include "tap.h"
 
 #define SEEDS 100

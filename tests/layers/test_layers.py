@@ -24,7 +24,7 @@ MAY_USE = {
 HEADERS = {
     "core": "alloc.h arena.h base.h clock.h crc32c.h error.h errors.def executor.h fs.h "
             "heap_profile.h list.h log.h mem.h metrics.h mpmc.h mpmc_typed.h pool.h random.h "
-            "slice.h spsc.h",
+            "sim.h slice.h spsc.h",
     "net": "loop.h tcp.h",
     "store": "aof.h kv.h kv_admin.h object_store.h tiers.h",
     "raft": "raft.h",

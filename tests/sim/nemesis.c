@@ -2,6 +2,8 @@
  * What goes wrong, and when. Each run has its own mix of faults and its own pace;
  * after the last fault everything is put in order, and must then come to rest.
  */
+#include <bop/sim.h>
+
 #include "sim.h"
 
 enum fault {

@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bop/sim.h>
+
 #include "replica_internal.h"
 #include "sim.h"
 

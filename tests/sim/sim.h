@@ -26,6 +26,7 @@
 #include <bop/list.h>
 #include <bop/log.h>
 #include <bop/random.h>
+#include <bop/sim.h>
 #include <bop/slice.h>
 
 #include "replica.h"

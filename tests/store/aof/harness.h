@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include <bop/aof.h>
+#include <bop/sim.h>
 
 #include "store/aof/format.h"
 #include "tap.h"

@@ -1,6 +1,8 @@
 /*
  * The log through its interface: append, commit, read, reopen.
  */
+#include <bop/sim.h>
+
 #include "harness.h"
 
 TEST(aof, is_empty_when_new)

@@ -1,6 +1,8 @@
 /*
  * Every allocation and every file operation fails once in turn, and a disk that is full.
  */
+#include <bop/sim.h>
+
 #include "harness.h"
 
 struct sweep {

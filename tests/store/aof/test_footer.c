@@ -2,6 +2,8 @@
  * Footers of sealed segments: what is found when one is made, that it reads back, that sealing is
  * all or nothing wherever it stops, and that no byte of it can be changed unseen.
  */
+#include <bop/sim.h>
+
 #include "segments.h"
 
 #include "store/aof/merkle.h"

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <bop/sim.h>
+
 #include "store/aof/manifest_format.h"
 #include "tap.h"
 

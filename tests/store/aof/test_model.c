@@ -9,6 +9,8 @@
  */
 #include <stdlib.h>
 
+#include <bop/sim.h>
+
 #include "harness.h"
 
 #define SEEDS        400

@@ -2,6 +2,8 @@
  * Damage: what is told as corruption, what is cut as torn, and that nothing damaged
  * is ever served.
  */
+#include <bop/sim.h>
+
 #include "harness.h"
 
 /* ---- Files of a closed log ---- */
