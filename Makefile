@@ -19,7 +19,7 @@ test: build/test/build.ninja ## all tests, under the address and undefined-behav
 
 test-thread: build/tsan/build.ninja ## the tests of code with threads, under the thread sanitizer
 	ninja -C build/tsan
-	scripts/run-tests build/tsan core net aof cluster
+	scripts/run-tests build/tsan core net aof s3 cluster
 
 test-malloc-long: build/sim/build.ninja ## libbop-malloc under redis, python, gcc and others for minutes
 	scripts/deps test

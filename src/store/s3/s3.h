@@ -295,6 +295,9 @@ BOP_MUST_USE int bop__s3_header(struct s3_request *request, const char *name, co
 /* The header that curl of this version would sign wrongly beside the others, or NULL. */
 const char *bop__s3_unsignable(const struct curl_slist *headers);
 
+/* Whether curl of this version signs a query with this value in it rightly. */
+bool bop__s3_query_signable(const struct s3 *s3, const char *value);
+
 /* Run it: all attempts. Frees the headers. The response is to be freed with bop__s3_done(). */
 BOP_MUST_USE int bop__s3_run(struct s3 *s3, struct s3_request *request, struct bop_error *err);
 void bop__s3_done(struct s3_request *request);

@@ -6,6 +6,7 @@
 #include "s3.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 #define KEY_SHOWN 160 /* Bytes of a key in a message. */
 
@@ -47,9 +48,8 @@ static const struct meaning {
     {"InvalidRegionName", BOP_ECONFIG, false, HINT_REGION},
     {"InvalidSecurity", BOP_EDENIED, false, HINT_CREDENTIALS},
     {"InvalidToken", BOP_EDENIED, false, HINT_TOKEN},
-    {"KMS.DisabledException", BOP_ECONFIG, false, HINT_KMS},
-    {"KMS.NotFoundException", BOP_ECONFIG, false, HINT_KMS},
-    {"KMSNotConfigured", BOP_ECONFIG, false, HINT_KMS},
+    {"InvalidTokenId", BOP_EDENIED, false, HINT_TOKEN},
+    {"KMS.ThrottlingException", BOP_EBUSY, true, HINT_LATER},
     {"MethodNotAllowed", BOP_EUNSUPPORTED, false, HINT_NONE},
     {"NoSuchBucket", BOP_ENOTFOUND, false, HINT_BUCKET},
     {"NoSuchKey", BOP_ENOTFOUND, false, HINT_NONE},
@@ -114,6 +114,10 @@ static struct meaning meaning_of(long status, const struct s3_failure *failure)
         if (strcmp(failure->code, meanings[i].server_code) == 0) {
             return meanings[i];
         }
+    }
+    /* "KMS.NotFoundException", "kms:KeyNotFound" and many more, with any status. */
+    if (strncasecmp(failure->code, "KMS", 3) == 0) {
+        return (struct meaning){"", BOP_ECONFIG, false, HINT_KMS};
     }
     return meaning_of_status(status);
 }

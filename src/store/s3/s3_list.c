@@ -2,6 +2,10 @@
  * Listings: ListObjectsV2, page by page. A server may lie, by accident or not:
  * a key that is not under the prefix or not above the one before it ends the
  * walk, and so does a page that leads to itself; a walk always gets on.
+ *
+ * Where libcurl cannot sign a '+' in a query (s3_request.c), the server is asked for a shorter
+ * prefix and the rest is left out here, and a page is asked for by the last key
+ * instead of a token.
  */
 #include "s3.h"
 
@@ -11,7 +15,8 @@
 
 struct walk {
     struct s3 *s3;
-    const char *prefix; /* With the store's own. */
+    const char *prefix;                 /* With the store's own. */
+    char asked[BOP_OBJECT_KEY_MAX + 1]; /* Of it, what the server is asked for. */
     int (*fn)(void *user, const char *key, const struct bop_object_info *info);
     void *user;
     int result; /* Of fn. */
@@ -46,10 +51,13 @@ static int on_key(void *user, const char *key, const struct bop_object_info *inf
 {
     struct walk *walk = user;
 
-    if (strncmp(key, walk->prefix, strlen(walk->prefix)) != 0 || strcmp(key, walk->last) <= 0) {
+    if (strncmp(key, walk->asked, strlen(walk->asked)) != 0 || strcmp(key, walk->last) <= 0) {
         return BOP_ECORRUPT;
     }
     snprintf(walk->last, sizeof(walk->last), "%s", key);
+    if (strncmp(key, walk->prefix, strlen(walk->prefix)) != 0) {
+        return 0;
+    }
     key += strlen(walk->s3->prefix);
     /* The prefix itself, as a folder's mark, is no key of ours. */
     walk->result = key[0] ? walk->fn(walk->user, key, info) : 0;
@@ -62,14 +70,19 @@ static int list_page(struct walk *walk, struct s3_page *page, const char *token,
     struct s3 *s3 = walk->s3;
     struct s3_request request = {
         .verb = "list", .method = S3_GET, .judge = judge_page, .user = page};
+    bool by_key = token[0] && !bop__s3_query_signable(s3, token);
     int rc;
 
-    if (token[0]) {
+    if (token[0] && !by_key) {
         request.params[request.param_count++] = (struct s3_param){"continuation-token", token};
     }
     request.params[request.param_count++] = (struct s3_param){"encoding-type", "url"};
     request.params[request.param_count++] = (struct s3_param){"list-type", "2"};
-    request.params[request.param_count++] = (struct s3_param){"prefix", walk->prefix};
+    request.params[request.param_count++] = (struct s3_param){"prefix", walk->asked};
+    if (by_key) {
+        /* The walk changes its last key while the page is read, not before. */
+        request.params[request.param_count++] = (struct s3_param){"start-after", walk->last};
+    }
     rc = bop__s3_run(s3, &request, err);
     if (rc == 0) {
         page->fn = on_key;
@@ -128,6 +141,8 @@ int bop__s3_list(struct bop_object_store *self, const char *prefix,
         return bop_error_set(err, BOP_ENOMEM, "list");
     }
     walk.prefix = whole;
+    snprintf(walk.asked, sizeof(walk.asked), "%.*s",
+             (int)(bop__s3_query_signable(s3, whole) ? strlen(whole) : strcspn(whole, "+")), whole);
     rc = list_all(&walk, page, err);
     bop_free(s3->allocator, page, sizeof(*page));
     return rc;
