@@ -475,7 +475,7 @@ static int put_once(struct upload *upload)
 
 int bop__s3_put_parts(struct s3 *s3, struct bop_object_put *put, struct bop_error *err)
 {
-    struct bop_object_info info;
+    struct bop_object_info info = {0};
     struct bop_error head_err;
     int rc;
 

@@ -172,7 +172,7 @@ int bop__s3_get(struct bop_object_store *self, const char *key, uint64_t offset,
         .offset = offset,
         .ranged = offset > 0 || size < UINT64_MAX,
     };
-    struct bop_object_info info;
+    struct bop_object_info info = {0};
     int rc = bop__s3_check_key(s3, "get", key, err);
 
     if (rc < 0) {
@@ -323,7 +323,7 @@ static void forget_upload(struct bop_object_put *put)
 /* The object came to be there while we put it: by us, if an answer was lost, or by others. */
 static int settle_condition(struct s3 *s3, struct bop_object_put *put, struct bop_error *err)
 {
-    struct bop_object_info info;
+    struct bop_object_info info = {0};
     struct bop_error head_err;
     int rc = bop__s3_head_quietly(s3, "put", put->key, &info, &head_err);
 
@@ -348,7 +348,7 @@ int bop__s3_put(struct bop_object_store *self, struct bop_object_put *put,
 {
     struct s3 *s3 = bop__s3_of(self);
     struct s3_request named = {.verb = "put", .key = put->key};
-    struct bop_object_info info;
+    struct bop_object_info info = {0};
     struct bop_error local;
     int rc;
 

@@ -39,11 +39,11 @@ int bop__s3_acquire(struct s3 *s3, struct s3_slot **out_slot)
     while (!bop__s3_canceled(s3) && !(slot = free_slot(s3))) {
         pthread_cond_wait(&s3->changed, &s3->lock);
     }
-    if (bop__s3_canceled(s3)) {
-        rc = BOP_ECANCELED;
-    } else {
+    if (slot) {
         rc = slot_open(slot);
         slot->busy = rc == 0;
+    } else {
+        rc = BOP_ECANCELED;
     }
     pthread_mutex_unlock(&s3->lock);
     if (rc == 0) {
