@@ -72,9 +72,7 @@ static void fetched(struct bop__job *job)
     bop__count(tiers, BOP__COUNT_FETCHES, 1);
     if (job->code == 0) {
         bop__retry_over(tiers, &segment->retries[BOP__RETRY_FETCH]);
-        if (segment->bad_fetches > 0) {
-            segment->bad_fetches = 0;
-        }
+        segment->bad_fetches = 0;
         bop__tiers_event(segment, BOP_LOG_DEBUG, 2, "tier2_fetch_success", "frame=%" PRIu64,
                          job->frame);
         return;

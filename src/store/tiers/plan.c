@@ -14,6 +14,7 @@ struct plan {
     uint64_t now_us;
     uint64_t next_us;
     unsigned packs_waiting;
+    bool offered; /* There is something to do for the log that is looked at. */
     struct choice choices[BOP__JOBS];
 };
 
@@ -29,12 +30,24 @@ static bool is_due(struct plan *plan, const struct bop__retry *retry)
 static void offer(struct plan *plan, enum bop__job_kind kind, struct bop__archive *archive,
                   struct bop__tiered *segment, const struct bop__retry *retry)
 {
-    if (is_due(plan, retry) && !plan->choices[kind].archive) {
+    if (!is_due(plan, retry)) {
+        return;
+    }
+    plan->offered = true;
+    if (!plan->choices[kind].archive) {
         plan->choices[kind] = (struct choice){archive, segment};
     }
 }
 
 /* ---- What a segment needs ---- */
+
+/* What failed is not to be done any more: it was evicted, unpinned, or has no reader now. */
+static void forgive(struct plan *plan, struct bop__retry *retry)
+{
+    if (retry->attempts > 0 && is_due(plan, retry)) {
+        bop__retry_over(plan->tiers, retry);
+    }
+}
 
 static void lost_tier1(struct bop__tiered *segment)
 {
@@ -79,6 +92,9 @@ static void hear_readers(struct plan *plan, struct bop__tiered *segment)
     }
     if (suspect2 && !segment->bad_tier2) {
         lost_tier2(segment);
+    }
+    if (!segment->fetching && !wanted && !ahead) {
+        forgive(plan, &segment->retries[BOP__RETRY_FETCH]);
     }
     if (!segment->fetching && wanted) {
         offer(plan, BOP__JOB_FETCH, segment->archive, segment, &segment->retries[BOP__RETRY_FETCH]);
@@ -127,6 +143,17 @@ static void want_scrub(struct plan *plan, struct bop__tiered *segment)
     }
 }
 
+static void rest(struct plan *plan, struct bop__tiered *segment)
+{
+    const struct bop_tiers_options *options = &plan->tiers->options;
+
+    forgive(plan, &segment->retries[BOP__RETRY_REMOTE]);
+    if (plan->tiers->tier1_bytes <= options->tier1_bytes && options->scrub_bytes_per_s == 0) {
+        forgive(plan, &segment->retries[BOP__RETRY_LOCAL]);
+    }
+    want_scrub(plan, segment);
+}
+
 /* The next move of a segment. */
 static void weigh(struct plan *plan, struct bop__tiered *segment)
 {
@@ -154,7 +181,7 @@ static void weigh(struct plan *plan, struct bop__tiered *segment)
                bop__tiered_pinned(segment)) {
         offer(plan, BOP__JOB_HYDRATE, archive, segment, remote);
     } else {
-        want_scrub(plan, segment);
+        rest(plan, segment);
     }
 }
 
@@ -225,7 +252,7 @@ static void want_publish(struct plan *plan, struct bop__archive *archive)
     bool changed = archive->version > archive->published || !archive->claimed;
 
     if (plan->tiers->options.objects && !archive->publishing && changed &&
-        (archive->urgent || archive->jobs == 0)) {
+        (archive->urgent || (archive->jobs == 0 && !plan->offered))) {
         offer(plan, BOP__JOB_PUBLISH, archive, NULL, &archive->publish_retry);
     }
 }
@@ -235,6 +262,7 @@ static void weigh_archive(struct plan *plan, struct bop__archive *archive)
     if (archive->closed) {
         return;
     }
+    plan->offered = false;
     want_record(plan, archive);
     for (size_t i = 0; i < archive->count; i++) {
         weigh(plan, archive->segments[i]);

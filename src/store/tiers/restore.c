@@ -15,6 +15,10 @@
 #define CHUNK_MAX (UINT64_C(1) << 31)
 /* Chunks beyond those listed that are looked for, as a listing may be late. */
 #define CHUNKS_BEYOND 64
+/* Objects newer than the manifest: what was uploaded since it was last published. */
+#define STRAYS_MAX 256
+/* Numbers of segments that are left out: those that the lost machine may have begun since. */
+#define GENERATIONS_LOST 1000
 
 struct restore {
     struct bop_tiers *tiers;
@@ -271,6 +275,142 @@ static int drop_rest(struct restore *r)
     return rc;
 }
 
+/* ---- Objects that the published manifest does not know yet ---- */
+
+struct stray {
+    uint64_t generation;
+    uint64_t base;
+    uint64_t size;
+};
+
+struct stray_walk {
+    struct restore *r;
+    struct stray strays[STRAYS_MAX];
+    size_t count;
+};
+
+static int see_segment(void *user, const char *key, const struct bop_object_info *info)
+{
+    struct stray_walk *walk = user;
+    struct stray stray = {.size = info->size};
+    int used = 0;
+
+    if (sscanf(key + strlen(walk->r->keys), "/segment-%20" SCNu64 "-%20" SCNu64 ".zst%n",
+               &stray.generation, &stray.base, &used) != 2 ||
+        used == 0 || bop__manifest_find(walk->r->manifest, stray.generation)) {
+        return 0;
+    }
+    if (walk->count < STRAYS_MAX) {
+        walk->strays[walk->count++] = stray;
+    }
+    /* Nothing new gets its key. */
+    walk->r->generation = bop_max_u64(walk->r->generation, stray.generation);
+    return 0;
+}
+
+/* Read all of an object, to see what it is. */
+static int verify_stray(struct restore *r, const struct bop__object_facts *object,
+                        struct bop__warm_facts *out_facts)
+{
+    struct bop__archive archive = {.tiers = r->tiers};
+    struct bop__tiered segment = {.archive = &archive};
+    struct bop__segment_source *source;
+    struct bop__packed *packed;
+    uint8_t root[BOP_AOF_DIGEST_SIZE];
+    int rc;
+
+    rc = bop__object_open(&segment, object, BOP__OBJECT_WORKER, &packed);
+    if (rc < 0) {
+        return bop_error_set(r->err, rc, "open object %s", object->key);
+    }
+    rc = bop__warm_open(r->tiers->allocator, packed, NULL, &source, r->err);
+    if (rc < 0) {
+        return rc;
+    }
+    memcpy(root, bop__warm_segment(source)->root, sizeof(root));
+    source->close(source);
+    rc = bop__object_open(&segment, object, BOP__OBJECT_WORKER, &packed);
+    if (rc < 0) {
+        return bop_error_set(r->err, rc, "open object %s", object->key);
+    }
+    rc = bop__warm_verify(r->tiers->allocator, packed, root, out_facts, r->err);
+    packed->close(packed);
+    return rc;
+}
+
+static int record_stray(struct restore *r, const char *key, const struct bop__warm_facts *facts)
+{
+    struct bop__manifest_record records[] = {
+        {.kind = BOP__MANIFEST_SEAL_SEGMENT, .facts = facts->segment},
+        {.kind = BOP__MANIFEST_COMPRESSION_STARTED},
+        {.kind = BOP__MANIFEST_COMPRESSION_DONE, .packed_bytes = facts->packed_size},
+        {.kind = BOP__MANIFEST_UPLOAD_STARTED, .key = key},
+        {.kind = BOP__MANIFEST_UPLOAD_DONE, .key = key},
+        {.kind = BOP__MANIFEST_LOCAL_EVICTED, .tier = 0},
+        {.kind = BOP__MANIFEST_LOCAL_EVICTED, .tier = 1},
+    };
+
+    for (size_t i = 0; i < BOP_COUNT_OF(records); i++) {
+        records[i].generation = facts->segment.generation;
+        records[i].time_ms = bop__tiers_wall_ms(r->tiers);
+        memcpy(records[i].sha256, facts->sha256, sizeof(records[i].sha256));
+    }
+    return bop__manifest_append(r->manifest, records, BOP_COUNT_OF(records), r->err);
+}
+
+/* Take an object in if it is this log's, whole, and goes on where the others end. */
+static int adopt(struct restore *r, const struct stray *stray)
+{
+    struct bop__object_facts object = {.size = stray->size};
+    struct bop__warm_facts facts;
+    char key[BOP_OBJECT_KEY_MAX + 64];
+    int rc;
+
+    snprintf(key, sizeof(key), "%s/segment-%020" PRIu64 "-%020" PRIu64 ".zst", r->keys,
+             stray->generation, stray->base);
+    object.key = key;
+    rc = stray->base == r->next_seq ? verify_stray(r, &object, &facts) : BOP_ECORRUPT;
+    if (rc == 0 && (memcmp(facts.segment.log_id, r->log_id, sizeof(r->log_id)) != 0 ||
+                    facts.segment.generation != stray->generation ||
+                    facts.segment.base != r->next_seq || facts.segment.seed != r->link)) {
+        rc = BOP_ECORRUPT;
+    }
+    if (bop__is_bad(rc)) {
+        bop_log(r->tiers->options.log, BOP_LOG_WARN, "aof.tier2",
+                "restore_leaves_object key=%s: it does not go on from record %" PRIu64, key,
+                r->next_seq - 1);
+        return 0;
+    }
+    rc = rc < 0 ? rc : record_stray(r, key, &facts);
+    if (rc == 0) {
+        r->next_seq = facts.segment.end_seq;
+        r->link = facts.segment.link;
+        r->epoch = facts.segment.epoch;
+        r->segments++;
+    }
+    return rc;
+}
+
+static int adopt_strays(struct restore *r)
+{
+    struct bop_object_store *objects = r->tiers->options.objects;
+    struct stray_walk *walk = bop_alloc_zeroed(r->tiers->allocator, sizeof(*walk));
+    char prefix[BOP_OBJECT_KEY_MAX + 1];
+    int rc;
+
+    if (!walk) {
+        return bop_error_set(r->err, BOP_ENOMEM, "look for segments under %s", r->keys);
+    }
+    walk->r = r;
+    snprintf(prefix, sizeof(prefix), "%.*s/segment-", (int)sizeof(prefix) - 10, r->keys);
+    rc = objects->list(objects, prefix, see_segment, walk, r->err);
+    for (size_t i = 0; rc == 0 && i < walk->count; i++) {
+        rc = adopt(r, &walk->strays[i]);
+    }
+    bop_free(r->tiers->allocator, walk, sizeof(*walk));
+    return rc;
+}
+
 /* ---- The directory ---- */
 
 static int nothing_there(void *user, const char *name)
@@ -316,7 +456,7 @@ static int open_manifest(struct restore *r)
 static int make_segment(struct restore *r)
 {
     struct bop__aof_segment_header header = {.base = r->next_seq,
-                                             .generation = r->generation + 1,
+                                             .generation = r->generation + GENERATIONS_LOST + 1,
                                              .size = SEGMENT_BYTES,
                                              .front = r->next_seq,
                                              .seed = r->link,
@@ -360,6 +500,9 @@ static int restore(struct restore *r)
         return bop_error_say(r->err, BOP_ENOTFOUND, "no segment under %s/ is whole", r->keys);
     }
     rc = drop_rest(r);
+    if (rc == 0) {
+        rc = adopt_strays(r);
+    }
     return rc < 0 ? rc : make_segment(r);
 }
 

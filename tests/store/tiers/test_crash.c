@@ -197,7 +197,7 @@ TEST(crash, at_every_operation_of_the_disk)
         world_deinit(&w);
         if (!died) {
             test_note("%llu operations", (unsigned long long)n);
-            CHECK(n > 200);
+            CHECK(n > 150);
             return;
         }
     }
@@ -220,7 +220,7 @@ TEST(crash, at_every_call_of_the_object_store)
         world_deinit(&w);
         if (!died) {
             test_note("%llu calls", (unsigned long long)n / 2);
-            CHECK(n > 50);
+            CHECK(n > 40);
             return;
         }
     }
