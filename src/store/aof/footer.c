@@ -365,7 +365,17 @@ void bop__footer_deinit(struct bop__footer *footer)
 const struct bop__footer_leaf *bop__footer_find(const struct bop__footer *footer, uint64_t seq)
 {
     size_t low = 0, high = footer->leaf_count;
+    uint64_t records = footer->facts.end_seq - footer->facts.base;
+    /* Where it would be if all records were alike, which they often are nearly. */
+    size_t guess = (size_t)((double)(seq - footer->facts.base) / (double)records * (double)high);
 
+    if (guess > 0 && guess < high && footer->leaves[guess].seq > seq) {
+        high = guess;
+        low = footer->leaves[guess - 1].seq <= seq ? guess - 1 : 0;
+    } else if (guess < high) {
+        low = guess;
+        high = guess + 1 == high || footer->leaves[guess + 1].seq > seq ? guess + 1 : high;
+    }
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
 
@@ -376,67 +386,4 @@ const struct bop__footer_leaf *bop__footer_find(const struct bop__footer *footer
         }
     }
     return &footer->leaves[low];
-}
-
-/* ---- Sealing ---- */
-
-/* True if the file ends in this very footer. */
-static bool sealed_already(struct bop_fs *fs, int fd, uint64_t size, struct bop_slice footer)
-{
-    uint8_t bytes[BOP__FOOTER_TRAILER];
-    uint64_t file_size = 0;
-
-    return fs->size(fs, fd, &file_size) == 0 && file_size == size &&
-           bop_fs_read_exact(fs, fd, bytes, sizeof(bytes), size - sizeof(bytes)) == 0 &&
-           memcmp(bytes, footer.data + footer.size - sizeof(bytes), sizeof(bytes)) == 0;
-}
-
-/*
- * The leaves are on disk before the trailer is where a reader looks for it, so a crash leaves a
- * file that is sealed whole or not at all. It is cut last: no byte below the records' end changes.
- */
-static int write_footer(struct bop_fs *fs, int fd, uint64_t end, struct bop_slice footer)
-{
-    size_t leaves = footer.size - BOP__FOOTER_TRAILER;
-    int rc = bop_fs_write_all(fs, fd, footer.data, leaves, end);
-
-    if (rc == 0) {
-        rc = fs->sync(fs, fd);
-    }
-    if (rc == 0) {
-        rc = bop_fs_write_all(fs, fd, footer.data + leaves, BOP__FOOTER_TRAILER, end + leaves);
-    }
-    if (rc == 0) {
-        rc = fs->truncate(fs, fd, end + footer.size);
-    }
-    return rc < 0 ? rc : fs->sync(fs, fd);
-}
-
-int bop__footer_seal(struct bop_fs *fs, const char *path, struct bop__footer *footer,
-                     struct bop_error *err)
-{
-    struct bop_buf bytes;
-    int fd, rc;
-
-    bop_buf_init(&bytes, footer->allocator, 0);
-    rc = bop__footer_encode(footer, &bytes);
-    if (rc < 0) {
-        return bop_error_set(err, rc, "seal %s", path);
-    }
-    fd = fs->open(fs, path, O_RDWR);
-    rc = fd;
-    if (rc >= 0) {
-        struct bop_slice slice = bop_buf_slice(&bytes);
-
-        rc = sealed_already(fs, fd, footer->facts.size, slice)
-                 ? fs->sync(fs, fd)
-                 : write_footer(fs, fd, footer->facts.end, slice);
-        /* All was synced. */
-        BOP_IGNORE(fs->close(fs, fd));
-    }
-    if (rc < 0) {
-        bop_error_set(err, rc, "seal %s", path);
-    }
-    bop_buf_deinit(&bytes);
-    return rc;
 }

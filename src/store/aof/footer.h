@@ -81,7 +81,14 @@ void bop__footer_deinit(struct bop__footer *footer);
 /** The leaf that holds seq, which the segment does. */
 const struct bop__footer_leaf *bop__footer_find(const struct bop__footer *footer, uint64_t seq);
 
-/** Seal a file: append the footer behind facts.end, cut the file there, sync it. Idempotent. */
+/* Beside a segment that is sealed as a copy, for a while. */
+#define BOP__FOOTER_COPY_NAME "seal.tmp"
+
+/**
+ * Seal a file: append the footer behind facts.end, cut the file there, sync it. Idempotent. If
+ * records were dropped from the segment a copy without them takes the file's name, as readers may
+ * be at them: who has the file open goes on with the old one. One at a time in a directory.
+ */
 int bop__footer_seal(struct bop_fs *fs, const char *path, struct bop__footer *footer,
                      struct bop_error *err);
 

@@ -23,6 +23,8 @@ struct bop__segment_source {
      * nearer is known. Reads nothing. */
     bool (*find)(const struct bop__segment_source *self, uint64_t seq, uint64_t *out_seq,
                  uint64_t *out_offset);
+    /* Have the kernel read these bytes ahead. Does not wait. NULL: there is nothing to be done. */
+    void (*prefetch)(struct bop__segment_source *self, uint64_t offset, uint64_t bytes);
     void (*close)(struct bop__segment_source *self);
 };
 

@@ -220,6 +220,19 @@ static int file_at(struct bop__segment_source *self, uint64_t offset, size_t lea
     return 0;
 }
 
+static void file_prefetch(struct bop__segment_source *self, uint64_t offset, uint64_t bytes)
+{
+    struct file_source *f = BOP_CONTAINER_OF(self, struct file_source, source);
+    uint64_t end = bytes < self->size ? bop_min_u64(self->size, offset + bytes) : self->size;
+
+    offset -= offset % f->page_bytes;
+    if (offset < end && f->mapping && map_up_to(f, end)) {
+        /* Only advice. */
+        BOP_IGNORE(
+            madvise((void *)(uintptr_t)(f->map + offset), (size_t)(end - offset), MADV_WILLNEED));
+    }
+}
+
 /* ---- Opening and closing ---- */
 
 static void file_close(struct bop__segment_source *self)
@@ -249,7 +262,10 @@ int bop__file_source_open(struct bop_allocator *allocator, struct bop_fs *fs, co
         return bop_error_set(err, BOP_ENOMEM, "read %s", path);
     }
     *f = (struct file_source){
-        .source = {.tier = BOP_AOF_HOT, .at = file_at, .close = file_close},
+        .source = {.tier = BOP_AOF_HOT,
+                   .at = file_at,
+                   .prefetch = file_prefetch,
+                   .close = file_close},
         .allocator = allocator,
         .fs = fs,
         .fd = -1,

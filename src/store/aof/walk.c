@@ -27,21 +27,19 @@ static int hold(struct bop__walk *walk, struct bop__segment_source *source, size
     return rc;
 }
 
-int bop__walk_fetch_more(struct bop__walk *walk, struct bop__segment_source *source, uint64_t end,
-                         size_t guess, struct bop__aof_record_header *out_header,
-                         struct bop_error *err)
+int bop__walk_peek(struct bop__walk *walk, struct bop__segment_source *source, uint64_t end,
+                   size_t guess, struct bop__aof_record_header *out_header, struct bop_error *err)
 {
     uint64_t room = end > walk->offset ? end - walk->offset : 0;
     const char *wrong;
-    uint64_t size;
-    int rc;
 
     if (room < BOP__AOF_RECORD_HEADER) {
         return bop__walk_corrupt(walk, source->name, "lies beyond the end", err);
     }
     if (walk->held < BOP__AOF_RECORD_HEADER) {
-        guess = bop_max_u64(guess, BOP__AOF_RECORD_HEADER);
-        rc = hold(walk, source, (size_t)bop_min_u64(guess, room), err);
+        size_t least = (size_t)bop_min_u64(bop_max_u64(guess, BOP__AOF_RECORD_HEADER), room);
+        int rc = hold(walk, source, least, err);
+
         if (rc < 0) {
             return rc;
         }
@@ -50,18 +48,22 @@ int bop__walk_fetch_more(struct bop__walk *walk, struct bop__segment_source *sou
         return bop__walk_corrupt(walk, source->name, "the file ends before it", err);
     }
     wrong = bop__walk_header(walk, walk->at, room, out_header);
-    if (wrong) {
-        return bop__walk_corrupt(walk, source->name, wrong, err);
+    return wrong ? bop__walk_corrupt(walk, source->name, wrong, err) : 0;
+}
+
+int bop__walk_fetch_more(struct bop__walk *walk, struct bop__segment_source *source, uint64_t end,
+                         size_t guess, struct bop__aof_record_header *out_header,
+                         struct bop_error *err)
+{
+    int rc = bop__walk_peek(walk, source, end, guess, out_header, err);
+    uint64_t size = bop__aof_record_size(bop__aof_record_length(out_header));
+
+    if (rc < 0 || walk->held >= size) {
+        return rc;
     }
-    size = bop__aof_record_size(bop__aof_record_length(out_header));
-    if (walk->held < size) {
-        rc = hold(walk, source, (size_t)size, err);
-        if (rc < 0) {
-            return rc;
-        }
-        if (walk->held < size) {
-            return bop__walk_corrupt(walk, source->name, "the file ends in it", err);
-        }
+    rc = hold(walk, source, (size_t)size, err);
+    if (rc == 0 && walk->held < size) {
+        rc = bop__walk_corrupt(walk, source->name, "the file ends in it", err);
     }
-    return 0;
+    return rc;
 }

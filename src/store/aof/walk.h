@@ -89,16 +89,20 @@ static inline const char *bop__walk_body(const struct bop__aof_record_header *he
     return NULL;
 }
 
-/** Step over the entry with this header, which was fetched. */
+/** Step over the entry with this header, which was fetched or peeked at. */
 static inline void bop__walk_step(struct bop__walk *walk,
                                   const struct bop__aof_record_header *header)
 {
-    size_t size = (size_t)bop__aof_record_size(bop__aof_record_length(header));
+    uint64_t size = bop__aof_record_size(bop__aof_record_length(header));
 
     walk->seq += bop__aof_is_filler(header) ? 0 : 1;
     walk->offset += size;
-    walk->at += size;
-    walk->held -= size;
+    if (BOP_LIKELY(size <= walk->held)) {
+        walk->at += size;
+        walk->held -= (size_t)size;
+    } else {
+        walk->held = 0;
+    }
     walk->chain = bop__aof_link(header);
     walk->chain_known = true;
 }
@@ -106,6 +110,10 @@ static inline void bop__walk_step(struct bop__walk *walk,
 /** Say that the entry at the walk's place is bad. Returns BOP_ECORRUPT. */
 int bop__walk_corrupt(const struct bop__walk *walk, const char *name, const char *what,
                       struct bop_error *err);
+
+/** As bop__walk_fetch, but nothing of the entry is needed but its header. */
+int bop__walk_peek(struct bop__walk *walk, struct bop__segment_source *source, uint64_t end,
+                   size_t guess, struct bop__aof_record_header *out_header, struct bop_error *err);
 
 /** As bop__walk_fetch, for what is not held already. */
 int bop__walk_fetch_more(struct bop__walk *walk, struct bop__segment_source *source, uint64_t end,

@@ -93,6 +93,7 @@ BOP_UNUSED static void maker_record(struct maker *m, size_t length)
     memcpy(at, &header, sizeof(header));
     m->file.size += size;
     m->chain = bop__aof_link(&header);
+    m->facts.link = m->chain;
     m->facts.end = m->file.size;
     m->facts.end_seq++;
 }
