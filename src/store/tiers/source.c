@@ -106,6 +106,7 @@ static int open_inner(struct tiered_source *source, struct place *place, struct 
         source->inner = NULL;
         return rc;
     }
+    BOP_ASSERT(source->inner);
     source->source.tier = source->inner->tier;
     return 0;
 }
