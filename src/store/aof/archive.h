@@ -58,8 +58,8 @@ size_t bop__archive_segments(const struct bop__archive *archive,
 int bop__archive_sealed(struct bop__archive *archive, const struct bop__segment_facts *facts,
                         const char *path);
 
-/** Sealed segments that are not yet verified in a lower tier. */
-size_t bop__archive_waiting(const struct bop__archive *archive);
+/** Sealed segments that are not yet verified in a lower tier. Costs nothing to ask often. */
+size_t bop__archive_waiting(struct bop__archive *archive);
 
 /** Records above last_kept are void: segments that have any of them are dropped from all tiers. */
 int bop__archive_truncate_back(struct bop__archive *archive, uint64_t last_kept,

@@ -89,6 +89,7 @@ void bop__tiered_set_tier1(struct bop__tiered *segment, bool there, uint64_t pac
     }
     pthread_mutex_lock(&tiers->lock);
     segment->in_tier1 = there;
+    segment->archive->stale = true;
     segment->packed_bytes = packed_bytes;
     segment->suspect1 = false;
     pthread_mutex_unlock(&tiers->lock);
@@ -100,6 +101,7 @@ void bop__tiered_set_tier2(struct bop__tiered *segment, bool there)
 
     pthread_mutex_lock(&tiers->lock);
     segment->in_tier2 = there;
+    segment->archive->stale = true;
     segment->bad_tier2 = false;
     segment->suspect2 = false;
     pthread_mutex_unlock(&tiers->lock);
@@ -248,6 +250,7 @@ static void insert(struct bop__archive *archive, struct bop__tiered *segment)
             (archive->count - at) * sizeof(struct bop__tiered *));
     archive->segments[at] = segment;
     archive->count++;
+    archive->stale = true;
     pthread_mutex_unlock(&archive->tiers->lock);
 }
 
@@ -259,6 +262,7 @@ void bop__tiered_drop(struct bop__archive *archive, size_t index)
     memmove(archive->segments + index, archive->segments + index + 1,
             (archive->count - index - 1) * sizeof(struct bop__tiered *));
     archive->count--;
+    archive->stale = true;
     segment->closed = true;
     bop_list_push_back(&archive->dropped, &segment->link);
     pthread_mutex_unlock(&archive->tiers->lock);
@@ -682,15 +686,20 @@ int bop__archive_find(struct bop__archive *archive, uint64_t seq,
     return rc;
 }
 
-size_t bop__archive_waiting(const struct bop__archive *archive)
+size_t bop__archive_waiting(struct bop__archive *archive)
 {
     size_t count = 0;
 
+    if (!archive->stale) {
+        return archive->waiting;
+    }
     for (size_t i = 0; i < archive->count; i++) {
         const struct bop__tiered *segment = archive->segments[i];
 
         count += !bop__tiered_is_lower(segment) && !segment->closed;
     }
+    archive->waiting = count;
+    archive->stale = false;
     return count;
 }
 

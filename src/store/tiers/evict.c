@@ -266,6 +266,7 @@ static void retire(struct bop__tiered *segment)
     }
     pthread_mutex_lock(&tiers->lock);
     segment->closed = true;
+    archive->stale = true;
     pthread_mutex_unlock(&tiers->lock);
     archive->oldest = segment->facts.end_seq;
     bop__tiers_wake(tiers);

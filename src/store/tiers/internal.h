@@ -231,6 +231,8 @@ struct bop__archive {
     uint64_t tier2_told, oldest_told;
     uint64_t oldest; /* Retention took everything below; 0: nothing. */
     size_t waiting_told;
+    size_t waiting; /* As last counted; stale: to be counted anew. */
+    bool stale;
     _Atomic bool hydrated;
 };
 

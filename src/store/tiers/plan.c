@@ -67,6 +67,7 @@ static void lost_tier2(struct bop__tiered *segment)
 
     pthread_mutex_lock(&tiers->lock);
     segment->bad_tier2 = true;
+    segment->archive->stale = true;
     segment->suspect2 = false;
     pthread_mutex_unlock(&tiers->lock);
     bop__tiers_event(segment, BOP_LOG_ERROR, 2, "tier2_object_bad", "key=%s %s", segment->key,

@@ -49,6 +49,7 @@ static void queued(struct bop__job *job, struct bop__tiered *segment)
 
     pthread_mutex_lock(&job->tiers->lock);
     segment->closed = true;
+    archive->stale = true;
     pthread_mutex_unlock(&job->tiers->lock);
     segment->delete_queued = true;
     segment->say_deleted = false;
