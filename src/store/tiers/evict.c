@@ -98,22 +98,36 @@ static void release_retired(struct bop_tiers *tiers, uint64_t now_us, uint64_t *
     }
 }
 
+/* The oldest of a log in tier 0, if it may leave: the newer ones wait for it, because a log has its
+ * newest records in its directory, without a gap. */
+static struct bop__tiered *oldest_of_tier0(struct bop__archive *archive, uint64_t now_us,
+                                           uint64_t *next_us)
+{
+    for (size_t i = 0; i < archive->count && !archive->closed; i++) {
+        struct bop__tiered *segment = archive->segments[i];
+
+        if (segment->in_tier0) {
+            return !segment->closed && bop__tiered_is_lower(segment) &&
+                           may_be_asked_for(segment, now_us, next_us) &&
+                           has_stayed(archive->tiers, segment->came0_ms, next_us)
+                       ? segment
+                       : NULL;
+        }
+    }
+    return NULL;
+}
+
 static struct bop__tiered *coldest_of_tier0(struct bop_tiers *tiers, uint64_t now_us,
                                             uint64_t *next_us)
 {
     struct bop__tiered *coldest = NULL;
 
     BOP_LIST_FOR_EACH(link, &tiers->archives) {
-        struct bop__archive *archive = BOP_CONTAINER_OF(link, struct bop__archive, link);
+        struct bop__tiered *oldest = oldest_of_tier0(
+            BOP_CONTAINER_OF(link, struct bop__archive, link), now_us, next_us);
 
-        for (size_t i = 0; i < archive->count && !archive->closed; i++) {
-            struct bop__tiered *segment = archive->segments[i];
-
-            if (!segment->closed && may_be_asked_for(segment, now_us, next_us) &&
-                bop__tiered_is_lower(segment) && is_colder(segment, coldest) &&
-                has_stayed(tiers, segment->came0_ms, next_us)) {
-                coldest = segment;
-            }
+        if (oldest && is_colder(oldest, coldest)) {
+            coldest = oldest;
         }
     }
     return coldest;
@@ -281,7 +295,9 @@ void bop__retention(struct bop__archive *archive, uint64_t *next_us)
     if (tiers->options.retention_ms == 0 && most == 0) {
         return;
     }
-    for (size_t i = 0; i < archive->count; i++) {
+    /* The newest stays: it is what says, when the log is opened, that the others are not missing.
+     */
+    for (size_t i = 0; i + 1 < archive->count; i++) {
         struct bop__tiered *segment = archive->segments[i];
         bool last_tier = tiers->options.objects ? segment->in_tier2 : segment->in_tier1;
 

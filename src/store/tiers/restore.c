@@ -458,7 +458,7 @@ static int make_segment(struct restore *r)
     struct bop__aof_segment_header header = {.base = r->next_seq,
                                              .generation = r->generation + GENERATIONS_LOST + 1,
                                              .size = SEGMENT_BYTES,
-                                             .front = r->next_seq,
+                                             .front = r->segments > 0 ? r->first_seq : r->next_seq,
                                              .seed = r->link,
                                              .epoch = r->epoch};
     uint8_t block[BOP__AOF_SEGMENT_HEADER];

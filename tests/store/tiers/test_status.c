@@ -93,7 +93,7 @@ TEST(status, events_tell_the_life_of_a_segment)
     f->w.options.retention_ms = 60000;
     begin(f);
     object_memory_fail(f->w.memory, OBJECT_MEMORY_HEAD, 1, BOP_EBUSY, OBJECT_MEMORY_REFUSE);
-    REQUIRE(log_seal(f->log));
+    REQUIRE(log_seal(f->log) && log_seal(f->log));
     pass(&f->w, 100000);
     CHECK_STR_HAS(text, "0 aof.tier0 tiered_admit_segment log=orders segment=1 base=1 bytes=");
     CHECK_STR_HAS(text, "1 aof.tier1 tier1_compression_success log=orders segment=1 base=1 ");
