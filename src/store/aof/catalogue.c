@@ -23,21 +23,18 @@ struct bop__segment_file *bop__segment_file_new(struct bop_allocator *allocator,
     return file;
 }
 
-bool bop__segment_file_init(struct bop__segment_file *file,
+void bop__segment_file_init(struct bop__segment_file *file,
                             const struct bop__aof_segment_header *header, const char *dir)
 {
-    char path[BOP__AOF_PATH_MAX];
+    char name[BOP__AOF_NAME_SIZE];
 
     file->header = *header;
     file->salt = bop__aof_salt(header->seed, header->base, header->generation);
     file->aligned = (header->flags & BOP__AOF_FLAG_ALIGNED) != 0;
     file->end_seq = header->base;
     file->end = BOP__AOF_SEGMENT_HEADER;
-    if (!bop__segment_path(dir, header->base, header->generation, path)) {
-        return false;
-    }
-    memcpy(file->path, path, strlen(path) + 1);
-    return true;
+    bop__aof_segment_name(header->base, header->generation, name);
+    BOP_IGNORE(snprintf(file->path, file->path_size, "%s/%s", dir, name));
 }
 
 struct bop__segment_file *bop__segment_file_ref(struct bop__segment_file *file)
@@ -383,6 +380,9 @@ void bop__aof_catalogue_truncate(struct bop__aof_catalogue *catalogue, uint64_t 
         catalogue->files[at]->end = end;
     }
     catalogue->state.truncations++;
+    /* Release: who sees it sees, under the lock, what it is about. */
+    atomic_store_explicit(&catalogue->atomic_truncations, catalogue->state.truncations,
+                          memory_order_release);
     unlock_changed(catalogue);
 }
 

@@ -75,6 +75,11 @@ struct bop__watermark {
 };
 
 struct bop__aof_catalogue {
+    /* state.truncations, for readers to look at before each record without the lock. */
+    _Atomic uint64_t atomic_truncations;
+    /* What is not worth a lock at each append: bop_aof_last, and what tier 2 has. */
+    _Atomic uint64_t last;
+    _Atomic uint64_t tier2;
     struct bop_allocator *allocator;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -87,6 +92,15 @@ struct bop__aof_catalogue {
     struct bop__watermark durable;
     struct bop__catalogue_state state; /* visible, files and first are filled in for copies. */
 };
+
+/** Without the lock: what was appended last, and what tier 2 has. Nobody waits for these. */
+static inline void bop__aof_catalogue_note(struct bop__aof_catalogue *catalogue, uint64_t last,
+                                           uint64_t tier2)
+{
+    /* Relaxed: numbers by themselves. */
+    atomic_store_explicit(&catalogue->last, last, memory_order_relaxed);
+    atomic_store_explicit(&catalogue->tier2, tier2, memory_order_relaxed);
+}
 
 /* ---- Readers: any thread ---- */
 
@@ -122,8 +136,8 @@ void bop__aof_catalogue_deinit(struct bop__aof_catalogue *catalogue);
 
 /** A file without content yet and not in any catalogue, or NULL. The reference is the caller's. */
 struct bop__segment_file *bop__segment_file_new(struct bop_allocator *allocator, const char *dir);
-/** Give it its identity and path. False if the path is too long. */
-bool bop__segment_file_init(struct bop__segment_file *file,
+/** Give it its identity and path; dir is the one it was made for. */
+void bop__segment_file_init(struct bop__segment_file *file,
                             const struct bop__aof_segment_header *header, const char *dir);
 
 /** Room for more files. 0 or BOP_ENOMEM. */

@@ -49,7 +49,6 @@ static int by_generation(const void *a_void, const void *b_void)
 
 static int read_header(struct bop__recovery *r, struct bop__found *found)
 {
-    const uint8_t *block;
     int rc = bop__recovery_open(r, found->base, found->generation, O_RDONLY);
 
     if (rc < 0) {
@@ -58,10 +57,12 @@ static int read_header(struct bop__recovery *r, struct bop__found *found)
     if (r->file_size < BOP__AOF_SEGMENT_HEADER) {
         return bop_error_set(r->err, BOP_ECORRUPT, "%s: no whole header", r->path);
     }
-    rc = bop__recovery_fetch(r, 0, BOP__AOF_SEGMENT_HEADER, &block);
-    if (rc == 0) {
-        rc = bop__aof_segment_header_decode(block, r->path, &found->header, r->err);
+    /* No more than that: there may be thousands of files. */
+    rc = bop_fs_read_exact(r->aof->fs, r->fd, r->buffer, BOP__AOF_SEGMENT_HEADER, 0);
+    if (rc < 0) {
+        return bop_error_set(r->err, rc, "read %s", r->path);
     }
+    rc = bop__aof_segment_header_decode(r->buffer, r->path, &found->header, r->err);
     if (rc < 0) {
         return rc;
     }
@@ -121,12 +122,60 @@ static int resolve(struct bop__recovery *r)
         r->found[i] = r->found[kept + i];
         r->found[kept + i] = found;
     }
-    if (limit != front) {
-        return bop_error_set(r->err, BOP_ECORRUPT,
-                             "%s: the log begins at record %" PRIu64 ", the segment with it is "
-                             "missing",
-                             r->aof->path, front);
+    return 0;
+}
+
+/* Read the footer of the open file, if it has one. One that is bad is as good as none: the
+ * records are checked instead. */
+static int read_footer(struct bop__recovery *r, struct bop__found *found, uint64_t limit)
+{
+    struct bop__segment_facts *facts = &found->facts;
+    uint64_t size = r->file_size;
+    int rc;
+
+    if (size < BOP__AOF_SEGMENT_HEADER + BOP__FOOTER_TRAILER) {
+        return 0;
     }
+    rc = bop_fs_read_exact(r->aof->fs, r->fd, r->buffer, BOP__FOOTER_TRAILER,
+                           size - BOP__FOOTER_TRAILER);
+    if (rc < 0) {
+        return bop_error_set(r->err, rc, "read %s", r->path);
+    }
+    rc = bop__footer_decode_trailer(r->buffer, size, r->path, facts, r->err);
+    if (rc == BOP_EVERSION || rc == BOP_ENOMEM) {
+        return rc;
+    }
+    /* One that speaks of more records than are kept is from before a truncation. */
+    found->sealed = rc == 0 && facts->base == found->base &&
+                    facts->generation == found->generation && facts->seed == found->header.seed &&
+                    facts->end_seq <= limit;
+    if (r->err) {
+        *r->err = (struct bop_error){0};
+    }
+    return 0;
+}
+
+/* Look for footers in all but the newest. With an archive, a sealed segment that ends before the
+ * next one begins was let go of, like those between them, and has come back. */
+static int read_footers(struct bop__recovery *r)
+{
+    size_t void_count = 0;
+
+    for (size_t i = 0; i + 1 < r->count; i++) {
+        struct bop__found *found = &r->found[i];
+        int rc = bop__recovery_open(r, found->base, found->generation, O_RDONLY);
+
+        if (rc == 0) {
+            rc = read_footer(r, found, r->found[i + 1].base);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        if (r->aof->options.tiers && found->sealed && found->facts.end_seq < r->found[i + 1].base) {
+            void_count = i + 1;
+        }
+    }
+    r->first = void_count;
     return 0;
 }
 
@@ -139,7 +188,11 @@ static int take_identity(struct bop__recovery *r)
     int rc = 0;
 
     aof->generation = header->generation;
-    aof->epoch = header->epoch;
+    if (aof->options.epoch != 0 && aof->options.epoch < header->epoch) {
+        return bop_error_say(r->err, BOP_EFENCED, "%s: epoch %" PRIu64 " is fenced off by %" PRIu64,
+                             aof->path, aof->options.epoch, header->epoch);
+    }
+    aof->epoch = bop_max_u64(header->epoch, aof->options.epoch);
     memcpy(aof->id, header->log_id, sizeof(aof->id));
     if (header->version == 1) {
         rc = bop_random_secret(aof->id, sizeof(aof->id));
@@ -163,18 +216,39 @@ static int check_identity(struct bop__recovery *r, const struct bop__found *foun
     return 0;
 }
 
+/* A segment as its footer says, up to its end. */
+static void trust(struct bop__recovery *r, struct bop__segment *segment,
+                  const struct bop__segment_facts *facts)
+{
+    segment->end_seq = facts->end_seq;
+    segment->end = segment->records_end = segment->sent_end = segment->file_end = facts->end;
+    segment->chain = facts->link;
+    segment->sealed = true;
+    segment->file->sealed = true;
+    segment->file->facts = *facts;
+    r->aof->tail_link = facts->link;
+}
+
 static int scan_found(struct bop__recovery *r, size_t i)
 {
     const struct bop__found *found = &r->found[i];
     struct bop_aof *aof = r->aof;
     bool newest = i + 1 == r->count;
+    uint64_t limit = newest ? BOP__AOF_SEQ_MAX : r->found[i + 1].base;
+    bool trusted = found->sealed && found->facts.end_seq == limit;
     struct bop__segment *segment;
-    int rc = bop__recovery_open(r, found->base, found->generation, newest ? O_RDWR : O_RDONLY);
+    int rc;
 
+    if (trusted) {
+        BOP_ASSERT(bop__segment_path(aof->path, found->base, found->generation, r->path));
+        rc = 0;
+    } else {
+        rc = bop__recovery_open(r, found->base, found->generation, newest ? O_RDWR : O_RDONLY);
+    }
     if (rc < 0) {
         return rc;
     }
-    if (i > 0 && found->header.seed != aof->tail_link) {
+    if (i > r->first && found->header.seed != aof->tail_link) {
         return bop_error_set(r->err, BOP_ECORRUPT, "%s: does not follow the segment before",
                              r->path);
     }
@@ -182,38 +256,55 @@ static int scan_found(struct bop__recovery *r, size_t i)
     if (rc < 0) {
         return rc;
     }
-    segment = bop__segment_new(aof->allocator);
+    segment = bop__segment_new(aof);
     if (!segment) {
         return bop_error_set(r->err, BOP_ENOMEM, "scan %s", r->path);
     }
-    bop__segment_init(segment, &found->header);
+    bop__segment_init(aof, segment, &found->header);
+    segment->state = BOP__SEGMENT_NAMED;
     aof->segments[aof->segment_count++] = segment;
     /* A segment is begun when all before is durable. */
     r->vouched = bop_max_u64(r->vouched, found->base - 1);
-    return bop__recovery_scan(r, segment, newest ? BOP__AOF_SEQ_MAX : r->found[i + 1].base, newest);
+    if (trusted) {
+        trust(r, segment, &found->facts);
+        return 0;
+    }
+    return bop__recovery_scan(r, segment, limit, newest);
 }
 
 static int scan(struct bop__recovery *r)
 {
     struct bop_aof *aof = r->aof;
+    const struct bop__segment *newest;
     int rc = bop__aof_segments_reserve(aof, r->count);
 
     if (rc < 0) {
         return bop_error_set(r->err, rc, "open the segments");
     }
-    for (size_t i = 0; i < r->count; i++) {
+    for (size_t i = r->first; i < r->count; i++) {
         rc = scan_found(r, i);
         if (rc < 0) {
             return rc;
         }
     }
-    rc = take_identity(r);
-    if (rc < 0) {
-        return rc;
-    }
-    aof->last = aof->segments[aof->segment_count - 1]->end_seq - 1;
-    aof->durable = aof->last;
+    newest = bop__aof_newest(aof);
+    aof->last = newest->end_seq - 1;
     return 0;
+}
+
+/* What is missing at the front lies in the archive, or the log is damaged. */
+static int check_front(struct bop__recovery *r)
+{
+    struct bop_aof *aof = r->aof;
+    uint64_t base = r->found[r->first].base;
+
+    aof->front = r->found[r->count - 1].header.front;
+    aof->oldest = base;
+    if (base < aof->front) {
+        return bop_error_set(r->err, BOP_ECORRUPT, "%s: its segments contradict each other",
+                             aof->path);
+    }
+    return bop__archived_check(aof, aof->front, base, r->err);
 }
 
 /* ---- Healing ---- */
@@ -258,20 +349,33 @@ static int remove_file(struct bop__recovery *r, const char *path)
  * this name beside the one of a segment. */
 static int remove_next(struct bop__recovery *r)
 {
-    char path[BOP__AOF_PATH_MAX];
+    /* The second is a sealed copy that did not get its segment's name. */
+    static const char *const names[] = {BOP__AOF_NEXT_NAME, BOP__FOOTER_COPY_NAME};
 
-    if (!bop__aof_path(r->aof->path, BOP__AOF_NEXT_NAME, path)) {
-        return bop_error_set(r->err, -ENAMETOOLONG, "%s", r->aof->path);
+    for (size_t i = 0; i < BOP_COUNT_OF(names); i++) {
+        char path[BOP__AOF_PATH_MAX];
+        int rc;
+
+        if (!bop__aof_path(r->aof->path, names[i], path)) {
+            return bop_error_set(r->err, -ENAMETOOLONG, "%s", r->aof->path);
+        }
+        rc = remove_file(r, path);
+        if (rc < 0) {
+            return rc;
+        }
     }
-    return remove_file(r, path);
+    return 0;
 }
 
 static int remove_void(struct bop__recovery *r)
 {
-    for (size_t i = r->count; i < r->total; i++) {
+    for (size_t i = 0; i < r->total; i++) {
         char path[BOP__AOF_PATH_MAX];
         int rc;
 
+        if (i >= r->first && i < r->count) {
+            continue;
+        }
         if (!bop__segment_path(r->aof->path, r->found[i].base, r->found[i].generation, path)) {
             return bop_error_set(r->err, -ENAMETOOLONG, "%s", r->aof->path);
         }
@@ -321,9 +425,8 @@ static int continue_newest(struct bop__recovery *r)
     if (rc < 0) {
         return bop_error_set(r->err, rc, "sync %s", r->path);
     }
-    bop__writer_continue(&r->aof->writer, r->fd, newest->size, newest->end, r->file_size);
-    r->fd = -1;
-    return 0;
+    bop__recovery_close(r);
+    return bop__continue_now(r->aof, bop__aof_newest(r->aof), r->file_size, r->err);
 }
 
 /* Begin the newest segment, which is empty, anew: it may be one whose name did not get to disk
@@ -337,23 +440,20 @@ static int replace_newest(struct bop__recovery *r)
     int rc;
 
     memcpy(path, r->path, sizeof(path));
-    header = bop__aof_next_header(aof, newest->base, aof->segments[0]->base,
-                                  aof->options.segment_bytes);
-    bop__segment_init(newest, &header);
-    rc = bop__writer_begin(&aof->writer, newest);
-    if (rc < 0) {
-        if (r->err) {
-            *r->err = aof->writer.error;
-        }
-        return rc;
-    }
-    return remove_file(r, path);
+    /* What it follows is not the tail of what was read. */
+    aof->tail_link = newest->seed;
+    header = bop__aof_next_header(aof, newest->base, bop__aof_segment_size(aof, 0));
+    bop__segment_init(aof, newest, &header);
+    rc = bop__begin_now(aof, newest, r->err);
+    return rc < 0 ? rc : remove_file(r, path);
 }
 
 /* True if the newest segment, which has records, can take no more. */
-static bool is_full_up(const struct bop__segment *newest)
+static bool is_full_up(const struct bop_aof *aof, const struct bop__segment *newest)
 {
-    return newest->header.version != BOP__AOF_VERSION;
+    return newest->header.version != BOP__AOF_VERSION || newest->aligned != aof->aligned ||
+           (newest->aligned && newest->end % BOP__AOF_BLOCK != 0) ||
+           newest->header.epoch != aof->epoch;
 }
 
 /* Begin a segment behind the newest one, which is durable and has records. */
@@ -364,26 +464,21 @@ static int begin_behind(struct bop__recovery *r)
     struct bop__segment *segment;
     int rc = bop__aof_segments_reserve(aof, 1);
 
-    segment = rc == 0 ? bop__segment_new(aof->allocator) : NULL;
+    segment = rc == 0 ? bop__segment_new(aof) : NULL;
     if (!segment) {
         return bop_error_set(r->err, BOP_ENOMEM, "begin a segment in %s", aof->path);
     }
-    header = bop__aof_next_header(aof, aof->last + 1, aof->segments[0]->base,
-                                  aof->options.segment_bytes);
-    bop__segment_init(segment, &header);
+    header = bop__aof_next_header(aof, aof->last + 1, bop__aof_segment_size(aof, 0));
+    bop__segment_init(aof, segment, &header);
     aof->segments[aof->segment_count++] = segment;
-    rc = bop__writer_begin(&aof->writer, segment);
-    if (rc < 0 && r->err) {
-        *r->err = aof->writer.error;
-    }
-    return rc;
+    return bop__begin_now(aof, segment, r->err);
 }
 
 /* Change what must be changed, in an order that may be broken off anywhere. */
 static int heal(struct bop__recovery *r)
 {
     struct bop_aof *aof = r->aof;
-    const struct bop__segment *newest = aof->segments[aof->segment_count - 1];
+    const struct bop__segment *newest = bop__aof_newest(aof);
     int rc = aof->fs->sync_dir(aof->fs, aof->path);
 
     if (rc < 0) {
@@ -393,7 +488,7 @@ static int heal(struct bop__recovery *r)
     if (rc == 0) {
         rc = newest->end_seq > newest->base ? continue_newest(r) : replace_newest(r);
     }
-    if (rc == 0 && is_full_up(newest)) {
+    if (rc == 0 && is_full_up(aof, newest)) {
         rc = begin_behind(r);
     }
     return rc == 0 ? remove_void(r) : rc;
@@ -424,6 +519,18 @@ static int recover_all(struct bop__recovery *r, struct bop_aof_recovery *out)
         return remove_next(r);
     }
     rc = resolve(r);
+    if (rc == 0) {
+        rc = take_identity(r);
+    }
+    if (rc == 0 && r->aof->options.tiers) {
+        rc = bop__archived_open(r->aof, r->err);
+    }
+    if (rc == 0) {
+        rc = read_footers(r);
+    }
+    if (rc == 0) {
+        rc = check_front(r);
+    }
     if (rc == 0) {
         rc = scan(r);
     }

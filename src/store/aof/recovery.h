@@ -14,6 +14,8 @@ struct bop__found {
     uint64_t base;
     uint64_t generation;
     struct bop__aof_segment_header header;
+    bool sealed; /* With a footer that can be trusted: */
+    struct bop__segment_facts facts;
 };
 
 struct bop__recovery {
@@ -21,6 +23,7 @@ struct bop__recovery {
     struct bop_error *err;
     struct bop__found *found; /* By generation; the void ones at the end, after `count`. */
     size_t count;
+    size_t first; /* Those before were let go of, and came back. */
     size_t total;
     size_t capacity;
 

@@ -366,8 +366,10 @@ int bop__recovery_scan(struct bop__recovery *r, struct bop__segment *segment, ui
             at.seq++;
         }
         at.offset += bop__aof_record_size(bop__aof_record_length(&header));
+        segment->records_end = bop__aof_is_filler(&header) ? segment->records_end : at.offset;
     }
     segment->end = at.offset;
+    segment->sent_end = at.offset;
     segment->end_seq = at.seq;
     segment->chain = at.chain;
     segment->file_end = at.offset;

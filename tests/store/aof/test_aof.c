@@ -31,7 +31,7 @@ TEST(aof, begins_at_the_number_asked_for)
     check_texts(f, "a", 1000, 1002);
 }
 
-TEST(aof, commits_what_came_before_the_task_at_once)
+TEST(aof, commits_at_once_and_then_what_came_meanwhile)
 {
     struct bop_aof_view view;
 
@@ -47,7 +47,7 @@ TEST(aof, commits_what_came_before_the_task_at_once)
     CHECK_SLICE_EQ(view.payload, bytes("two"));
 
     bop_inline_poll(&f->executor);
-    CHECK_EQ(f->durable_calls, 1);
+    CHECK_EQ(f->durable_calls, 2);
     CHECK_EQ(f->durable, 2);
     CHECK_EQ(bop_aof_durable(f->aof), 2);
     CHECK(!bop_aof_busy(f->aof));
@@ -170,79 +170,14 @@ TEST(aof, refuses_bad_options)
     options.path = NULL;
     CHECK_EQ(bop_aof_open(&options, &aof, NULL, NULL), BOP_EINVAL);
     options = f->options;
-    options.executor = NULL;
+    options.level = BOP_AOF_TIER2; /* Without tiers. */
+    CHECK_EQ(bop_aof_open(&options, &aof, NULL, NULL), BOP_EINVAL);
+    options = f->options;
+    options.layout = (enum bop_aof_layout)7;
     CHECK_EQ(bop_aof_open(&options, &aof, NULL, NULL), BOP_EINVAL);
     options = f->options;
     options.segment_bytes = 4095;
     CHECK_EQ(bop_aof_open(&options, &aof, NULL, NULL), BOP_EINVAL);
-}
-
-/* An executor whose tasks are run and reported one by one. */
-struct manual {
-    struct bop_executor executor;
-    struct bop_task *tasks[8];
-    unsigned submitted;
-    unsigned run;
-    unsigned done;
-};
-
-static void manual_submit(struct bop_executor *self, struct bop_task *task)
-{
-    struct manual *m = BOP_CONTAINER_OF(self, struct manual, executor);
-
-    REQUIRE(m->submitted < BOP_COUNT_OF(m->tasks));
-    m->tasks[m->submitted++] = task;
-}
-
-static void manual_run(struct manual *m)
-{
-    REQUIRE(m->run < m->submitted);
-    m->tasks[m->run]->run(m->tasks[m->run]);
-    m->run++;
-}
-
-static void manual_done(struct manual *m)
-{
-    REQUIRE(m->done < m->run);
-    m->done++;
-    m->tasks[m->done - 1]->done(m->tasks[m->done - 1]);
-}
-
-/* At most two batches are with the executor; a third collects until the owner hears of one. */
-TEST(aof, goes_on_collecting_while_tasks_are_not_heard_of)
-{
-    struct manual m = {.executor.submit = manual_submit};
-
-    f->options.segment_bytes = 0;
-    f->options.executor = &m.executor;
-    REQUIRE_EQ(open_log(f), 0);
-    append_texts(f, "r", 1);
-    CHECK_EQ(m.submitted, 1);
-    append_texts(f, "r", 1); /* Goes with the first. */
-    CHECK_EQ(m.submitted, 1);
-    manual_run(&m);
-    append_texts(f, "r", 1);
-    CHECK_EQ(m.submitted, 2);
-    manual_run(&m);
-    append_texts(f, "r", 2);
-    CHECK_EQ(m.submitted, 2);
-    CHECK_EQ(f->durable_calls, 0);
-    check_texts(f, "r", 1, 5);
-
-    manual_done(&m);
-    CHECK_EQ(f->durable, 2);
-    CHECK_EQ(m.submitted, 4); /* The third batch, and zeros to be written ahead. */
-    manual_done(&m);
-    CHECK_EQ(f->durable, 3);
-    manual_run(&m);
-    manual_done(&m);
-    CHECK_EQ(f->durable, 5);
-    CHECK_EQ(f->durable_calls, 3);
-    while (bop_aof_busy(f->aof)) {
-        manual_run(&m);
-        manual_done(&m);
-    }
-    check_texts(f, "r", 1, 5);
 }
 
 TEST(aof, counts_itself)
@@ -256,7 +191,7 @@ TEST(aof, counts_itself)
     CHECK_EQ(
         bop_metric_get(bop_metrics_counter(metrics, "bop_aof_appended_records_total", NULL, "x")),
         5);
-    CHECK_EQ(bop_metric_get(bop_metrics_counter(metrics, "bop_aof_commits_total", NULL, "x")), 1);
+    CHECK_EQ(bop_metric_get(bop_metrics_counter(metrics, "bop_aof_commits_total", NULL, "x")), 2);
     CHECK_EQ(bop_metric_get(bop_metrics_gauge(metrics, "bop_aof_durable_seq", NULL, "x")), 5);
     CHECK_EQ(bop_metric_get(bop_metrics_gauge(metrics, "bop_aof_last_seq", NULL, "x")), 5);
     CHECK_EQ(bop_metric_get(bop_metrics_gauge(metrics, "bop_aof_failed", NULL, "x")), 0);

@@ -105,6 +105,16 @@ TEST(recovery, takes_flips_behind_the_end_for_a_torn_tail)
     check_texts(f, "r", 1, 3);
 }
 
+/* Take the footer from a sealed segment. */
+static void unseal(struct fixture *f, const char *path, uint64_t end)
+{
+    int fd = f->fs->open(f->fs, path, O_RDWR);
+
+    REQUIRE(fd >= 0);
+    REQUIRE_EQ(f->fs->truncate(f->fs, fd, end), 0);
+    REQUIRE_EQ(f->fs->close(f->fs, fd), 0);
+}
+
 /* A flip in an older segment is found though its own records do not vouch for each other. */
 TEST(recovery, finds_flips_in_older_segments)
 {
@@ -112,9 +122,44 @@ TEST(recovery, finds_flips_in_older_segments)
     REQUIRE_EQ(open_log(f), 0);
     append_texts(f, "r", 8); /* One batch: nobody's durable_seq says anything. */
     close_log(f);
+    unseal(f, segment_path(1, 1), offset_of(5, 56));
     for (uint64_t bit = 4096 * 8; bit < (4096 + 4 * 56) * 8; bit += 3) {
         REQUIRE_EQ(bop_fs_sim_flip_bit(f->sim, segment_path(1, 1), bit), 0);
         check_corrupt(f);
+        REQUIRE_EQ(bop_fs_sim_flip_bit(f->sim, segment_path(1, 1), bit), 0);
+    }
+}
+
+/* A sealed segment is trusted at open. A bad footer is none; a bad record is told when it is read,
+ * and no other is lost. */
+TEST(recovery, finds_flips_in_sealed_segments)
+{
+    uint64_t end = offset_of(5, 56);
+    uint64_t size;
+    int fd;
+
+    f->options.segment_bytes = 4096 + 4 * 56;
+    REQUIRE_EQ(open_log(f), 0);
+    append_texts(f, "r", 8);
+    close_log(f);
+    fd = f->fs->open(f->fs, segment_path(1, 1), O_RDONLY);
+    REQUIRE(fd >= 0);
+    REQUIRE_EQ(f->fs->size(f->fs, fd, &size), 0);
+    REQUIRE_EQ(f->fs->close(f->fs, fd), 0);
+    REQUIRE(size > end);
+    for (uint64_t bit = 4096 * 8; bit < size * 8; bit += 7) {
+        REQUIRE_EQ(bop_fs_sim_flip_bit(f->sim, segment_path(1, 1), bit), 0);
+        REQUIRE_EQ(open_log(f), 0);
+        CHECK_EQ(bop_aof_last(f->aof), 8);
+        for (uint64_t seq = 1; seq <= 8; seq++) {
+            bool bad = bit / 8 < end && seq == 1 + (bit / 8 - 4096) / 56;
+            struct bop_aof_view view;
+            int rc = bop_aof_read(f->aof, seq, 1, SIZE_MAX, &f->buf, &view, &f->err);
+
+            CHECK(rc == 1 || rc == BOP_ECORRUPT);
+            CHECK(!bad || rc == BOP_ECORRUPT);
+        }
+        close_log(f);
         REQUIRE_EQ(bop_fs_sim_flip_bit(f->sim, segment_path(1, 1), bit), 0);
     }
 }
@@ -291,7 +336,7 @@ TEST(recovery, a_segment_that_is_missing_is_told)
     snprintf(path, sizeof(path), "%s", segment_path(1, 1));
     REQUIRE_EQ(f->fs->rename(f->fs, path, "/aside"), 0);
     check_corrupt(f); /* At the front. */
-    CHECK_STR_HAS(f->err.message, "begins at record 1");
+    CHECK_STR_HAS(f->err.message, "records 1 to 4 are missing");
     REQUIRE_EQ(f->fs->rename(f->fs, "/aside", path), 0);
 
     REQUIRE_EQ(f->fs->rename(f->fs, path, segment_path(2, 1)), 0);
