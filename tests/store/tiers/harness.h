@@ -25,13 +25,13 @@ struct made {
     bool acked;  /* It was on disk when the disk was still there. */
     bool local;  /* In tier 0. */
     bool voided; /* Truncated. */
-    char path[128];
+    char path[320];
 };
 
 struct fake_log {
     struct world *world;
     const char *name;
-    char path[64];
+    char path[256];
     struct bop__archive *archive;
     struct made made[SEGMENTS_MAX];
     unsigned count;
@@ -569,11 +569,11 @@ BOP_UNUSED static struct bop_tiers_status status_of(struct world *w)
     return status;
 }
 
-BOP_UNUSED static void warm_path(struct fake_log *log, unsigned index, char out_path[256])
+BOP_UNUSED static void warm_path(struct fake_log *log, unsigned index, char out_path[400])
 {
     const struct bop__segment_facts *facts = &log->made[index].facts;
 
-    snprintf(out_path, 256, "%s/warm/segment-%020" PRIu64 "-%020" PRIu64 ".zst", log->path,
+    snprintf(out_path, 400, "%s/warm/segment-%020" PRIu64 "-%020" PRIu64 ".zst", log->path,
              facts->generation, facts->base);
 }
 

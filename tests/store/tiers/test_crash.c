@@ -99,7 +99,7 @@ static void check_no_orphans(struct fake_log *log)
     struct bop_object_store *store = object_memory_store(log->world->memory);
     struct objects objects = {.log = log};
     unsigned files = 0, in_tier1 = 0, in_tier2 = 0;
-    char path[128];
+    char path[320];
 
     REQUIRE_EQ(store->list(store, "aof/orders/segment-", count_object, &objects, NULL), 0);
     snprintf(path, sizeof(path), "%s/warm", log->path);

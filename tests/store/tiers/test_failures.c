@@ -238,7 +238,7 @@ TEST(failures, stale_lists_leave_nothing_behind)
 
 TEST(failures, a_file_that_goes_bad_before_its_upload_is_packed_again)
 {
-    char path[256];
+    char path[400];
 
     begin(f);
     open_all(f);

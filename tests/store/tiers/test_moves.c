@@ -33,7 +33,7 @@ TEST(moves, a_sealed_segment_is_packed_and_uploaded)
 {
     struct fake_log *log = &f->w.logs[0];
     struct bop_tiers_segment segment;
-    char path[256];
+    char path[400];
 
     begin(f);
     REQUIRE(log_seal(log));
@@ -200,7 +200,7 @@ TEST(moves, tier_1_lets_go_of_the_coldest_that_is_uploaded)
     CHECK(status_of(&f->w).tier1_bytes <= 2 * 8000);
     CHECK_EQ(status_of(&f->w).evictions, 2);
     for (unsigned i = 0; i < 4; i++) {
-        char path[256];
+        char path[400];
 
         warm_path(log, i, path);
         CHECK_EQ(bop_fs_exists(f->w.fs, path), i == 0 || i == 3);
@@ -371,7 +371,7 @@ TEST(moves, without_an_object_store_retention_takes_from_tier_1)
 {
     struct fake_log *log = &f->w.logs[0];
     struct bop__segment_facts facts[4];
-    char path[256];
+    char path[400];
 
     f->w.options.objects = NULL;
     f->w.options.retention_ms = 60000;
@@ -399,7 +399,7 @@ TEST(moves, without_an_object_store_retention_takes_from_tier_1)
 TEST(moves, truncation_drops_from_all_tiers)
 {
     struct fake_log *log = &f->w.logs[0];
-    char path[256];
+    char path[400];
 
     f->w.options.tier0_bytes = 1;
     begin(f);
@@ -462,7 +462,7 @@ TEST(moves, truncation_overtakes_what_is_under_way)
     pass(&f->w, 6000);
     CHECK_EQ(bop__archive_segments(log->archive, NULL, 0), 0);
     for (unsigned i = 0; i < log->count; i++) {
-        char path[256];
+        char path[400];
 
         warm_path(log, i, path);
         CHECK(!has_object(log, i));

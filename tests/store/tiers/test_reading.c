@@ -174,7 +174,7 @@ TEST(reading, an_object_that_is_gone_needs_recovery)
 TEST(reading, a_bad_file_in_tier_1_is_left_for_tier_2)
 {
     enum bop_aof_tier tier;
-    char path[256];
+    char path[400];
 
     begin(f, 1, 0);
     CHECK_EQ(segment_of(f->log, 0).residency, BOP_TIERS_TIER1);
@@ -190,7 +190,7 @@ TEST(reading, a_bad_file_in_tier_1_is_left_for_tier_2)
 
 TEST(reading, a_missing_file_in_tier_1_is_found_missing_when_read_and_when_opened)
 {
-    char path[256];
+    char path[400];
 
     begin(f, 1, 0);
     REQUIRE(log_seal(f->log));
@@ -212,7 +212,7 @@ TEST(reading, a_missing_file_in_tier_1_is_found_missing_when_read_and_when_opene
 
 TEST(reading, a_bad_file_in_tier_1_is_packed_again_from_tier_0)
 {
-    char path[256];
+    char path[400];
 
     f->w.options.objects = NULL;
     f->log->keep = true;
@@ -234,7 +234,7 @@ TEST(reading, a_bad_file_in_tier_1_is_packed_again_from_tier_0)
 
 TEST(reading, bad_in_the_only_tier_needs_recovery_and_stays_for_repair)
 {
-    char path[256];
+    char path[400];
 
     f->w.options.objects = NULL;
     begin(f, 1, 0);
@@ -268,7 +268,7 @@ TEST(reading, a_segment_that_rots_in_tier_0_is_never_packed_over)
 
 TEST(reading, scrubbing_finds_damage_in_both_tiers_and_mends_it)
 {
-    char path[256], key[256];
+    char path[400], key[256];
 
     f->w.options.scrub_bytes_per_s = 1 << 20;
     f->w.options.scrub_objects = true;
