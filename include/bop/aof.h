@@ -308,8 +308,9 @@ struct bop_aof_view {
 /**
  * Read records from seq on into out_buf (cleared first) until count_max, or
  * bytes_max of payload (but at least one), or the last record. Checks every
- * checksum. Records not yet written are read from memory. Returns how many,
- * BOP_ENOTFOUND if seq is not in [first, last], BOP_ECORRUPT or another code.
+ * checksum. Records not yet written are read from memory, those below first from lower tiers, up to
+ * first. Returns how many; BOP_ENOTFOUND if seq is not in [status.oldest, last]; BOP_EHYDRATING if
+ * it is being fetched (on_room tells when it has come); BOP_ECORRUPT or another code.
  * Blocks for the disk if the page cache does not hold them.
  */
 BOP_API BOP_MUST_USE int bop_aof_read(struct bop_aof *aof, uint64_t seq, size_t count_max,
@@ -336,7 +337,8 @@ BOP_API BOP_MUST_USE int bop_aof_reader_open(struct bop_aof *aof,
                                              struct bop_aof_reader **out_reader);
 BOP_API void bop_aof_reader_close(struct bop_aof_reader *reader);
 
-/** The next record read will be seq. BOP_ENOTFOUND if it is below the oldest or above last + 1. */
+/** The next record read will be seq. BOP_ENOTFOUND if it is below the oldest, or above the one that
+ * follows the last one visible. */
 BOP_API BOP_MUST_USE int bop_aof_reader_seek(struct bop_aof_reader *reader, uint64_t seq,
                                              struct bop_error *err);
 /** ... the first one with this time or a later one; times do not fall within a log. */
@@ -366,13 +368,18 @@ enum bop_aof_event {
     BOP_AOF_EVENT_CLOSED, /* The log closes or has failed: no more will come. */
 };
 
-/** Wait until there is something for this reader. Returns the event, or NONE after timeout_ms. */
+/**
+ * Wait until there is something for this reader. Returns the event, or NONE after timeout_ms (< 0:
+ * no limit). A truncation and sealed segments are told once each, before records; after TRUNCATED
+ * the next read says whether it concerned this reader.
+ */
 BOP_API enum bop_aof_event bop_aof_reader_wait(struct bop_aof_reader *reader, int timeout_ms);
 
-/** Segments sealed since the log was opened; with BOP_AOF_EVENT_SEALED tells how many are new. */
+/** Segments sealed since the log was opened, as of the last wait: after BOP_AOF_EVENT_SEALED the
+ * difference to what it was before is how many are new. */
 BOP_API uint64_t bop_aof_reader_sealed(const struct bop_aof_reader *reader);
 
-/** Have the bytes from seq on fetched and kept ready, as far as budgets allow. */
+/** Have the bytes from seq on fetched and kept ready, as far as budgets allow. The owner's. */
 BOP_API BOP_MUST_USE int bop_aof_prefetch(struct bop_aof *aof, uint64_t seq, uint64_t bytes);
 
 /* ---- Proofs ---- */
@@ -392,7 +399,12 @@ struct bop_aof_verified {
     uint64_t offset;        /* tail was re-homed. */
 };
 
-/** Say where the receipt's record lives now or that it is lost, by reading it. Any thread. */
+/**
+ * Say where the receipt's record lives now or that it is lost, by reading it. Any thread; waits for
+ * a lower tier. 0, and that a record which was not acknowledged from the disk was truncated may be
+ * called LOST; BOP_EINVAL: the receipt is another log's; BOP_ECORRUPT or another code: there was no
+ * telling.
+ */
 BOP_API BOP_MUST_USE int bop_aof_verify(struct bop_aof *aof, const struct bop_aof_receipt *receipt,
                                         struct bop_aof_verified *out_verified,
                                         struct bop_error *err);
@@ -411,11 +423,12 @@ struct bop_aof_proof {
     uint8_t root[BOP_AOF_DIGEST_SIZE];
 };
 
-/** Prove the run that holds seq: its bytes are appended to out_bytes. BOP_EEND: not sealed yet. */
+/** Prove the run that holds seq: its bytes are appended to out_bytes. BOP_EEND: not sealed yet. Any
+ * thread; waits for a lower tier. */
 BOP_API BOP_MUST_USE int bop_aof_prove(struct bop_aof *aof, uint64_t seq,
                                        struct bop_aof_proof *out_proof, struct bop_buf *out_bytes,
                                        struct bop_error *err);
-/** Check a proof, and that it ends in this root. Needs no log. 0 or BOP_ECORRUPT. */
+/** Check a proof, and that it ends in this root. Needs no log. 0, BOP_ECORRUPT or BOP_ENOMEM. */
 BOP_API BOP_MUST_USE int bop_aof_proof_check(const struct bop_aof_proof *proof,
                                              struct bop_slice bytes,
                                              const uint8_t root[BOP_AOF_DIGEST_SIZE]);

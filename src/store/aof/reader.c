@@ -369,18 +369,80 @@ static int read_at(struct bop_aof *aof, uint64_t seq, size_t bytes_max, struct b
     return rc < 0 ? rc : read_record(aof, *cursor, bytes_max, out, out_view, err);
 }
 
+/* The buffer grows no more: say where each payload is. */
+static void set_payloads(struct bop_aof_view *views, size_t count, const struct bop_buf *buf)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        views[i].payload.data = buf->data + at;
+        at += views[i].payload.size;
+    }
+}
+
+/* ---- What is only in lower tiers ---- */
+
+static int need_below(struct bop_aof *aof, uint64_t seq, struct bop_error *err)
+{
+    /* Not blocking: whom it would wait for may need this thread. */
+    const struct bop_aof_reader_options options = {.allocator = aof->allocator,
+                                                   .level = BOP_AOF_OS};
+    int rc = 0;
+
+    if (!aof->below) {
+        rc = bop_aof_reader_open(aof, &options, &aof->below);
+        if (rc < 0) {
+            return bop_error_set(err, rc, "read record %" PRIu64, seq);
+        }
+    }
+    if (bop_aof_reader_position(aof->below) != seq) {
+        rc = bop_aof_reader_seek(aof->below, seq, err);
+    }
+    return rc;
+}
+
+/* As bop_aof_read, for records below the local ones; up to those. */
+static int read_below(struct bop_aof *aof, uint64_t seq, size_t count_max, size_t bytes_max,
+                      struct bop_buf *out_buf, struct bop_aof_view *out_views,
+                      struct bop_error *err)
+{
+    size_t count = 0;
+    int rc = aof->archive ? need_below(aof, seq, err) : BOP_ENOTFOUND;
+
+    while (rc == 0 && count < count_max && seq + count < bop_aof_first(aof)) {
+        struct bop_aof_view *view = &out_views[count];
+
+        rc = bop_aof_reader_next(aof->below, view, count == 0 ? err : NULL);
+        if (rc < 0 || (count > 0 && view->payload.size > bytes_max - out_buf->size)) {
+            break;
+        }
+        rc = bop_buf_append(out_buf, view->payload.data, view->payload.size);
+        if (rc == 0) {
+            count++;
+            bytes_max = bop_max_u64(bytes_max, out_buf->size);
+        }
+    }
+    if (count == 0) {
+        return rc == BOP_EHYDRATING ? bop__refuse(aof, BOP_AOF_REFUSED_HYDRATION) : rc;
+    }
+    set_payloads(out_views, count, out_buf);
+    return (int)count;
+}
+
 int bop_aof_read(struct bop_aof *aof, uint64_t seq, size_t count_max, size_t bytes_max,
                  struct bop_buf *out_buf, struct bop_aof_view *out_views, struct bop_error *err)
 {
     struct bop__cursor *cursor = NULL;
     size_t count = 0;
-    size_t at = 0;
 
     bop_buf_clear(out_buf);
-    if (seq < bop_aof_first(aof) || seq > aof->last) {
+    if (seq > aof->last) {
         return BOP_ENOTFOUND;
     }
     count_max = (size_t)bop_min_u64(count_max, INT32_MAX);
+    if (seq < bop_aof_first(aof)) {
+        return read_below(aof, seq, count_max, bytes_max, out_buf, out_views, err);
+    }
     while (count < count_max && seq + count <= aof->last) {
         size_t room = bytes_max > out_buf->size ? bytes_max - out_buf->size : 0;
         int rc = read_at(aof, seq + count, count == 0 ? SIZE_MAX : room, &cursor, out_buf,
@@ -394,9 +456,6 @@ int bop_aof_read(struct bop_aof *aof, uint64_t seq, size_t count_max, size_t byt
         }
         count++;
     }
-    for (size_t i = 0; i < count; i++) {
-        out_views[i].payload.data = out_buf->data + at;
-        at += out_views[i].payload.size;
-    }
+    set_payloads(out_views, count, out_buf);
     return (int)count;
 }

@@ -24,6 +24,8 @@
 #define PAGE_BYTES_MIN 4096u
 #define AHEAD_MIN      (64u * 1024)
 #define AHEAD_MAX      (1024u * 1024)
+#define HOT_BLOCK      (64u * 1024)
+#define HOT_USES       4096u
 /* A buffer above this is given back when less is enough again. */
 #define BUFFER_KEEP (2u * AHEAD_MAX)
 
@@ -37,6 +39,11 @@ struct file_source {
 
     const uint8_t *map;
     size_t map_size;
+    /* A bit for each HOT_BLOCK of the map that was in the page cache when it was asked for.
+     * Believed HOT_USES times, then all is asked for again. NULL: each time. */
+    uint8_t *hot;
+    size_t hot_size;
+    unsigned hot_uses;
 
     /* Bytes [offset, offset + size) of the file, read. */
     uint8_t *buffer;
@@ -57,6 +64,10 @@ static void unmap(struct file_source *f)
         f->fs->unmap(f->fs, f->map, f->map_size);
         f->map = NULL;
         f->map_size = 0;
+    }
+    if (f->hot) {
+        bop_free(f->allocator, f->hot, f->hot_size);
+        f->hot = NULL;
     }
 }
 
@@ -79,6 +90,8 @@ static bool map_up_to(struct file_source *f, uint64_t needed)
     }
     f->map = bytes;
     f->map_size = (size_t)size;
+    f->hot_size = f->map_size / HOT_BLOCK / 8 + 1;
+    f->hot = bop_alloc_zeroed(f->allocator, f->hot_size);
     return true;
 }
 
@@ -105,6 +118,43 @@ static size_t resident(const struct file_source *f, const uint8_t *bytes, size_t
         return 0;
     }
     return at < end ? (size_t)(at - bytes) : wanted;
+}
+
+static bool known_hot(struct file_source *f, uint64_t begin, uint64_t end)
+{
+    if (!f->hot) {
+        return false;
+    }
+    if (++f->hot_uses >= HOT_USES) {
+        f->hot_uses = 0;
+        memset(f->hot, 0, f->hot_size);
+    }
+    for (uint64_t block = begin / HOT_BLOCK; block * HOT_BLOCK < end; block++) {
+        if (!(f->hot[block / 8] & 1u << block % 8)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How many of the `wanted` bytes at offset can be had from the mapping without waiting. */
+static size_t hot_bytes(struct file_source *f, uint64_t offset, size_t wanted)
+{
+    uint64_t begin = offset - offset % HOT_BLOCK;
+    uint64_t end = bop_min_u64((offset + wanted + HOT_BLOCK - 1) & ~(uint64_t)(HOT_BLOCK - 1),
+                               f->map_size);
+    uint64_t there;
+
+    if (known_hot(f, begin, end)) {
+        return wanted;
+    }
+    there = begin + resident(f, f->map + begin, (size_t)(end - begin));
+    if (there == end && f->hot) {
+        for (uint64_t block = begin / HOT_BLOCK; block * HOT_BLOCK < end; block++) {
+            f->hot[block / 8] |= (uint8_t)(1u << block % 8);
+        }
+    }
+    return there > offset ? (size_t)bop_min_u64(there - offset, wanted) : 0;
 }
 
 /* ---- Reading ---- */
@@ -206,7 +256,7 @@ static int file_at(struct bop__segment_source *self, uint64_t offset, size_t lea
     least = bop_min_u64(bop_max_u64(least, 1), self->size - offset);
     wanted = how_much(f, offset, least);
     if (f->mapping && map_up_to(f, offset + wanted)) {
-        bytes = bop_slice(f->map + offset, resident(f, f->map + offset, wanted));
+        bytes = bop_slice(f->map + offset, hot_bytes(f, offset, wanted));
     }
     if (bytes.size < least) {
         rc = read_at(f, offset, least, wanted, &bytes, err);
