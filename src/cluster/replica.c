@@ -4,7 +4,8 @@
  * Invariants:
  *
  *   (1) applied <= min(commit, durable) since start, and never moves while a
- *       snapshot is being installed.
+ *       snapshot is being installed. The state stands there, or before it after
+ *       a batch was undone, for want of room.
  *   (2) durable_told <= durable <= last entry of the log.
  *   (3) A vote or a term is on disk before a message that follows from it is queued.
  *   (4) After a failure nothing more is sent, answered or written.
@@ -401,7 +402,7 @@ static void close_in_order(struct replica *replica)
     if (replica->failed != 0 || !replica->machine) {
         return;
     }
-    if (bop__machine_sync(replica->machine, &err) < 0 ||
+    if (bop__replica_settle(replica) < 0 || bop__machine_sync(replica->machine, &err) < 0 ||
         bop__data_dir_mark(replica->fs, replica->options.path, DATA_DIR_CLEAN, &err) < 0) {
         bop_log(replica->options.log, BOP_LOG_WARN, "replica",
                 "the state will be made anew at the next start of the system: %s", err.message);
@@ -536,6 +537,9 @@ uint64_t bop__replica_deadline_ms(const struct replica *replica)
     deadline = bop_min_u64(bop_raft_deadline_ms(replica->raft), replica->housekeeping_ms);
     if (replica->apply_more) {
         return replica->now_ms;
+    }
+    if (replica->batch.open) {
+        deadline = bop_min_u64(deadline, replica->batch.due_ms);
     }
     return replica->apply_due_ms != 0 ? bop_min_u64(deadline, replica->apply_due_ms) : deadline;
 }

@@ -149,6 +149,9 @@ void bop__replica_session_alive(struct replica *replica, uint64_t session);
 /** Never NULL while the replica has not failed; the machine may be absent during an install. */
 struct machine *bop__replica_machine(struct replica *replica);
 
+/** A view of all that is applied. The machine must not be absent. */
+BOP_MUST_USE int bop__replica_view_open(struct replica *replica, struct machine_view **out_view);
+
 /** Everything but clients and uptime. Slices are borrowed until the next call on the replica. */
 void bop__replica_status(struct replica *replica, struct bop_status_response *out_status);
 void bop__replica_raft_status(const struct replica *replica, struct bop_raft_status *out_status);

@@ -1,15 +1,29 @@
 /*
- * Committed entries into the state machine: many entries, one transaction, then
- * the answers. Only what is durable here is applied, so that the state never
- * runs ahead of the log it is rebuilt from.
+ * Committed entries into the state machine: many entries, one transaction. Only
+ * what is durable here is applied, so that the state never runs ahead of the log
+ * it is rebuilt from.
  *
- * A transaction copies each page that it changes, however little. So a follower
- * that nobody waits for lets entries gather for a few milliseconds.
+ * A transaction copies each page that it changes, however little. So it stays
+ * open for a while, across turns, and answers do not wait for its end: what is
+ * lost with it is applied again from the log, with the same results. It is
+ * committed, "settled", when it is large or old, and when somebody wants to look.
+ *
+ * After a transaction that was lost the state stands before replica->applied.
+ * Entries in between are applied again, by themselves, and nobody is told: they
+ * found room before, which the one that found none may never do.
+ *
+ * A follower that nobody waits for lets entries gather for a few milliseconds.
  */
 #include "replica_internal.h"
 
-/* Apply from first on within the bounds of one batch. Returns how many, or a code. */
-static int apply_batch(struct replica *replica, uint64_t first, uint64_t last)
+/* What the state stands at, the open batch included. */
+static uint64_t position(const struct replica *replica)
+{
+    return bop__machine_position(replica->machine).index;
+}
+
+/* Apply from first on within the bounds of one turn's share. Returns how many, or a code. */
+static int apply_some(struct replica *replica, uint64_t first, uint64_t last)
 {
     size_t bytes = 0;
     unsigned count = 0;
@@ -32,17 +46,20 @@ static int apply_batch(struct replica *replica, uint64_t first, uint64_t last)
         bytes += entry->data.size;
         count++;
     }
+    replica->batch.entries += count;
+    replica->batch.bytes += bytes;
     replica->applied_bytes += bytes;
     return (int)count;
 }
 
-/* Undo a batch that could not be finished. No room is waited out; anything else is the end. */
+/* The batch is undone. No room is waited out; anything else is the end. */
 static void give_up_batch(struct replica *replica, int code, bool begun)
 {
     int rc = begun ? bop__machine_abort(replica->machine) : 0;
 
+    replica->batch.open = false;
     if (rc < 0 || code != BOP_ENOROOM) {
-        bop__replica_fail(replica, rc < 0 ? rc : code, "apply after entry %" PRIu64 ": %s",
+        bop__replica_fail(replica, rc < 0 ? rc : code, "apply up to entry %" PRIu64 ": %s",
                           replica->applied, bop_strerror(rc < 0 ? rc : code));
         return;
     }
@@ -54,6 +71,52 @@ static void give_up_batch(struct replica *replica, int code, bool begun)
     }
     replica->state_full = true;
     replica->apply_again_ms = replica->now_ms + APPLY_RETRY_MS;
+}
+
+static int begin_batch(struct replica *replica)
+{
+    int rc = replica->batch.open ? 0 : bop__machine_begin(replica->machine);
+
+    if (rc < 0) {
+        give_up_batch(replica, rc, false);
+    } else if (!replica->batch.open) {
+        replica->batch.open = true;
+        replica->batch.entries = 0;
+        replica->batch.bytes = 0;
+        replica->batch.due_ms = replica->now_ms + SETTLE_MS;
+    }
+    return rc;
+}
+
+int bop__replica_settle(struct replica *replica)
+{
+    int rc;
+
+    if (!replica->batch.open || replica->failed != 0) {
+        return replica->failed;
+    }
+    rc = bop__machine_commit(replica->machine);
+    if (rc < 0) {
+        give_up_batch(replica, rc, false);
+        return rc;
+    }
+    replica->batch.open = false;
+    return 0;
+}
+
+int bop__replica_view_open(struct replica *replica, struct machine_view **out_view)
+{
+    int rc = bop__replica_settle(replica);
+
+    return rc < 0 ? rc : bop__machine_view_open(replica->machine, out_view);
+}
+
+/* While there was no room, each step forward is kept as soon as it is made. */
+static bool must_settle(const struct replica *replica)
+{
+    return replica->batch.open &&
+           (replica->batch.entries >= SETTLE_ENTRIES || replica->batch.bytes >= SETTLE_BYTES ||
+            replica->batch.due_ms <= replica->now_ms || replica->state_full);
 }
 
 /* Whether what is committed may gather: then apply_due_ms says until when. */
@@ -68,49 +131,93 @@ static bool may_gather(struct replica *replica, uint64_t last, uint64_t due_ms)
     return true;
 }
 
+/* What became of the entries that begin with first, to those who wait. */
+static void tell(struct replica *replica, uint64_t first, unsigned count)
+{
+    replica->applied = first + count - 1;
+    bop_metric_add(replica->metrics.applied, count);
+    bop_histogram_record(replica->metrics.apply_batch, count);
+    for (unsigned n = 0; n < count; n++) {
+        bop__replica_peer_waits(replica, replica->result_list[n].origin_node, first + n);
+        bop__replica_write_finish(replica, &replica->result_list[n]);
+    }
+}
+
+/* Apply from first to last or part of it, and settle if it is time. Returns how many, or a code. */
+static int apply_and_settle(struct replica *replica, uint64_t first, uint64_t last)
+{
+    int count, rc = begin_batch(replica);
+
+    if (rc < 0) {
+        return rc;
+    }
+    count = apply_some(replica, first, last);
+    if (count < 0) {
+        give_up_batch(replica, count, true);
+        return count;
+    }
+    rc = must_settle(replica) ? bop__replica_settle(replica) : 0;
+    return rc < 0 ? rc : count;
+}
+
+/* Once more what was lost with its batch. False if it must wait. */
+static bool apply_again(struct replica *replica, uint64_t first)
+{
+    if (replica->now_ms < replica->batch.again_ms) {
+        return false;
+    }
+    if (apply_and_settle(replica, first, replica->applied) < 0) {
+        replica->batch.again_ms = replica->now_ms + APPLY_RETRY_MS;
+        return false;
+    }
+    return true;
+}
+
+/* What is committed and was not applied before. False if there is nothing to do now. */
+static bool apply_new(struct replica *replica, uint64_t first, uint64_t due_ms)
+{
+    uint64_t last = bop_min_u64(replica->status.commit, replica->durable);
+    int count;
+
+    if (first > last || (replica->state_full && replica->now_ms < replica->apply_again_ms) ||
+        may_gather(replica, last, due_ms)) {
+        return false;
+    }
+    count = apply_and_settle(replica, first, last);
+    if (count > 0) {
+        replica->state_full = false;
+        tell(replica, first, (unsigned)count);
+    }
+    return count > 0 || replica->failed == 0;
+}
+
+/* One share. False if there is nothing more to do now. */
+static bool apply_share(struct replica *replica, uint64_t due_ms)
+{
+    uint64_t first;
+
+    if (replica->failed != 0 || !replica->machine || replica->status.installing) {
+        return false;
+    }
+    first = position(replica) + 1;
+    return first <= replica->applied ? apply_again(replica, first)
+                                     : apply_new(replica, first, due_ms);
+}
+
 void bop__replica_apply(struct replica *replica)
 {
     uint64_t due_ms = replica->apply_due_ms;
 
     replica->apply_more = false;
     replica->apply_due_ms = 0;
-    for (;;) {
-        uint64_t last = bop_min_u64(replica->status.commit, replica->durable);
-        int rc, count;
-
-        if (replica->failed != 0 || !replica->machine || replica->status.installing ||
-            replica->applied >= last ||
-            (replica->state_full && replica->now_ms < replica->apply_again_ms) ||
-            may_gather(replica, last, due_ms)) {
-            return;
-        }
-        rc = bop__machine_begin(replica->machine);
-        if (rc < 0) {
-            give_up_batch(replica, rc, false);
-            return;
-        }
-        count = apply_batch(replica, replica->applied + 1, last);
-        if (count < 0) {
-            give_up_batch(replica, count, true);
-            return;
-        }
-        rc = bop__machine_commit(replica->machine);
-        if (rc < 0) {
-            give_up_batch(replica, rc, false);
-            return;
-        }
-        replica->state_full = false;
-        replica->applied += (unsigned)count;
-        bop_metric_add(replica->metrics.applied, count);
-        bop_histogram_record(replica->metrics.apply_batch, (uint64_t)count);
-        for (int n = 0; n < count; n++) {
-            bop__replica_peer_waits(replica, replica->result_list[n].origin_node,
-                                    replica->applied - (unsigned)(count - 1 - n));
-            bop__replica_write_finish(replica, &replica->result_list[n]);
-        }
+    while (apply_share(replica, due_ms)) {
         if (bop_clock_monotonic_ms(replica->options.clock) - replica->now_ms > APPLY_TURN_MS) {
             replica->apply_more = true;
             return;
         }
+    }
+    if (must_settle(replica)) {
+        /* A failure is kept in the replica. */
+        BOP_IGNORE(bop__replica_settle(replica));
     }
 }

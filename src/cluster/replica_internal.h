@@ -32,8 +32,11 @@
 #define ENTRY_CACHE_MAX    (4u * 1024 * 1024)
 #define LOG_READ_MAX       1024          /* Entries read back from disk at once... */
 #define LOG_READ_BYTES     (256u * 1024) /* ...and their bytes. */
-#define APPLY_ENTRIES_MAX  4096          /* In one transaction. */
+#define APPLY_ENTRIES_MAX  4096          /* At once. */
 #define APPLY_BYTES_MAX    (2u * 1024 * 1024)
+#define SETTLE_ENTRIES     8192 /* In one transaction... */
+#define SETTLE_BYTES       (4u * 1024 * 1024)
+#define SETTLE_MS          20            /* ...which stays open so long at most. */
 #define READ_BATCHES_MAX   8             /* Asked for and not granted; later reads join the next. */
 #define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
 #define SEND_STALL_MS      10000 /* Without an acknowledgement; then a transfer is given up. */
@@ -161,8 +164,15 @@ struct replica {
 
     /* State machine. */
     struct machine *machine; /* NULL while a snapshot is being loaded. */
-    uint64_t applied;
+    uint64_t applied;        /* The last entry whose result was told. */
     uint64_t applied_bytes;  /* Of entries since the last snapshot, as far as seen. */
+    struct {                 /* The transaction that entries are applied in. */
+        bool open;
+        uint64_t due_ms;
+        uint64_t again_ms; /* When what was undone is applied again, after that failed. */
+        uint64_t entries;
+        uint64_t bytes;
+    } batch;
     bool apply_more;         /* The turn's time was up before all was applied. */
     uint64_t apply_due_ms;   /* Committed entries gather until then; 0: there are none. */
     bool disk_low;           /* Less than DISK_RESERVE is free. */
@@ -238,6 +248,9 @@ int bop__replica_step(struct replica *replica, const struct bop_raft_event *even
 
 /* replica_apply.c */
 void bop__replica_apply(struct replica *replica);
+/** Commit what is applied. 0, or why it could not be: then it is undone, and applied again later.
+ */
+BOP_MUST_USE int bop__replica_settle(struct replica *replica);
 
 /* replica_request.c */
 void bop__replica_requests_turn(struct replica *replica);

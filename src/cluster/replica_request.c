@@ -357,7 +357,7 @@ static void serve_batch(struct replica *replica, struct read_batch *batch)
 {
     struct machine_view *view;
     struct bop_list *link;
-    int rc = bop__machine_view_open(replica->machine, &view);
+    int rc = bop__replica_view_open(replica, &view);
 
     if (rc < 0) {
         drop_batch(replica, batch, rc);
@@ -381,7 +381,7 @@ void bop__replica_reads_serve(struct replica *replica)
     BOP_LIST_FOR_EACH_SAFE(link, &replica->read_batches) {
         struct read_batch *batch = BOP_CONTAINER_OF(link, struct read_batch, link);
 
-        if (batch->index != 0 && batch->index <= replica->applied) {
+        if (batch->index != 0 && batch->index <= bop__machine_position(replica->machine).index) {
             serve_batch(replica, batch);
         }
     }

@@ -368,7 +368,7 @@ static void take(struct replica *replica)
     bop_buf_clear(&taking->conf);
     if (snapshot_path(replica, taking->path, position.index, position.term) < 0 ||
         bop_buf_append(&taking->conf, conf.data, conf.size) < 0 ||
-        bop__machine_view_open(replica->machine, &taking->view) < 0) {
+        bop__replica_view_open(replica, &taking->view) < 0) {
         replica->take_again_ms = replica->now_ms + TAKE_RETRY_MS;
         return;
     }
@@ -444,6 +444,7 @@ static void install_load(struct replica *replica)
 
     bop__machine_close(replica->machine);
     replica->machine = NULL;
+    replica->batch.open = false;
     install->phase = INSTALL_LOADING;
     install->task = (struct bop_task){.run = load_run, .done = load_done};
     bop_executor_submit(replica->options.work_executor, &install->task);

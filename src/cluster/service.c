@@ -376,10 +376,10 @@ static void read_done(struct replica_read *read, int code, struct machine_view *
 static int serve_stale_read(struct service_conn *conn, const struct bop_wire_frame *frame,
                             struct bop_slice operation)
 {
-    struct machine *machine = bop__replica_machine(conn->service->replica);
+    struct replica *replica = conn->service->replica;
     struct machine_view *view;
 
-    if (!machine || bop__machine_view_open(machine, &view) < 0) {
+    if (!bop__replica_machine(replica) || bop__replica_view_open(replica, &view) < 0) {
         respond_status(conn, frame, BOP_STATUS_RETRY);
         return 0;
     }

@@ -261,7 +261,7 @@ BOP_UNUSED static int64_t world_counter(struct world *world)
     int64_t value = 0;
 
     bop_buf_init(&out, NULL, 0);
-    REQUIRE_EQ(bop__machine_view_open(world->replica->machine, &view), 0);
+    REQUIRE_EQ(bop__replica_view_open(world->replica, &view), 0);
     if (bop__machine_read(view, &operation, &out) == BOP_STATUS_OK) {
         REQUIRE_EQ(out.size, 8);
         value = (int64_t)bop_load_u64(out.data);

@@ -135,6 +135,7 @@ TEST(replica, trusts_the_state_only_within_its_boot)
         world_added(&f->w, 1);
     }
     applied = f->w.replica->applied;
+    world_run(&f->w, SETTLE_MS + 1);
     world_kill(&f->w);
     REQUIRE_EQ(world_open(&f->w), 0);
     CHECK_EQ(f->w.replica->applied, applied); /* The same boot: as it was left. */
@@ -148,6 +149,56 @@ TEST(replica, trusts_the_state_only_within_its_boot)
     f->w.options.boot_id = "boot-3";
     REQUIRE_EQ(world_open(&f->w), 0);
     CHECK(f->w.replica->applied > applied); /* Closed in order: it was synced. */
+}
+
+static uint8_t put_value(struct world *w, struct world_write *write, unsigned number,
+                         struct bop_slice value)
+{
+    char key[16];
+    struct bop_operation operation = {.op = BOP_OP_MAP_PUT, .name = bytes("m"), .value = value};
+    struct command command = {.kind = COMMAND_WRITE};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+    uint8_t status;
+
+    operation.key = bop_slice(key, (size_t)snprintf(key, sizeof(key), "%u", number));
+    bop_buf_init(&buf, NULL, 0);
+    bop_operation_encode(&writer, &operation);
+    command.operation = bop_buf_slice(&buf);
+    *write = (struct world_write){.write = {.done = world_write_done}};
+    status = bop__replica_write(w->replica, &write->write, &command);
+    bop_buf_deinit(&buf);
+    return status;
+}
+
+/* What was answered before is in the state, though it was undone with what found no room. */
+TEST(replica, keeps_what_was_applied_when_there_is_no_room_for_more)
+{
+    static uint8_t value[2 << 20];
+    static struct world_write puts[16];
+    unsigned put = 0;
+
+    start(&f->w);
+    world_added(&f->w, 1);
+    for (; !f->w.replica->state_full; put++) {
+        REQUIRE(put < BOP_COUNT_OF(puts));
+        world_added(&f->w, 1);
+        REQUIRE_EQ(put_value(&f->w, &puts[put], put, bop_slice(value, sizeof(value))),
+                   BOP_STATUS_OK);
+        for (unsigned n = 0; n < 10 && puts[put].answers == 0; n++) {
+            world_turn(&f->w); /* The clock stands still: all this is one batch. */
+        }
+    }
+    CHECK_EQ(puts[put - 1].answers, 0);
+    CHECK_EQ(world_counter(&f->w), put + 1);
+    world_run(&f->w, 2 * APPLY_RETRY_MS);
+    CHECK(f->w.replica->state_full);
+    CHECK_EQ(world_counter(&f->w), put + 1);
+    world_close(&f->w);
+    f->w.options.state_bytes_max = 64 << 20;
+    start(&f->w);
+    CHECK(!f->w.replica->state_full);
+    CHECK_EQ(world_counter(&f->w), put + 1);
 }
 
 /* True if the directory's mark says that the state may be trusted in this boot. */

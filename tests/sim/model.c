@@ -415,7 +415,7 @@ static void check_content(struct sim_node *node, uint64_t index)
     struct sim_entry *known = entry_at(node->sim->model, index);
     struct machine_view *view;
     uint64_t digest = 0;
-    int rc = bop__machine_view_open(node->replica->machine, &view);
+    int rc = bop__replica_view_open(node->replica, &view);
 
     if (rc == 0) {
         rc = bop__machine_content_digest(view, &digest);
@@ -715,7 +715,7 @@ static void check_state(struct sim_node *node)
     struct bop_result result = {0};
     struct machine_view *view;
     struct bop_buf out;
-    int rc = bop__machine_view_open(node->replica->machine, &view);
+    int rc = bop__replica_view_open(node->replica, &view);
 
     bop_buf_init(&out, NULL, 0);
     if (rc == 0) {
