@@ -401,9 +401,9 @@ struct bop_aof_verified {
 
 /**
  * Say where the receipt's record lives now or that it is lost, by reading it. Any thread; waits for
- * a lower tier. 0, and that a record which was not acknowledged from the disk was truncated may be
- * called LOST; BOP_EINVAL: the receipt is another log's; BOP_ECORRUPT or another code: there was no
- * telling.
+ * a lower tier. One that was truncated before it was acknowledged from the disk may be called LOST.
+ * Returns 0; BOP_EINVAL if the receipt is another log's; BOP_ECORRUPT or another code if there is
+ * no telling.
  */
 BOP_API BOP_MUST_USE int bop_aof_verify(struct bop_aof *aof, const struct bop_aof_receipt *receipt,
                                         struct bop_aof_verified *out_verified,
