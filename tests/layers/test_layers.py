@@ -26,7 +26,7 @@ HEADERS = {
             "heap_profile.h list.h log.h mem.h metrics.h mpmc.h mpmc_typed.h pool.h random.h "
             "sim.h slice.h spsc.h",
     "net": "loop.h tcp.h",
-    "store": "aof.h kv.h kv_admin.h object_store.h tiers.h",
+    "store": "aof.h aof_admin.h kv.h kv_admin.h object_store.h tiers.h",
     "raft": "raft.h",
     "cluster": "client.h node.h wire.h wire_kinds.def",
 }
