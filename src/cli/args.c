@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "commands.h"
 #include "suggest.h"
-
-#define COMMANDS_MAX 32 /* To collect names for a suggestion. */
 
 /* ---- Values of flags ---- */
 
@@ -126,6 +125,31 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_NO_COLOR] = {"--no-color", NULL},
     [FLAG_COMPACT] = {"--compact", NULL},
     [FLAG_TABLE] = {"--table", "NAME"},
+    [FLAG_FROM] = {"--from", "RECORD"},
+    [FLAG_TO] = {"--to", "RECORD"},
+    [FLAG_SEGMENT] = {"--segment", "GENERATION"},
+    [FLAG_RATE] = {"--rate", "BYTES"},
+    [FLAG_SIZE] = {"--size", "BYTES"},
+    [FLAG_BATCH] = {"--batch", "RECORDS"},
+    [FLAG_SEGMENT_BYTES] = {"--segment-bytes", "BYTES"},
+    [FLAG_TIER] = {"--tier", "0|1|2"},
+    [FLAG_ENDPOINT] = {"--endpoint", "URL"},
+    [FLAG_BUCKET] = {"--bucket", "NAME"},
+    [FLAG_REGION] = {"--region", "NAME"},
+    [FLAG_PREFIX] = {"--prefix", "KEY"},
+    [FLAG_CA] = {"--ca", "FILE"},
+    [FLAG_NAME] = {"--name", "NAME"},
+    [FLAG_RECORDS] = {"--records", NULL},
+    [FLAG_PACKED] = {"--packed", NULL},
+    [FLAG_OBJECTS] = {"--objects", NULL},
+    [FLAG_RAW] = {"--raw", NULL},
+    [FLAG_SKIP_DAMAGE] = {"--skip-damage", NULL},
+    [FLAG_RENUMBER] = {"--renumber", NULL},
+    [FLAG_RESUME] = {"--resume", NULL},
+    [FLAG_DRY_RUN] = {"--dry-run", NULL},
+    [FLAG_FORCE] = {"--force", NULL},
+    [FLAG_REPAIR] = {"--repair", NULL},
+    [FLAG_EVENTS] = {"--events", NULL},
 };
 
 static int set_condition(struct cli_args *args, enum bop_condition condition, struct bop_error *err)
@@ -137,6 +161,136 @@ static int set_condition(struct cli_args *args, enum bop_condition condition, st
     }
     args->only_if.condition = condition;
     return 0;
+}
+
+/* Bytes, or with a letter behind them KiB, MiB or GiB. */
+static int parse_bytes(const char *text, uint64_t least, uint64_t most, uint64_t *out_bytes,
+                       const char *flag, struct bop_error *err)
+{
+    static const char letters[] = "KMG";
+    size_t length = strlen(text);
+    const char *letter = length > 1 ? strchr(letters, text[length - 1]) : NULL;
+    unsigned shift = letter && *letter ? 10 * (unsigned)(letter - letters + 1) : 0;
+    char digits[24];
+    uint64_t number;
+
+    if (length - (shift > 0) >= sizeof(digits)) {
+        length = sizeof(digits) - 1;
+    }
+    snprintf(digits, sizeof(digits), "%.*s", (int)(length - (shift > 0)), text);
+    if (parse_number(digits, 0, most >> shift, &number, flag, NULL) < 0 ||
+        number << shift < least) {
+        return bop_error_say(err, BOP_EINVAL,
+                             "%s %.40s: not a number of bytes from %" PRIu64 " to %" PRIu64
+                             " (K, M and G may follow)",
+                             flag, text, least, most);
+    }
+    *out_bytes = number << shift;
+    return 0;
+}
+
+static int set_tier(struct cli_aof_args *aof, const char *value, struct bop_error *err)
+{
+    uint64_t tier;
+    int rc = parse_number(value, 0, 2, &tier, "--tier", err);
+
+    aof->tier = rc == 0 ? (unsigned)tier + 1 : 0;
+    return rc;
+}
+
+/* Flags of the group `aof`. BOP_EINVAL without a message: it is none. */
+static int set_aof_flag(struct cli_aof_args *aof, enum cli_flag flag, const char *value,
+                        struct bop_error *err)
+{
+    switch ((int)flag) {
+    case FLAG_FROM:
+        return parse_number(value, 1, INT64_MAX, &aof->from, "--from", err);
+    case FLAG_TO:
+        return parse_number(value, 1, INT64_MAX, &aof->to, "--to", err);
+    case FLAG_SEGMENT:
+        return parse_number(value, 1, UINT64_MAX, &aof->segment, "--segment", err);
+    case FLAG_RATE:
+        return parse_bytes(value, 4096, UINT64_C(1) << 40, &aof->rate, "--rate", err);
+    case FLAG_SIZE:
+        return parse_bytes(value, 1, UINT64_C(1) << 26, &aof->size, "--size", err);
+    case FLAG_BATCH:
+        return parse_number(value, 1, 1000000, &aof->batch, "--batch", err);
+    case FLAG_SEGMENT_BYTES:
+        return parse_bytes(value, 4096, UINT64_C(1) << 40, &aof->segment_bytes, "--segment-bytes",
+                           err);
+    case FLAG_TIER:
+        return set_tier(aof, value, err);
+    default:
+        return BOP_EINVAL;
+    }
+}
+
+/* Flags of the group `aof` that are texts, or have no value. NULL: it is none. */
+static const char **aof_text(struct cli_aof_args *aof, enum cli_flag flag)
+{
+    switch ((int)flag) {
+    case FLAG_ENDPOINT:
+        return &aof->endpoint;
+    case FLAG_BUCKET:
+        return &aof->bucket;
+    case FLAG_REGION:
+        return &aof->region;
+    case FLAG_PREFIX:
+        return &aof->prefix;
+    case FLAG_CA:
+        return &aof->ca;
+    case FLAG_NAME:
+        return &aof->name;
+    default:
+        return NULL;
+    }
+}
+
+static bool *aof_switch(struct cli_aof_args *aof, enum cli_flag flag)
+{
+    switch ((int)flag) {
+    case FLAG_RECORDS:
+        return &aof->records;
+    case FLAG_PACKED:
+        return &aof->packed;
+    case FLAG_OBJECTS:
+        return &aof->objects;
+    case FLAG_RAW:
+        return &aof->raw;
+    case FLAG_SKIP_DAMAGE:
+        return &aof->skip_damage;
+    case FLAG_RENUMBER:
+        return &aof->renumber;
+    case FLAG_RESUME:
+        return &aof->resume;
+    case FLAG_DRY_RUN:
+        return &aof->dry_run;
+    case FLAG_FORCE:
+        return &aof->force;
+    case FLAG_REPAIR:
+        return &aof->repair;
+    case FLAG_EVENTS:
+        return &aof->events;
+    default:
+        return NULL;
+    }
+}
+
+static int set_flag_of_aof(struct cli_aof_args *aof, enum cli_flag flag, const char *value,
+                           struct bop_error *err)
+{
+    const char **text = aof_text(aof, flag);
+    bool *on = aof_switch(aof, flag);
+
+    if (text) {
+        *text = value;
+        return 0;
+    }
+    if (on) {
+        *on = true;
+        return 0;
+    }
+    return set_aof_flag(aof, flag, value, err);
 }
 
 static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value,
@@ -203,10 +357,9 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
     case FLAG_TABLE:
         args->table = value;
         return 0;
-    case FLAG_COUNT:
-        break;
+    default:
+        return set_flag_of_aof(&args->aof, flag, value, err);
     }
-    return BOP_EINVAL;
 }
 
 static int unknown_flag(const char *word, size_t size, struct bop_error *err)
@@ -247,7 +400,8 @@ static int find_flag(const char *word, size_t size, struct bop_error *err)
 
 struct parse {
     struct cli_args *args;
-    const char *words[CLI_VALUES_MAX + 2]; /* Group and name first. */
+    /* Group and name first, which are up to three, and one too many: more are not looked at. */
+    const char *words[CLI_VALUES_MAX + 4];
     size_t word_count;
     uint64_t seen; /* 1 << flag. */
 };
@@ -291,9 +445,7 @@ static int take_words(struct parse *parse, int argc, char **argv, struct bop_err
             only_words = true;
         } else if (!only_words && looks_like_flag(argv[at])) {
             rc = take_flag(parse, argc, argv, &at, err);
-        } else if (parse->word_count == BOP_COUNT_OF(parse->words)) {
-            rc = bop_error_say(err, BOP_EINVAL, "too many arguments, from %.40s on", argv[at]);
-        } else {
+        } else if (parse->word_count < BOP_COUNT_OF(parse->words)) {
             parse->words[parse->word_count++] = argv[at];
         }
     }
@@ -373,6 +525,16 @@ static int unknown_of_group(const char *group, const char *word, struct bop_erro
                          group, word, group);
 }
 
+/* A command whose name has two words. */
+static const struct cli_command *find_two_words(const char *group, const char *first,
+                                                const char *second)
+{
+    char name[64];
+    int length = snprintf(name, sizeof(name), "%s %s", first, second);
+
+    return length > 0 && (size_t)length < sizeof(name) ? args_find(group, name) : NULL;
+}
+
 /* Find the command that the first words name. */
 static int resolve(struct parse *parse, size_t *out_used, struct bop_error *err)
 {
@@ -391,6 +553,13 @@ static int resolve(struct parse *parse, size_t *out_used, struct bop_error *err)
     args->group = word;
     if (parse->word_count == 1) {
         return 0;
+    }
+    if (parse->word_count > 2) {
+        *out_used = 3;
+        args->command = find_two_words(word, parse->words[1], parse->words[2]);
+        if (args->command) {
+            return 0;
+        }
     }
     *out_used = 2;
     args->command = args_find(word, parse->words[1]);
@@ -450,6 +619,16 @@ static int finish(struct parse *parse, struct bop_error *err)
                              args->group, args->group);
     }
     return bop_error_say(err, BOP_EINVAL, "no command given; `bop help` lists all");
+}
+
+int args_usage_exit(int argc, char **argv)
+{
+    int at = 1;
+
+    while (at < argc && argv[at][0] == '-') {
+        at++;
+    }
+    return at < argc && strcmp(argv[at], "aof") == 0 ? CLI_AOF_USAGE : CLI_USAGE;
 }
 
 int args_parse(int argc, char **argv, const char *environment, struct cli_args *out_args,

@@ -28,6 +28,31 @@ enum cli_flag {
     FLAG_NO_COLOR,
     FLAG_COMPACT,
     FLAG_TABLE,
+    FLAG_FROM,
+    FLAG_TO,
+    FLAG_SEGMENT,
+    FLAG_RATE,
+    FLAG_SIZE,
+    FLAG_BATCH,
+    FLAG_SEGMENT_BYTES,
+    FLAG_TIER,
+    FLAG_ENDPOINT,
+    FLAG_BUCKET,
+    FLAG_REGION,
+    FLAG_PREFIX,
+    FLAG_CA,
+    FLAG_NAME,
+    FLAG_RECORDS,
+    FLAG_PACKED,
+    FLAG_OBJECTS,
+    FLAG_RAW,
+    FLAG_SKIP_DAMAGE,
+    FLAG_RENUMBER,
+    FLAG_RESUME,
+    FLAG_DRY_RUN,
+    FLAG_FORCE,
+    FLAG_REPAIR,
+    FLAG_EVENTS,
     FLAG_COUNT,
 };
 
@@ -43,6 +68,9 @@ enum cli_flag {
  */
 BOP_MUST_USE int args_parse(int argc, char **argv, const char *environment,
                             struct cli_args *out_args, struct bop_error *err);
+
+/** What wrong usage of this command line exits with: of the group `aof` another code. */
+int args_usage_exit(int argc, char **argv);
 
 /** All commands, in the order of help. */
 const struct cli_command *args_commands(size_t *out_count);

@@ -30,10 +30,48 @@ enum cli_exit {
     CLI_INTERRUPTED = 130, /* As shells say it of a program that SIGINT ended. */
 };
 
+/** What the group `aof` exits with, which differs: its tools are called by scripts that watch logs.
+ */
+enum cli_aof_exit {
+    CLI_AOF_USAGE = 1,
+    CLI_AOF_NOT_FOUND = 2, /* No such log, segment or record. */
+    CLI_AOF_DENIED = 3,    /* The object store refuses credentials, certificate or address. */
+    CLI_AOF_FAILED = 4,    /* Damage was found, or a file or the network failed. */
+};
+
 struct cli_command;
 
 struct cli_address {
     char text[BOP_ADDRESS_MAX + 1];
+};
+
+/** What the commands of the group `aof` are given beside their arguments. */
+struct cli_aof_args {
+    uint64_t from; /* Records; 0: not given. */
+    uint64_t to;
+    uint64_t segment; /* A generation; 0: not given. */
+    uint64_t rate;    /* Bytes a second; 0: no limit. */
+    uint64_t size;    /* Of a record; 0: the default. */
+    uint64_t batch;
+    uint64_t segment_bytes;
+    unsigned tier; /* 1 above the tier's number; 0: not given. */
+    const char *endpoint;
+    const char *bucket;
+    const char *region;
+    const char *prefix;
+    const char *ca;
+    const char *name;
+    bool records;
+    bool packed;
+    bool objects;
+    bool raw;
+    bool skip_damage;
+    bool renumber;
+    bool resume;
+    bool dry_run;
+    bool force;
+    bool repair;
+    bool events;
 };
 
 /** The command line. Texts are borrowed from argv. */
@@ -62,11 +100,12 @@ struct cli_args {
     bool no_color;
     bool compact;
     const char *table;
+    struct cli_aof_args aof;
 };
 
 struct cli_command {
-    const char *group; /* "map", or NULL. */
-    const char *name;
+    const char *group;    /* "map", or NULL. */
+    const char *name;     /* Of one word or two. */
     const char *synopsis; /* What follows the name. */
     const char *summary;
     const char *help;
@@ -103,6 +142,21 @@ int cmd_kv_stat(const struct cli_args *args);
 int cmd_kv_dump(const struct cli_args *args);
 int cmd_kv_load(const struct cli_args *args);
 int cmd_kv_copy(const struct cli_args *args);
+int cmd_aof_inspect(const struct cli_args *args);
+int cmd_aof_dump(const struct cli_args *args);
+int cmd_aof_segments_list(const struct cli_args *args);
+int cmd_aof_segments_delete(const struct cli_args *args);
+int cmd_aof_manifest_check(const struct cli_args *args);
+int cmd_aof_verify(const struct cli_args *args);
+int cmd_aof_scrub(const struct cli_args *args);
+int cmd_aof_repair(const struct cli_args *args);
+int cmd_aof_export(const struct cli_args *args);
+int cmd_aof_import(const struct cli_args *args);
+int cmd_aof_seal(const struct cli_args *args);
+int cmd_aof_flush(const struct cli_args *args);
+int cmd_aof_hydrate(const struct cli_args *args);
+int cmd_aof_restore(const struct cli_args *args);
+int cmd_aof_bench(const struct cli_args *args);
 int cmd_status(const struct cli_args *args);
 int cmd_demo(const struct cli_args *args);
 int cmd_help(const struct cli_args *args);

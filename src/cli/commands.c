@@ -4,9 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "args.h"
+#include "commands.h"
 
-#define BIT(flag) (UINT64_C(1) << (flag))
 #define CONDITIONS                                                                                 \
     (BIT(FLAG_IF_ABSENT) | BIT(FLAG_IF_PRESENT) | BIT(FLAG_IF_VERSION) | BIT(FLAG_IF_VALUE))
 
@@ -17,7 +16,7 @@ static const char conditions_help[] =
     "  --if-value VALUE   only if it is there with these bytes\n"
     "With a condition that is not met nothing is changed and the exit status is 4.\n";
 
-static const struct cli_command commands[] = {
+static const struct cli_command before_aof[] = {
     {
         .group = "map",
         .name = "put",
@@ -200,6 +199,9 @@ static const struct cli_command commands[] = {
         .flags = BIT(FLAG_COMPACT),
         .run = cmd_kv_copy,
     },
+};
+
+static const struct cli_command behind_aof[] = {
     {
         .name = "status",
         .synopsis = "",
@@ -233,14 +235,30 @@ static const struct cli_command commands[] = {
         .synopsis = "[COMMAND]",
         .summary = "explain bop or a command of it",
         .help = "The same as --help.\n",
-        .values_max = 2,
+        .values_max = 3,
         .run = cmd_help,
     },
 };
 
+/* All in one, made when first asked for. */
+static struct cli_command commands[COMMANDS_MAX];
+static size_t command_count;
+
+static void add_commands(const struct cli_command *some, size_t count)
+{
+    BOP_ASSERT(command_count + count <= COMMANDS_MAX);
+    memcpy(commands + command_count, some, count * sizeof(*some));
+    command_count += count;
+}
+
 const struct cli_command *args_commands(size_t *out_count)
 {
-    *out_count = BOP_COUNT_OF(commands);
+    if (command_count == 0) {
+        add_commands(before_aof, BOP_COUNT_OF(before_aof));
+        add_commands(aof_commands, aof_command_count);
+        add_commands(behind_aof, BOP_COUNT_OF(behind_aof));
+    }
+    *out_count = command_count;
     return commands;
 }
 
@@ -257,7 +275,10 @@ static void print_line(const struct cli_command *command, FILE *out)
 
 static void print_commands(const char *group, FILE *out)
 {
-    for (size_t i = 0; i < BOP_COUNT_OF(commands); i++) {
+    size_t count;
+
+    BOP_IGNORE(args_commands(&count));
+    for (size_t i = 0; i < count; i++) {
         if (!group || (commands[i].group && strcmp(commands[i].group, group) == 0)) {
             print_line(&commands[i], out);
         }
@@ -295,6 +316,8 @@ static void print_bop(FILE *out)
           "  2  wrong usage\n"
           "  3  not found\n"
           "  4  the condition was not met; nothing was changed\n"
+          "Of `bop aof`: 1 wrong usage, 2 not found, 3 refused by the object store, 4 failed or\n"
+          "damage was found.\n"
           "\n"
           "To try it:\n"
           "  bopd --dev &\n"
@@ -314,6 +337,9 @@ static void print_command(const struct cli_command *command, FILE *out)
     if (command->flags & BIT(FLAG_IF_ABSENT)) {
         fputs(conditions_help, out);
     }
+    if (command->flags & BIT(FLAG_ENDPOINT)) {
+        fputs(aof_objects_help, out);
+    }
     print_flags_everywhere(out);
 }
 
@@ -324,6 +350,9 @@ void args_print_help(const struct cli_args *args, FILE *out)
     } else if (args->group) {
         fprintf(out, "Usage: bop [FLAGS] %s COMMAND [ARGUMENTS]\n\nCommands:\n", args->group);
         print_commands(args->group, out);
+        if (strcmp(args->group, "aof") == 0) {
+            fputs(aof_group_help, out);
+        }
         print_flags_everywhere(out);
     } else {
         print_bop(out);
@@ -336,14 +365,20 @@ int cmd_help(const struct cli_args *args)
 
     if (args->value_count > 0) {
         const char *first = args->values[0];
-        const char *second = args->value_count > 1 ? args->values[1] : NULL;
+        char second[64] = "";
 
+        for (size_t i = 1; i < args->value_count; i++) {
+            size_t used = strlen(second);
+
+            snprintf(second + used, sizeof(second) - used, "%s%s", i > 1 ? " " : "",
+                     args->values[i]);
+        }
         about.group = args_is_group(first) ? first : NULL;
-        about.command = about.group ? (second ? args_find(first, second) : NULL)
+        about.command = about.group ? (second[0] ? args_find(first, second) : NULL)
                                     : args_find(NULL, first);
-        if (!about.command && (second || !about.group)) {
+        if (!about.command && (second[0] || !about.group)) {
             return cli_complain(CLI_USAGE, "no command %s%s%s; `bop help` lists all", first,
-                                second ? " " : "", second ? second : "");
+                                second[0] ? " " : "", second);
         }
     }
     args_print_help(&about, stdout);

@@ -13,7 +13,7 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN); /* Writing then fails, and is told like any other failure. */
     if (args_parse(argc, argv, getenv("BOP_SERVER"), &args, &err) < 0) {
-        return cli_complain(CLI_USAGE, "%s", err.message);
+        return cli_complain(args_usage_exit(argc, argv), "%s", err.message);
     }
     if (args.version) {
         printf("bop %s\n", BOP_VERSION);

@@ -411,8 +411,9 @@ def output_that_cannot_be_written(bop, _):
 def help_for_all(bop, _):
     overview = bop.out("help").decode()
     same(bop.out("--help").decode(), overview)
-    commands = re.findall(r"^  ((?:map |counter |kv )?[a-z]+) ", overview.split("Flags")[0], re.M)
-    same(len(commands), 17)
+    commands = re.findall(r"^  ((?:map |counter |kv |aof (?:segments |manifest )?)?[a-z]+) ",
+                          overview.split("Flags")[0], re.M)
+    same(len(commands), 27)
     for command in commands:
         text = bop.out(*command.split(), "--help").decode()
         same(command == "help" or text.startswith(f"bop {command} - "), True)

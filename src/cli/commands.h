@@ -1,0 +1,20 @@
+/*
+ * The tables of commands, and what they share.
+ */
+#ifndef BOP_CLI_COMMANDS_H
+#define BOP_CLI_COMMANDS_H
+
+#include "args.h"
+
+#define BIT(flag) (UINT64_C(1) << (flag))
+
+#define COMMANDS_MAX 64
+
+extern const struct cli_command aof_commands[];
+extern const size_t aof_command_count;
+
+/** Behind the help of the group `aof`, and of its commands that talk to an object store. */
+extern const char aof_group_help[];
+extern const char aof_objects_help[];
+
+#endif
