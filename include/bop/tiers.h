@@ -76,7 +76,8 @@ BOP_API BOP_MUST_USE int bop_tiers_create(const struct bop_tiers_options *option
                                           struct bop_tiers **out_tiers, struct bop_error *err);
 
 /** All logs are closed, and executors that were handed in have no task of the tiers'. NULL is fine.
- */
+ * Closing a log waits for the call to the object store that its lanes are in, as long as the
+ * store's own limits let it: bop_object_store.cancel before cuts that short. */
 BOP_API void bop_tiers_destroy(struct bop_tiers *tiers);
 
 /** Do what is due by the clock and what finished. Returns ms until it should be called again

@@ -62,7 +62,7 @@ def a_log_lives_behind_a_bad_network():
              (faults.status(500, "InternalError"), "HEAD"), (faults.flip_answer(7), "GET"),
              (faults.cut_request(1000), "PUT"), (faults.lose_answer, "DELETE")]
     with contextlib.ExitStack() as stack:
-        rules = [stack.enter_context(proxy.fault(fault, method, path="segment-|manifest/", skip=skip))
+        rules = [stack.enter_context(proxy.fault(fault, method, "segment-|manifest/", skip=skip))
                  for i, (fault, method) in enumerate(order) for skip in (i, 5 + 3 * i)]
         live(proxy)
         met = sum(rule.met for rule in rules)
