@@ -118,7 +118,7 @@ static struct trailer encode_trailer(const struct bop__footer *footer, uint32_t 
 int bop__footer_encode(struct bop__footer *footer, struct bop_buf *out_bytes)
 {
     uint64_t size = (uint64_t)footer->leaf_count * sizeof(struct leaf) + BOP__FOOTER_TRAILER;
-    struct trailer trailer = {0}; /* A compiler does not see that decoding fills it. */
+    struct trailer trailer = {0};
     uint32_t crc = 0;
     int rc = bop_buf_reserve(out_bytes, (size_t)size);
 
@@ -164,7 +164,7 @@ static bool trailer_plausible(const struct trailer *t, uint64_t file_size)
 static int decode_trailer(const uint8_t bytes[BOP__FOOTER_TRAILER], uint64_t file_size,
                           const char *path, struct trailer *out_trailer, struct bop_error *err)
 {
-    struct trailer trailer = {0}; /* A compiler does not see that decoding fills it. */
+    struct trailer trailer = {0};
 
     memcpy(&trailer, bytes, sizeof(trailer));
     if (trailer.magic != MAGIC) {
@@ -212,7 +212,7 @@ int bop__footer_decode_trailer(const uint8_t bytes[BOP__FOOTER_TRAILER], uint64_
                                const char *path, struct bop__segment_facts *out_facts,
                                struct bop_error *err)
 {
-    struct trailer trailer = {0}; /* A compiler does not see that decoding fills it. */
+    struct trailer trailer = {0};
     int rc = decode_trailer(bytes, file_size, path, &trailer, err);
 
     if (rc == 0) {
@@ -330,7 +330,7 @@ int bop__footer_read(struct bop_allocator *allocator, struct bop__segment_source
                      bool facts_only, struct bop__footer *out_footer, struct bop_error *err)
 {
     struct bop__footer footer = {.allocator = allocator};
-    struct trailer trailer = {0}; /* A compiler does not see that decoding fills it. */
+    struct trailer trailer = {0};
     int rc = read_trailer(source, &trailer, err);
 
     if (rc < 0) {
