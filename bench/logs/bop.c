@@ -3,14 +3,14 @@
  *
  *     append DIRECTORY durable|fast SIZE COUNT WAITERS SECONDS
  *     fill DIRECTORY SIZE BYTES SEGMENT_BYTES     make a log for what follows
- *     scan DIRECTORY                              GB/s of payload, warm, by bop_aof_read
- *     random DIRECTORY SIZE COUNT                 reads/s of single records, cold
+ *     scan DIRECTORY                              GB/s of payload, warm, by a reader
+ *     random DIRECTORY SIZE COUNT                 reads/s of single records, cold, by a reader
  *     raw DIRECTORY SIZE COUNT                    pread()s/s of as many bytes of the same files,
  * cold open DIRECTORY SEGMENT_BYTES                ms, cold
  *
  * append has one thread, which is how a log is used; a waiter is a commit of COUNT records that
- * is on its way, and is followed by another when it is durable. fast: what the appends take, by
- * themselves; waiting for room is not counted.
+ * is on its way, and is followed by another when it is durable. fast: records appended at level
+ * OS, from the first append until the last record is written, waits for room included.
  */
 #include <dirent.h>
 #include <sys/eventfd.h>
@@ -20,12 +20,10 @@
 
 #include "common.h"
 
-#define WAITERS_MAX    64
-#define WRITES         8 /* On their way to the disk at once. */
-#define READ_BYTES     (1u << 20)
-#define READ_RECORDS   8192
-#define FILES_MAX      64
-#define PENDING_WAITED 64
+#define WAITERS_MAX  64
+#define WRITES       8 /* On their way to the disk at once. */
+#define FILES_MAX    64
+#define CALLS_A_LOOK 64 /* At the clock. */
 
 struct commit {
     uint64_t began_ns;
@@ -69,12 +67,16 @@ static void on_failed(void *user, int code, const char *message)
     die("the log failed", message);
 }
 
+static enum bop_aof_level level = BOP_AOF_DISK;
+
 static void log_open(const char *directory, uint64_t segment_bytes)
 {
     struct bop_lane_options lane = {.name = "log", .notify = notify, .writes = WRITES};
     struct bop_aof_options options = {.path = directory,
                                       .segment_bytes = segment_bytes,
-                                      .layout = BOP_AOF_ALIGNED,
+                                      .layout = level == BOP_AOF_DISK ? BOP_AOF_ALIGNED
+                                                                      : BOP_AOF_PACKED,
+                                      .level = level,
                                       .writes_max = WRITES,
                                       .on_durable = on_durable,
                                       .on_failed = on_failed};
@@ -105,7 +107,7 @@ static void log_close(void)
     while (bop_aof_busy(job.aof))
         turn();
     bop_lane_drain(job.lane);
-    if (bop_aof_durable(job.aof) != bop_aof_last(job.aof))
+    if (bop_aof_reached(job.aof, level) != bop_aof_last(job.aof))
         die("close", "the log has not all that was appended");
     bop_aof_close(job.aof);
     bop_lane_destroy(job.lane);
@@ -148,24 +150,27 @@ static void append_durable(const struct bop_aof_record *records, unsigned count,
 
 static void append_fast(const struct bop_aof_record *records, unsigned count, double seconds)
 {
-    uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
-    uint64_t taken = 0, appended = 0;
+    uint64_t began = now_ns();
+    uint64_t end = began + (uint64_t)(seconds * 1e9);
+    uint64_t appended = 0;
 
     while (now_ns() < end) {
-        uint64_t began = now_ns();
         int rc = 0;
 
-        for (unsigned i = 0; i < PENDING_WAITED && rc == 0; i++) {
+        for (unsigned i = 0; i < CALLS_A_LOOK && rc == 0; i++) {
             rc = bop_aof_append(job.aof, records, count);
             appended += rc == 0 ? count : 0;
         }
-        taken += now_ns() - began;
         if (rc == BOP_EFULL)
             turn();
         else if (rc < 0)
             die("append", bop_strerror(rc));
+        else
+            bop_lane_poll(job.lane);
     }
-    printf("records_s %.1f\n", (double)appended / ((double)taken / 1e9));
+    while (bop_aof_reached(job.aof, BOP_AOF_OS) != bop_aof_last(job.aof))
+        turn();
+    printf("records_s %.1f\n", (double)appended / ((double)(now_ns() - began) / 1e9));
 }
 
 static void append(char **arguments)
@@ -181,6 +186,7 @@ static void append(char **arguments)
         die("usage", "a number is out of range");
     records = make_records(size, count);
     job.commit_bytes = size * count;
+    level = durable ? BOP_AOF_DISK : BOP_AOF_OS;
     log_open(arguments[0], 0);
     if (durable)
         append_durable(records, count, waiters, seconds);
@@ -242,41 +248,44 @@ static void drop_file(int fd, uint64_t size)
     close(fd);
 }
 
-static uint64_t scan_all(struct bop_buf *buf, struct bop_aof_view *views)
+static struct bop_aof_reader *reader_open(void)
 {
-    uint64_t last = bop_aof_last(job.aof);
-    uint64_t bytes = 0;
+    struct bop_aof_reader_options options = {0};
+    struct bop_aof_reader *reader;
+
+    if (bop_aof_reader_open(job.aof, &options, &reader) < 0)
+        die("reader", "cannot be made");
+    return reader;
+}
+
+static uint64_t scan_all(void)
+{
+    struct bop_aof_reader *reader = reader_open();
     struct bop_error err = {0};
+    struct bop_aof_view view;
+    uint64_t bytes = 0;
+    int rc;
 
-    for (uint64_t seq = bop_aof_first(job.aof); seq <= last;) {
-        int count = bop_aof_read(job.aof, seq, READ_RECORDS, READ_BYTES, buf, views, &err);
-
-        if (count <= 0)
-            die("read", err.message);
-        for (int i = 0; i < count; i++)
-            bytes += views[i].payload.size;
-        seq += (uint64_t)count;
-    }
+    while ((rc = bop_aof_reader_next(reader, &view, &err)) == 0)
+        bytes += view.payload.size;
+    if (rc != BOP_EEND)
+        die("read", err.message);
+    if (bop_aof_reader_position(reader) != bop_aof_last(job.aof) + 1)
+        die("read", "not all was read");
+    bop_aof_reader_close(reader);
     return bytes;
 }
 
 static void scan(char **arguments)
 {
-    struct bop_aof_view *views = calloc(READ_RECORDS, sizeof(*views));
-    struct bop_buf buf;
     uint64_t bytes, began;
 
-    if (!views)
-        die("calloc", "out of memory");
-    bop_buf_init(&buf, NULL, 0);
     log_open(arguments[0], 0);
-    scan_all(&buf, views); /* To warm up. */
+    scan_all(); /* To warm up. */
     began = now_ns();
-    bytes = scan_all(&buf, views);
+    bytes = scan_all();
     printf("gb_s %.4f\n", (double)bytes / (double)(now_ns() - began));
     log_close();
-    bop_buf_deinit(&buf);
-    free(views);
 }
 
 static uint64_t random_below(uint64_t bound)
@@ -293,26 +302,25 @@ static void read_random(char **arguments)
 {
     size_t size = strtoul(arguments[1], NULL, 10);
     uint64_t count = strtoull(arguments[2], NULL, 10);
+    struct bop_aof_reader *reader;
     struct bop_error err = {0};
     struct bop_aof_view view;
-    struct bop_buf buf;
     uint64_t first, records, began;
 
-    bop_buf_init(&buf, NULL, 0);
     log_open(arguments[0], 0);
     each_file(arguments[0], drop_file);
+    reader = reader_open();
     first = bop_aof_first(job.aof);
     records = bop_aof_last(job.aof) - first + 1;
     began = now_ns();
     for (uint64_t i = 0; i < count; i++) {
-        int rc = bop_aof_read(job.aof, first + random_below(records), 1, size, &buf, &view, &err);
-
-        if (rc != 1 || view.payload.size != size)
+        if (bop_aof_reader_seek(reader, first + random_below(records), &err) < 0 ||
+            bop_aof_reader_next(reader, &view, &err) < 0 || view.payload.size != size)
             die("read", err.message);
     }
     printf("reads_s %.2f\n", (double)count / ((double)(now_ns() - began) / 1e9));
+    bop_aof_reader_close(reader);
     log_close();
-    bop_buf_deinit(&buf);
 }
 
 static struct {
