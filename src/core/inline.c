@@ -13,7 +13,7 @@ static void inline_submit(struct bop_executor *self, struct bop_task *task)
 
 void bop_inline_init(struct bop_inline_executor *executor)
 {
-    executor->executor.submit = inline_submit;
+    executor->executor = (struct bop_executor){.submit = inline_submit};
     bop_list_init(&executor->queue);
 }
 

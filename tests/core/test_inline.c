@@ -22,7 +22,10 @@ struct job {
 
 static void setup(struct fixture *f)
 {
+    /* What lies there before does not matter. */
+    memset(&f->inline_executor, 0xa5, sizeof(f->inline_executor));
     bop_inline_init(&f->inline_executor);
+    CHECK(f->inline_executor.executor.write == NULL && f->inline_executor.executor.writes == 0);
 }
 
 FIXTURE(setup, NULL)

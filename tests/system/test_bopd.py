@@ -127,12 +127,12 @@ def a_log_of_a_newer_format_is_refused():
         path = os.path.join(log, name)
         with open(path, "r+b") as file:
             header = bytearray(file.read(4096))
-            header[8:12] = (2).to_bytes(4, "little")
+            header[8:12] = (99).to_bytes(4, "little")
             header[12:16] = bytes(4)
             header[12:16] = crc32c(header).to_bytes(4, "little")
             file.seek(0)
             file.write(header)
-        complains(scratch.flags(), EXIT_DATA, name, "version 2")
+        complains(scratch.flags(), EXIT_DATA, name, "version 99")
 
 
 def crc32c(data):
