@@ -308,7 +308,7 @@ static int begin_new(struct bop_aof *aof, struct bop_error *err)
     bop__segment_init(aof, segment, &header);
     aof->segments[aof->segment_count++] = segment;
     aof->last = segment->base - 1;
-    rc = bop__begin_now(aof, segment, err);
+    rc = bop__begin_now(aof, segment, NULL, NULL, err);
     if (rc == 0 && aof->options.tiers) {
         rc = bop__archived_open(aof, err);
     }

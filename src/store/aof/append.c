@@ -288,6 +288,7 @@ void bop__aof_begin_segment(struct bop_aof *aof, struct bop__batch *batch,
         aof->front = kept > 0 ? aof->segments[drop]->base : base;
     }
     header = bop__aof_next_header(aof, base, size);
+    header.flags |= BOP__AOF_FLAG_EARLY;
     bop__segment_init(aof, blank, &header);
     batch->begins = true;
     bop__batch_open(aof, batch, blank);

@@ -266,6 +266,7 @@ static void leave_queue(struct bop_aof *aof, struct bop__batch *batch)
     if (batch->size > 0) {
         /* What was cut meanwhile may get a footer in its place. */
         batch->segment->file_end = bop_min_u64(batch->offset + batch->size, batch->segment->end);
+        batch->segment->unsynced = true;
         bop_metric_add(aof->metrics.commits, 1);
         if (aof->metrics.batch_records) {
             bop_histogram_record(aof->metrics.batch_records, batch->records);
@@ -279,6 +280,7 @@ static void leave_queue(struct bop_aof *aof, struct bop__batch *batch)
         return;
     }
     if (batch->sync) {
+        batch->segment->unsynced = false;
         bop__made_durable(aof);
     }
     aof->pending_bytes -= batch->size;

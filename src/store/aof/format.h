@@ -33,7 +33,8 @@
 
 /* A segment's flags. */
 #define BOP__AOF_FLAG_ALIGNED 1u /* Commits begin at multiples of a block. */
-#define BOP__AOF_FLAGS_KNOWN  BOP__AOF_FLAG_ALIGNED
+#define BOP__AOF_FLAG_EARLY   2u /* Records were written before the file had its name. */
+#define BOP__AOF_FLAGS_KNOWN  (BOP__AOF_FLAG_ALIGNED | BOP__AOF_FLAG_EARLY)
 
 /* Segments whose unacknowledged tail a segment may say it took over. */
 #define BOP__AOF_ORIGINS 4

@@ -78,6 +78,7 @@ struct bop__segment {
     struct bop__segment_file *file; /* As readers know it; identity is set with init. */
     struct bop__handle *handle;     /* While it is written. */
     uint64_t sent_end;              /* Where what was sent ends. */
+    bool unsynced;                  /* Written since it was last synced. */
     bool sealed;                    /* For what it holds now. */
     bool left;                      /* It is no longer of the log. */
     uint64_t cut_by; /* The generation whose beginning makes its end what it is; else 0. Before
@@ -226,8 +227,11 @@ void bop__jobs_start(struct bop_aof *aof);
 void bop__job_name(struct bop_aof *aof);
 /** Close a handle's files and free it. NULL is fine. */
 void bop__handle_close(struct bop_aof *aof, struct bop__handle *handle);
-/** At open, while nothing else runs: make a file ready, give it a header, and name it. */
-int bop__begin_now(struct bop_aof *aof, struct bop__segment *segment, struct bop_error *err);
+/** At open, while nothing else runs: make a file ready, give it a header, have fill, if there is
+ * one, write its records, and name it. */
+int bop__begin_now(struct bop_aof *aof, struct bop__segment *segment,
+                   int (*fill)(void *user, int fd, struct bop_error *err), void *user,
+                   struct bop_error *err);
 /** At open: go on in a segment that exists. The file is written up to zeroed. */
 int bop__continue_now(struct bop_aof *aof, struct bop__segment *segment, uint64_t zeroed,
                       struct bop_error *err);

@@ -429,23 +429,122 @@ static int continue_newest(struct bop__recovery *r)
     return bop__continue_now(r->aof, bop__aof_newest(r->aof), r->file_size, r->err);
 }
 
-/* Begin the newest segment, which is empty, anew: it may be one whose name did not get to disk
- * when a sync of the directory failed, and syncing again may do nothing. */
+/* Copies a segment's records to another generation, record by record, each at its place. */
+struct mover {
+    struct bop__recovery *r;
+    struct bop__segment *to;
+    int fd;
+};
+
+static int move_bytes(struct mover *m, uint64_t offset, uint64_t size, struct bop_error *err)
+{
+    while (size > 0) {
+        size_t step = (size_t)bop_min_u64(size, BOP__RECOVERY_BYTES);
+        const uint8_t *bytes;
+        int rc = bop__recovery_fetch(m->r, offset, step, &bytes);
+
+        if (rc < 0) {
+            return rc;
+        }
+        rc = bop_fs_write_all(m->r->aof->fs, m->fd, bytes, step, offset);
+        if (rc < 0) {
+            return bop_error_set(err, rc, "copy %s", m->r->path);
+        }
+        offset += step;
+        size -= step;
+    }
+    return 0;
+}
+
+/* Move the record at offset: all is as it was but what says where it belongs. */
+static int move_record(struct mover *m, uint64_t offset, uint64_t *out_size, struct bop_error *err)
+{
+    struct bop__aof_record_header header;
+    const uint8_t *bytes;
+    uint64_t size;
+    int rc = bop__recovery_fetch(m->r, offset, BOP__AOF_RECORD_HEADER, &bytes);
+
+    if (rc < 0) {
+        return rc;
+    }
+    memcpy(&header, bytes, sizeof(header));
+    header.chain = m->to->chain;
+    header.header_crc = bop__aof_header_crc(m->to->salt, &header);
+    m->to->chain = bop__aof_link(&header);
+    if (!bop__aof_is_filler(&header)) {
+        m->r->aof->tail_link = m->to->chain;
+        bop__segment_index_add(m->r->aof->allocator, m->to, header.seq, offset);
+    }
+    size = bop__aof_record_size(bop__aof_record_length(&header));
+    *out_size = size;
+    rc = bop_fs_write_all(m->r->aof->fs, m->fd, &header, sizeof(header), offset);
+    if (rc < 0) {
+        return bop_error_set(err, rc, "copy %s", m->r->path);
+    }
+    return move_bytes(m, offset + sizeof(header), size - sizeof(header), err);
+}
+
+static int move_records(void *user, int fd, struct bop_error *err)
+{
+    struct mover *m = user;
+    uint64_t offset = BOP__AOF_SEGMENT_HEADER;
+    int rc = 0;
+
+    m->fd = fd;
+    while (rc == 0 && offset < m->to->end) {
+        uint64_t size = 0;
+
+        rc = move_record(m, offset, &size, err);
+        offset += size;
+    }
+    return rc;
+}
+
+/* True if the newest segment may have a name that did not get to disk when a sync of the
+ * directory failed, and that syncing again may not bring there. What was written after the
+ * name was durable says so: an empty one cannot, and one that was written early can only by a
+ * record that vouches for another of its own. */
+static bool is_name_doubtful(const struct bop__recovery *r, const struct bop__segment *newest)
+{
+    return newest->end_seq == newest->base ||
+           ((newest->header.flags & BOP__AOF_FLAG_EARLY) != 0 && r->vouched < newest->base);
+}
+
+/* Begin the newest segment anew, with its records if it has any. */
 static int replace_newest(struct bop__recovery *r)
 {
     struct bop_aof *aof = r->aof;
-    struct bop__segment *newest = aof->segments[aof->segment_count - 1];
+    struct bop__segment *old = bop__aof_newest(aof);
+    struct bop__segment *segment = bop__segment_new(aof);
     struct bop__aof_segment_header header;
-    char path[BOP__AOF_PATH_MAX];
+    struct mover mover = {.r = r, .to = segment};
     int rc;
 
-    memcpy(path, r->path, sizeof(path));
-    /* What it follows is not the tail of what was read. */
-    aof->tail_link = newest->seed;
-    header = bop__aof_next_header(aof, newest->base, bop__aof_segment_size(aof, 0));
-    bop__segment_init(aof, newest, &header);
-    rc = bop__begin_now(aof, newest, r->err);
-    return rc < 0 ? rc : remove_file(r, path);
+    if (!segment) {
+        return bop_error_set(r->err, BOP_ENOMEM, "begin a segment in %s", aof->path);
+    }
+    aof->tail_link = old->seed;
+    header = bop__aof_next_header(aof, old->base, bop__aof_segment_size(aof, 0));
+    if (old->end_seq > old->base) {
+        header.size = old->size;
+        header.flags = old->header.flags & BOP__AOF_FLAG_ALIGNED;
+        header.epoch = old->header.epoch;
+        header.origins[0] = old->generation;
+        memcpy(&header.origins[1], old->header.origins,
+               sizeof(header.origins) - sizeof(header.origins[0]));
+    }
+    bop__segment_init(aof, segment, &header);
+    segment->end = segment->file_end = old->end;
+    segment->records_end = old->records_end;
+    segment->end_seq = old->end_seq;
+    rc = bop__begin_now(aof, segment, move_records, &mover, r->err);
+    if (rc < 0) {
+        bop__segment_free(aof, segment);
+        return rc;
+    }
+    aof->segments[aof->segment_count - 1] = segment;
+    bop__segment_free(aof, old);
+    return remove_file(r, r->path);
 }
 
 /* True if the newest segment, which has records, can take no more. */
@@ -471,14 +570,13 @@ static int begin_behind(struct bop__recovery *r)
     header = bop__aof_next_header(aof, aof->last + 1, bop__aof_segment_size(aof, 0));
     bop__segment_init(aof, segment, &header);
     aof->segments[aof->segment_count++] = segment;
-    return bop__begin_now(aof, segment, r->err);
+    return bop__begin_now(aof, segment, NULL, NULL, r->err);
 }
 
 /* Change what must be changed, in an order that may be broken off anywhere. */
 static int heal(struct bop__recovery *r)
 {
     struct bop_aof *aof = r->aof;
-    const struct bop__segment *newest = bop__aof_newest(aof);
     int rc = aof->fs->sync_dir(aof->fs, aof->path);
 
     if (rc < 0) {
@@ -486,9 +584,9 @@ static int heal(struct bop__recovery *r)
     }
     rc = remove_next(r);
     if (rc == 0) {
-        rc = newest->end_seq > newest->base ? continue_newest(r) : replace_newest(r);
+        rc = is_name_doubtful(r, bop__aof_newest(aof)) ? replace_newest(r) : continue_newest(r);
     }
-    if (rc == 0 && is_full_up(aof, newest)) {
+    if (rc == 0 && is_full_up(aof, bop__aof_newest(aof))) {
         rc = begin_behind(r);
     }
     return rc == 0 ? remove_void(r) : rc;

@@ -46,6 +46,7 @@ static int begin_move(struct bop_aof *aof, struct move *m, const struct bop__seg
     header.seed = m->link;
     header.front = bop_min_u64(aof->front, base);
     header.size = size;
+    header.flags |= BOP__AOF_FLAG_EARLY;
     set_origins(&header, old);
     bop__segment_init(aof, segment, &header);
     bop_list_push_back(&m->segments, &segment->link);
@@ -190,7 +191,7 @@ static int move_segment(struct bop_aof *aof, struct move *m, struct bop__segment
 /* The link of the last durable record, which the first replacement follows. */
 static uint32_t durable_link(const struct bop_aof *aof, const struct bop__segment *first)
 {
-    if (first->base == aof->durable.seq + 1) {
+    if (first->base > aof->durable.seq) {
         return first->seed;
     }
     BOP_LIST_FOR_EACH(link, &aof->kept) {
@@ -273,6 +274,11 @@ static void take_over(struct bop_aof *aof, struct move *m, size_t first, uint32_
         bop__handle_close(aof, aof->next);
         aof->next = NULL;
     }
+    if (aof->writing) {
+        /* Also one that left meanwhile: its file is not synced any more. */
+        bop__handle_close(aof, aof->writing->handle);
+        aof->writing->handle = NULL;
+    }
     aof->stale_next = true;
     aof->beginning = NULL;
     aof->segment_count = at;
@@ -281,6 +287,12 @@ static void take_over(struct bop_aof *aof, struct move *m, size_t first, uint32_
         aof->segments[aof->segment_count++] = BOP_CONTAINER_OF(item, struct bop__segment, link);
     }
     batch = BOP_CONTAINER_OF(m->batches.next, struct bop__batch, link);
+    if (batch->last.seq == 0 && batch->segment->base - 1 > aof->durable.seq) {
+        /* All that was not durable is truncated: then what is left is durable. */
+        batch->sync = true;
+        batch->last = (struct bop__watermark){.seq = batch->segment->base - 1,
+                                              .end = batch->offset};
+    }
     while ((item = bop_list_pop_front(&m->removals)) != NULL) {
         bop_list_push_back(&batch->removals, item);
     }
@@ -300,7 +312,9 @@ bool bop__rehome(struct bop_aof *aof, struct bop_error *err)
     size_t first = first_to_move(aof);
     uint32_t link = durable_link(aof, aof->segments[first]);
     uint64_t generation = aof->generation;
-    struct move m = {.link = link, .last = aof->durable.seq};
+    /* Records that were truncated from the front before they were durable are not missed. */
+    struct move m = {.link = link,
+                     .last = bop_max_u64(aof->durable.seq, aof->segments[first]->base - 1)};
     int rc;
 
     bop_list_init(&m.batches);

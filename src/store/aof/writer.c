@@ -352,9 +352,9 @@ void bop__job_name(struct bop_aof *aof)
     BOP_ASSERT(aof->beginning && aof->header_done);
     aof->jobs.name.segment = aof->beginning;
     aof->jobs.name.retire = before ? before->handle : NULL;
-    aof->jobs.name.sync_fd = before && before->handle && aof->os.seq > aof->durable.seq
-                                 ? job_fd(before->handle)
-                                 : -1;
+    /* Also if all in it is void by now: what makes it so may not be on disk. */
+    aof->jobs.name.sync_fd = before && before->handle && before->unsynced ? job_fd(before->handle)
+                                                                          : -1;
     start(aof, &aof->jobs.name.job);
 }
 
@@ -372,6 +372,9 @@ static void named(struct bop_aof *aof, struct bop__segment *segment)
     if (before) {
         bop__handle_close(aof, before->handle);
         before->handle = NULL;
+        /* A footer takes the place of fillers. */
+        before->end = before->records_end;
+        before->file_end = bop_min_u64(before->file_end, before->end);
         bop__aof_catalogue_end(&aof->catalogue, before->file, before->end_seq, before->records_end);
     }
     bop__aof_catalogue_add(&aof->catalogue, segment->file);
@@ -750,21 +753,46 @@ void bop__jobs_init(struct bop_aof *aof)
 
 /* ---- At open ---- */
 
-int bop__begin_now(struct bop_aof *aof, struct bop__segment *segment, struct bop_error *err)
+/* Write the header, and records, into next.tmp, through the page cache. */
+static int fill_next(struct bop_aof *aof, const struct bop__segment *segment,
+                     int (*fill)(void *user, int fd, struct bop_error *err), void *user,
+                     struct bop_error *err)
+{
+    struct bop_fs *fs = aof->fs;
+    char path[BOP__AOF_PATH_MAX];
+    int fd, rc;
+
+    BOP_ASSERT(bop__aof_path(aof->path, BOP__AOF_NEXT_NAME, path)); /* It was made. */
+    fd = fs->open(fs, path, O_RDWR);
+    if (fd < 0) {
+        return bop_error_set(err, fd, "open %s", path);
+    }
+    bop__aof_segment_header_encode(&segment->header, aof->header_block);
+    rc = bop_fs_write_all(fs, fd, aof->header_block, BOP__AOF_SEGMENT_HEADER, 0);
+    if (rc < 0) {
+        bop_error_set(err, rc, "write the header of %s", path);
+    } else if (fill) {
+        rc = fill(user, fd, err);
+    }
+    if (rc == 0) {
+        rc = fs->sync(fs, fd);
+        if (rc < 0) {
+            bop_error_set(err, rc, "sync %s", path);
+        }
+    }
+    BOP_IGNORE(fs->close(fs, fd)); /* Synced, or given up. */
+    return rc;
+}
+
+int bop__begin_now(struct bop_aof *aof, struct bop__segment *segment,
+                   int (*fill)(void *user, int fd, struct bop_error *err), void *user,
+                   struct bop_error *err)
 {
     struct bop__handle *handle = take_handle(aof);
-    struct bop_fs *fs = aof->fs;
     int rc = prepare(aof, handle, first_zeros(aof), 0, false, err);
 
     if (rc == 0) {
-        bop__aof_segment_header_encode(&segment->header, aof->header_block);
-        rc = bop_fs_write_all(fs, job_fd(handle), aof->header_block, BOP__AOF_SEGMENT_HEADER, 0);
-        if (rc == 0) {
-            rc = fs->sync(fs, job_fd(handle));
-        }
-        if (rc < 0) {
-            bop_error_set(err, rc, "write a segment's header in %s", aof->path);
-        }
+        rc = fill_next(aof, segment, fill, user, err);
     }
     if (rc == 0) {
         rc = name(aof, segment, -1, err);
@@ -777,8 +805,10 @@ int bop__begin_now(struct bop_aof *aof, struct bop__segment *segment, struct bop
         bop__handle_close(aof, aof->writing->handle);
         aof->writing->handle = NULL;
     }
+    handle->zeroed = bop_max_u64(handle->zeroed, segment->end);
     segment->handle = handle;
     segment->state = BOP__SEGMENT_NAMED;
+    segment->sent_end = segment->end;
     aof->writing = segment;
     return 0;
 }

@@ -5,12 +5,17 @@
  * must be the log as it was after some number of them: at least as many as were reported
  * durable, and never a mixture. Nothing that a crash leaves may be judged corrupt.
  *
+ * The seed also says how the log is used: how many writes are on their way at once, in which
+ * layout, to which levels, and if what is not durable may be re-homed. Writes are carried out in
+ * parts and in any order (chaos.h).
+ *
  * MODEL_SEEDS=n runs n seeds, MODEL_SEED=s runs one.
  */
 #include <stdlib.h>
 
 #include <bop/sim.h>
 
+#include "chaos.h"
 #include "harness.h"
 
 #define SEEDS        400
@@ -25,6 +30,7 @@ enum change_kind {
     BACK,   /* seq: the last kept */
     FRONT,  /* seq: the first after it */
     RESET,  /* seq: the first */
+    FENCE,  /* id: the epoch */
 };
 
 struct change {
@@ -37,6 +43,7 @@ struct change {
 struct state {
     uint64_t first;
     uint64_t last;
+    uint64_t epoch;
     uint64_t ids[SEQ_BOUND]; /* Those below first stay until others take their place. */
 };
 
@@ -48,6 +55,8 @@ static struct model {
     size_t durable; /* So many changes are known to be on disk. */
     uint64_t next_id;
     struct bop_random random;
+    struct chaos chaos;
+    struct chaos_fs fs;
     bool broken; /* A check failed: stop this seed. */
 } model;
 
@@ -80,6 +89,9 @@ static void apply(struct state *state, const struct change *change)
         memset(state->ids, 0, sizeof(state->ids));
         state->first = change->seq;
         state->last = change->seq - 1;
+        break;
+    case FENCE:
+        state->epoch = change->id;
         break;
     }
 }
@@ -131,7 +143,8 @@ static bool log_is(struct fixture *f, const struct state *state)
     uint64_t first = bop_aof_first(f->aof);
     uint64_t seq = first;
 
-    if (bop_aof_last(f->aof) != state->last || first != state->first) {
+    if (bop_aof_last(f->aof) != state->last || first != state->first ||
+        bop_aof_epoch(f->aof) != state->epoch) {
         return false;
     }
     while (seq <= state->last) {
@@ -190,11 +203,73 @@ static void model_on_durable(void *user, uint64_t seq)
     model.broken = true;
 }
 
+/* Levels include one another. */
+static void model_on_level(void *user, enum bop_aof_level level, uint64_t seq)
+{
+    struct fixture *f = user;
+
+    CHECK(seq <= model.now.last);
+    CHECK_EQ(bop_aof_reached(f->aof, level), seq);
+    CHECK(bop_aof_reached(f->aof, BOP_AOF_OS) >= bop_aof_reached(f->aof, BOP_AOF_DISK));
+}
+
+/* Conditions that do not hold, and then those that do. */
+static int append_with(struct fixture *f, struct bop_aof_append *append)
+{
+    struct bop_aof_receipt receipt = {0};
+    int rc;
+
+    if (bop_aof_failed(f->aof) == 0 && below(4) == 0) {
+        append->expected_seq = bop_aof_last(f->aof) + 2;
+        CHECK_EQ(bop_aof_append_with(f->aof, append, NULL), BOP_ECONDITION);
+        append->expected_seq = bop_aof_last(f->aof) + 1;
+        if (bop_aof_epoch(f->aof) > 1) {
+            append->epoch = bop_aof_epoch(f->aof) - 1;
+            CHECK_EQ(bop_aof_append_with(f->aof, append, NULL), BOP_EFENCED);
+        }
+        append->epoch = bop_aof_epoch(f->aof);
+    }
+    rc = bop_aof_append_with(f->aof, append, &receipt);
+    if (rc == 0) {
+        CHECK_EQ(receipt.seq, bop_aof_last(f->aof));
+        CHECK_EQ(receipt.offset % 8, 0);
+    }
+    return rc;
+}
+
+/* One record in the log's own memory, or nothing. */
+static void do_reserve(struct fixture *f)
+{
+    struct bop_aof_append append = {.level = (enum bop_aof_level)below(4)};
+    uint8_t payload[PAYLOAD_MAX];
+    size_t size = payload_of(model.next_id, payload);
+    void *bytes;
+    int rc;
+
+    if (bop_aof_last(f->aof) >= SEQ_BOUND - 2 || model.count + 9 > CHANGES_MAX) {
+        return;
+    }
+    rc = bop_aof_reserve(f->aof, &append, size + (size_t)below(100), &bytes);
+    CHECK(rc == 0 || rc == BOP_EFULL || (rc == BOP_EFAILED && bop_aof_failed(f->aof) != 0));
+    if (rc < 0) {
+        return;
+    }
+    memcpy(bytes, payload, size);
+    if (below(3) == 0) {
+        bop_aof_abandon(f->aof);
+        return;
+    }
+    bop_aof_complete(f->aof, size, model.next_id, model.next_id * 3, NULL);
+    record_change(APPEND, model.now.last + 1, model.next_id++);
+}
+
 static void do_append(struct fixture *f)
 {
     static uint8_t payloads[8][PAYLOAD_MAX];
     struct bop_aof_record records[8];
     size_t count = 1 + below(8);
+    struct bop_aof_append append = {
+        .records = records, .count = count, .level = (enum bop_aof_level)below(4)};
     int rc;
 
     if (bop_aof_last(f->aof) + count >= SEQ_BOUND - 1 || model.count + count + 8 > CHANGES_MAX) {
@@ -212,7 +287,7 @@ static void do_append(struct fixture *f)
             .body = bop_slice(payloads[i] + head, size - head),
         };
     }
-    rc = bop_aof_append(f->aof, records, count);
+    rc = append_with(f, &append);
     CHECK(rc == 0 || rc == BOP_EFULL || (rc == BOP_EFAILED && bop_aof_failed(f->aof) != 0));
     for (size_t i = 0; rc == 0 && i < count; i++) {
         record_change(APPEND, model.now.last + 1, model.next_id++);
@@ -244,7 +319,13 @@ static void do_truncate(struct fixture *f)
         }
         break;
     default:
-        if (below(3) == 0) {
+        if (below(2) == 0) {
+            REQUIRE_EQ(bop_aof_fence(f->aof, model.now.epoch + 1), 0);
+            CHECK_EQ(bop_aof_fence(f->aof, model.now.epoch), BOP_EFENCED);
+            record_change(FENCE, 0, model.now.epoch + 1);
+        } else if (below(2) == 0) {
+            REQUIRE_EQ(bop_aof_seal(f->aof), 0);
+        } else if (below(2) == 0) {
             seq = 1 + below(SEQ_BOUND / 2);
             REQUIRE_EQ(bop_aof_reset(f->aof, seq), 0);
             record_change(RESET, seq, 0);
@@ -274,12 +355,23 @@ static void do_read(struct fixture *f)
 
 static void do_commit(struct fixture *f)
 {
-    bop_inline_poll(&f->executor);
+    int rc = bop_aof_flush(f->aof, UINT64_MAX);
+
+    CHECK(rc == 0 || (rc == BOP_EFAILED && bop_aof_failed(f->aof) != 0));
+    chaos_finish(&model.chaos);
     CHECK(!bop_aof_busy(f->aof));
     if (bop_aof_failed(f->aof) == 0) {
         CHECK_EQ(bop_aof_durable(f->aof), bop_aof_last(f->aof));
         model.durable = model.count;
     }
+}
+
+/* Let the executor finish and close. */
+static void model_close(struct fixture *f)
+{
+    chaos_finish(&model.chaos);
+    bop_aof_close(f->aof);
+    f->aof = NULL;
 }
 
 /* Open, which may be cut short and interrupted by crashes itself, until it succeeds. */
@@ -325,9 +417,9 @@ static void do_crash(struct fixture *f)
     if (below(2) == 0) {
         do_append(f);
     }
-    bop_inline_poll(&f->executor);
+    chaos_finish(&model.chaos);
     CHECK(f->failed_calls <= 1);
-    close_log(f);
+    model_close(f);
     (below(2) == 0 ? bop_fs_sim_kill_process : bop_fs_sim_lose_power)(f->sim);
     reopen(f);
 }
@@ -338,7 +430,7 @@ static void do_fail_sync(struct fixture *f)
 
     (below(3) == 0 ? do_truncate : do_append)(f);
     bop_fs_sim_fail_syncs(f->sim, 1);
-    bop_inline_poll(&f->executor);
+    chaos_finish(&model.chaos);
     bop_fs_sim_fail_syncs(f->sim, 0);
     if (bop_aof_failed(f->aof) == 0) {
         return;
@@ -347,9 +439,9 @@ static void do_fail_sync(struct fixture *f)
     durable = bop_aof_durable(f->aof);
     do_append(f);
     do_read(f);
-    bop_inline_poll(&f->executor);
+    chaos_finish(&model.chaos);
     CHECK_EQ(bop_aof_durable(f->aof), durable);
-    close_log(f);
+    model_close(f);
     if (below(2) == 0) {
         bop_fs_sim_lose_power(f->sim);
     }
@@ -359,9 +451,14 @@ static void do_fail_sync(struct fixture *f)
 static void step(struct fixture *f)
 {
     uint64_t choice = below(100);
+    uint64_t steps = below(3) == 0 ? below(30) : 0;
 
-    if (choice < 40) {
+    while (steps-- > 0 && chaos_step(&model.chaos)) {
+    }
+    if (choice < 35) {
         do_append(f);
+    } else if (choice < 40) {
+        do_reserve(f);
     } else if (choice < 60) {
         do_commit(f);
     } else if (choice < 72) {
@@ -374,7 +471,7 @@ static void step(struct fixture *f)
         do_fail_sync(f);
     } else {
         do_commit(f);
-        close_log(f);
+        model_close(f);
         reopen(f);
     }
 }
@@ -389,7 +486,13 @@ static bool run_seed(struct fixture *f, uint64_t seed)
     model.next_id = 1;
     bop_fs_sim_destroy(f->sim);
     REQUIRE_EQ(bop_fs_sim_create(&sim_options, &f->sim), 0);
-    f->options.fs = bop_fs_sim_fs(f->sim);
+    chaos_fs_init(&model.fs, bop_fs_sim_fs(f->sim));
+    chaos_init(&model.chaos, seed, below(3) == 0 ? 0 : 1 + (unsigned)below(8));
+    f->options.fs = &model.fs.fs;
+    f->options.executor = &model.chaos.executor;
+    f->options.layout = below(2) == 0 ? BOP_AOF_ALIGNED : BOP_AOF_PACKED;
+    f->options.rehome_max = below(2) == 0 ? 0 : 1 + (unsigned)below(3);
+    f->options.on_level = model_on_level;
     f->options.on_durable = model_on_durable;
     f->options.segment_bytes = sizes[below(BOP_COUNT_OF(sizes))];
     f->options.pending_bytes_max = below(4) == 0 ? 2000 : 0;
@@ -405,7 +508,7 @@ static bool run_seed(struct fixture *f, uint64_t seed)
         CHECK(model.broken || bop_aof_durable(f->aof) <= model.now.last);
     }
     if (f->aof) {
-        close_log(f);
+        model_close(f);
     }
     if (model.broken) {
         test_note("replay with MODEL_SEED=%llu", (unsigned long long)seed);
