@@ -61,7 +61,7 @@ struct bop_aof_segment_info {
 
 struct bop_aof_info {
     uint8_t log_id[BOP_AOF_ID_SIZE];
-    uint64_t first;  /* The first record not truncated. */
+    uint64_t first;  /* The first record in a local segment; last + 1: none is. */
     uint64_t oldest; /* The first one that is there, maybe in a lower tier. */
     uint64_t last;   /* As far as the newest segment's records are good. */
     uint64_t epoch;
@@ -193,7 +193,8 @@ struct bop_aof_repair {
 
 struct bop_aof_repair_options {
     struct bop_aof_admin_options log;
-    bool dry_run;                                                       /* Only tell. */
+    struct bop_object_store *objects; /* To get segments back from, borrowed. May be NULL. */
+    bool dry_run;                     /* Only tell. */
     void (*on_repair)(void *user, const struct bop_aof_repair *repair); /* May be NULL. */
     void (*on_problem)(void *user, const struct bop_aof_problem *problem);
     void *user;

@@ -180,9 +180,18 @@ int cmd_aof_repair(const struct cli_args *args)
                                              .user = &job};
     struct bop_aof_repair_report report = {0};
     struct bop_error err = {0};
+    int exit_code = aof_objects(args, &options.objects);
+    int rc;
 
+    if (exit_code != CLI_OK) {
+        return exit_code;
+    }
     progress_init(&job.progress, stderr, "checked", 0, false);
-    if (bop_aof_repair(&options, &report, &err) < 0) {
+    rc = bop_aof_repair(&options, &report, &err);
+    if (options.objects) {
+        options.objects->destroy(options.objects);
+    }
+    if (rc < 0) {
         return aof_complain(&err);
     }
     print_repaired(args, &report);

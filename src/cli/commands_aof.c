@@ -93,14 +93,15 @@ const struct cli_command aof_commands[] = {
         .name = "repair",
         .synopsis = "DIR",
         .summary = "make a damaged log usable again",
-        .help = "What a packed file has is got back from there; a header is written anew, a bad\n"
+        .help = "What a packed file, or the object store if it is named, has is got back from\n"
+                "there; a header is written anew, a bad\n"
                 "footer or a torn tail is cut off. What no copy has ends the log: it and all\n"
                 "behind it goes, and is told exactly. Every file that is changed is there as\n"
                 "NAME.broken before. A log in use is not touched, nor is a good one.\n"
                 "  --dry-run   only say what would be done\n",
         .values_min = 1,
         .values_max = 1,
-        .flags = BIT(FLAG_DRY_RUN),
+        .flags = OBJECTS | BIT(FLAG_DRY_RUN),
         .run = cmd_aof_repair,
     },
     {
@@ -137,6 +138,52 @@ const struct cli_command aof_commands[] = {
     },
     {
         .group = "aof",
+        .name = "seal",
+        .synopsis = "DIR",
+        .summary = "close the segment that takes appends",
+        .help =
+            "The next append begins another one. Before an upgrade, or to have all of a log go\n"
+            "to the object store (then flush). The log must not be in use: its owner calls\n"
+            "bop_aof_seal() itself.\n"
+            "  --name NAME   the log's in the object store (its id)\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = OBJECTS | BIT(FLAG_NAME),
+        .run = cmd_aof_seal,
+    },
+    {
+        .group = "aof",
+        .name = "flush",
+        .synopsis = "DIR",
+        .summary = "have everything pack and upload now, and wait",
+        .help =
+            "Sealed segments are packed, and uploaded if an object store is named. The log must\n"
+            "not be in use.\n"
+            "  --timeout SECONDS   give up after so long (600)\n"
+            "  --name NAME         the log's in the object store (its id)\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = OBJECTS | BIT(FLAG_NAME),
+        .run = cmd_aof_flush,
+    },
+    {
+        .group = "aof",
+        .name = "hydrate",
+        .synopsis = "DIR",
+        .summary = "fetch segments from the object store",
+        .help = "Into packed files of tier 1, all that are not local, or\n"
+                "  --segment GENERATION         this one\n"
+                "  --from RECORD, --to RECORD   those with these records\n"
+                "  --timeout SECONDS            give up after so long (600)\n"
+                "  --name NAME                  the log's in the object store (its id)\n"
+                "The log must not be in use.\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = OBJECTS | RANGE | BIT(FLAG_SEGMENT) | BIT(FLAG_NAME),
+        .run = cmd_aof_hydrate,
+    },
+    {
+        .group = "aof",
         .name = "segments list",
         .synopsis = "DIR",
         .summary = "list segments and where they are",
@@ -145,6 +192,54 @@ const struct cli_command aof_commands[] = {
         .values_max = 1,
         .flags = BIT(FLAG_TIER),
         .run = cmd_aof_segments_list,
+    },
+    {
+        .group = "aof",
+        .name = "segments delete",
+        .synopsis = "DIR",
+        .summary = "give up old records, or local copies",
+        .help =
+            "  --segment GENERATION --force   records up to this segment's last are lost, in all\n"
+            "                                 tiers\n"
+            "  --tier 0|1   all files of this tier go that the next tier has, verified\n"
+            "  --name NAME  the log's in the object store (its id)\n"
+            "The log must not be in use.\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = OBJECTS | BIT(FLAG_SEGMENT) | BIT(FLAG_TIER) | BIT(FLAG_FORCE) | BIT(FLAG_NAME),
+        .run = cmd_aof_segments_delete,
+    },
+    {
+        .group = "aof",
+        .name = "restore",
+        .synopsis = "DIR",
+        .summary = "make a log anew from the object store alone",
+        .help =
+            "DIR must not exist, or be empty. The manifest is fetched; segments stay where they\n"
+            "are until they are read (or hydrated).\n"
+            "  --name NAME   the log's in the object store; required\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = OBJECTS | BIT(FLAG_NAME),
+        .run = cmd_aof_restore,
+    },
+    {
+        .group = "aof",
+        .name = "bench",
+        .synopsis = "DIR",
+        .summary = "measure the log on this disk",
+        .help = "Writes a log to DIR, which must not exist, one durable commit after the other,\n"
+                "reads it back, and removes it.\n"
+                "  --entries N       records (100000)\n"
+                "  --size BYTES      of each (128)\n"
+                "  --batch RECORDS   in a commit (512)\n"
+                "  --segment-bytes BYTES   of each segment file (64M)\n"
+                "  --keep            leave the log there\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = BIT(FLAG_ENTRIES) | BIT(FLAG_SIZE) | BIT(FLAG_BATCH) | BIT(FLAG_SEGMENT_BYTES) |
+                 BIT(FLAG_KEEP),
+        .run = cmd_aof_bench,
     },
     {
         .group = "aof",

@@ -413,7 +413,7 @@ def help_for_all(bop, _):
     same(bop.out("--help").decode(), overview)
     commands = re.findall(r"^  ((?:map |counter |kv |aof (?:segments |manifest )?)?[a-z]+) ",
                           overview.split("Flags")[0], re.M)
-    same(len(commands), 27)
+    same(len(commands), 32)
     for command in commands:
         text = bop.out(*command.split(), "--help").decode()
         same(command == "help" or text.startswith(f"bop {command} - "), True)

@@ -177,6 +177,16 @@ int bop__admin_copy_give(struct bop__admin_check *check, const struct bop__admin
 /** Check the packed file and the object of a segment, as asked for. */
 int bop__admin_copies_check(struct bop__admin_check *check, struct bop__admin_segment *segment);
 
+/** True if the manifest says that there is one. */
+bool bop__admin_has_object(const struct bop__admin_segment *segment);
+/** The packed segment in the object store. */
+int bop__admin_open_object(struct bop__admin *admin, struct bop_object_store *store,
+                           const struct bop__admin_segment *segment,
+                           struct bop__packed **out_packed, struct bop_error *err);
+/** ... and in tier 1. */
+int bop__admin_open_packed(struct bop__admin *admin, const struct bop__admin_segment *segment,
+                           struct bop__packed **out_packed, struct bop_error *err);
+
 /** True if its packed file is good, read from end to end. */
 bool bop__admin_packed_good(struct bop__admin *admin, const struct bop__admin_segment *segment);
 

@@ -34,9 +34,9 @@ static void object_close(struct bop__packed *self)
     bop_free(object->allocator, object, sizeof(*object));
 }
 
-static int open_object(struct bop__admin *admin, struct bop_object_store *store,
-                       const struct bop__admin_segment *segment, struct bop__packed **out_packed,
-                       struct bop_error *err)
+int bop__admin_open_object(struct bop__admin *admin, struct bop_object_store *store,
+                           const struct bop__admin_segment *segment,
+                           struct bop__packed **out_packed, struct bop_error *err)
 {
     struct object *object = bop_alloc(admin->allocator, sizeof(*object));
     struct bop_object_info info;
@@ -62,8 +62,8 @@ static int open_object(struct bop__admin *admin, struct bop_object_store *store,
     return 0;
 }
 
-static int open_packed(struct bop__admin *admin, const struct bop__admin_segment *segment,
-                       struct bop__packed **out_packed, struct bop_error *err)
+int bop__admin_open_packed(struct bop__admin *admin, const struct bop__admin_segment *segment,
+                           struct bop__packed **out_packed, struct bop_error *err)
 {
     char path[BOP__ADMIN_PATH_MAX];
     int rc = bop__admin_path(admin, segment->packed_name, path, err);
@@ -71,7 +71,7 @@ static int open_packed(struct bop__admin *admin, const struct bop__admin_segment
     return rc < 0 ? rc : bop__packed_file_open(admin->allocator, admin->fs, path, out_packed, err);
 }
 
-static bool has_object(const struct bop__admin_segment *segment)
+bool bop__admin_has_object(const struct bop__admin_segment *segment)
 {
     return segment->entry && segment->entry->uploaded && !segment->entry->deleted &&
            segment->entry->key;
@@ -146,11 +146,12 @@ int bop__admin_copy_give(struct bop__admin_check *check, const struct bop__admin
     int rc = 0;
 
     *out_all = false;
-    if (segment->packed_name[0] && open_packed(check->admin, segment, &packed, &err) == 0) {
+    if (segment->packed_name[0] &&
+        bop__admin_open_packed(check->admin, segment, &packed, &err) == 0) {
         rc = give_from_packed(check, segment, packed, first, last, out_all);
     }
-    if (rc == 0 && !*out_all && objects && has_object(segment) &&
-        open_object(check->admin, objects, segment, &packed, &err) == 0) {
+    if (rc == 0 && !*out_all && objects && bop__admin_has_object(segment) &&
+        bop__admin_open_object(check->admin, objects, segment, &packed, &err) == 0) {
         rc = give_from_packed(check, segment, packed, first, last, out_all);
     }
     return rc == BOP_EEXISTS ? 0 : rc;
@@ -189,7 +190,8 @@ static int verify(struct bop__admin *admin, struct bop__packed *packed,
     memcpy(own, root, sizeof(own));
     rc = bop__warm_verify(admin->allocator, packed, own, out_facts, err);
     packed->close(packed);
-    if (rc == 0 && entry && memcmp(entry->sha256, out_facts->sha256, sizeof(entry->sha256)) != 0) {
+    if (rc == 0 && entry && entry->packed &&
+        memcmp(entry->sha256, out_facts->sha256, sizeof(entry->sha256)) != 0) {
         rc = bop_error_set(err, BOP_ECORRUPT, "%s: not the file that the manifest speaks of",
                            segment->packed_name);
     }
@@ -201,7 +203,7 @@ static int check_packed(struct bop__admin_check *check, struct bop__admin_segmen
     struct bop__warm_facts facts = {0};
     struct bop__packed *packed;
     struct bop_error err = {0};
-    int rc = open_packed(check->admin, segment, &packed, &err);
+    int rc = bop__admin_open_packed(check->admin, segment, &packed, &err);
 
     check->report.packed++;
     if (rc == 0) {
@@ -214,7 +216,8 @@ static int check_packed(struct bop__admin_check *check, struct bop__admin_segmen
     }
     return rc == 0 ? 0
                    : copy_bad(check, BOP_AOF_PROBLEM_PACKED, segment,
-                              segment->local || has_object(segment), segment->packed_name, &err);
+                              segment->local || bop__admin_has_object(segment),
+                              segment->packed_name, &err);
 }
 
 static int check_object(struct bop__admin_check *check, struct bop__admin_segment *segment)
@@ -222,7 +225,7 @@ static int check_object(struct bop__admin_check *check, struct bop__admin_segmen
     struct bop__warm_facts facts = {0};
     struct bop__packed *packed;
     struct bop_error err = {0};
-    int rc = open_object(check->admin, check->options.objects, segment, &packed, &err);
+    int rc = bop__admin_open_object(check->admin, check->options.objects, segment, &packed, &err);
 
     check->report.objects++;
     if (rc == 0) {
@@ -245,7 +248,7 @@ int bop__admin_copies_check(struct bop__admin_check *check, struct bop__admin_se
     if (check->options.packed && segment->packed_name[0]) {
         rc = check_packed(check, segment);
     }
-    if (rc == 0 && check->options.objects && has_object(segment)) {
+    if (rc == 0 && check->options.objects && bop__admin_has_object(segment)) {
         rc = check_object(check, segment);
     }
     return rc;
@@ -256,6 +259,6 @@ bool bop__admin_packed_good(struct bop__admin *admin, const struct bop__admin_se
     struct bop__warm_facts facts;
     struct bop__packed *packed;
 
-    return segment->packed_name[0] && open_packed(admin, segment, &packed, NULL) == 0 &&
+    return segment->packed_name[0] && bop__admin_open_packed(admin, segment, &packed, NULL) == 0 &&
            verify(admin, packed, segment, &facts, NULL) == 0;
 }

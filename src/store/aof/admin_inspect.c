@@ -127,6 +127,7 @@ static void count(const struct bop_aof_segment_info *info, struct bop_aof_info *
     all->segments += info->local;
     all->archived += !info->local;
     all->oldest = all->oldest == 0 ? info->base : all->oldest;
+    all->first = all->first == 0 && info->local ? info->base : all->first;
     all->last = info->end_seq > 0 ? info->end_seq - 1 : info->base - 1;
 }
 
@@ -145,7 +146,7 @@ static int inspect(struct bop__admin *admin, bop_aof_segment_fn *fn, void *user,
         }
     }
     memcpy(all->log_id, admin->log_id, sizeof(all->log_id));
-    all->first = admin->front;
+    all->first = all->first == 0 ? all->last + 1 : all->first;
     all->epoch = admin->epoch;
     all->generation = admin->generation;
     all->has_manifest = admin->has_manifest;

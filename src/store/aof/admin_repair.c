@@ -313,35 +313,56 @@ static int give_name(struct repair *r, const struct bop__admin_segment *segment)
 
 /* ---- Segments that lower tiers have ---- */
 
-static bool in_object_store(const struct bop__admin_segment *segment)
+static bool in_object_store(const struct repair *r, const struct bop__admin_segment *segment)
 {
+    for (size_t i = 0; i < r->admin->count && &r->admin->segments[i] != segment; i++) {
+        if (r->admin->segments[i].local) {
+            return false; /* A log has no holes: what is missing in it lies before the rest. */
+        }
+    }
     return segment->entry && segment->entry->uploaded && !segment->entry->deleted &&
            segment->entry->facts.end_seq >= segment->limit;
 }
 
-/* Over the damaged file, by way of a temporary one. */
-static int get_back(struct repair *r, const struct bop__admin_segment *segment)
+/* Over the damaged file, by way of a temporary one. packed is closed. */
+static int get_back(struct repair *r, const struct bop__admin_segment *segment,
+                    struct bop__packed *packed, const char *text)
 {
-    char packed_path[BOP__ADMIN_PATH_MAX], path[BOP__ADMIN_PATH_MAX], broken[BOP__ADMIN_PATH_MAX];
-    struct bop__packed *packed;
+    char path[BOP__ADMIN_PATH_MAX], broken[BOP__ADMIN_PATH_MAX];
     int rc = keep_copy(r, segment->name, broken);
 
-    if (rc == 0) {
-        rc = bop__admin_path(r->admin, segment->packed_name, packed_path, r->err);
-    }
     if (rc == 0) {
         rc = bop__admin_path(r->admin, segment->name, path, r->err);
     }
     if (rc == 0 && !r->options->dry_run) {
-        rc = bop__packed_file_open(r->admin->allocator, r->admin->fs, packed_path, &packed, r->err);
-        if (rc == 0) {
-            rc = bop__warm_unpack(r->admin->allocator, r->admin->fs, packed, path, r->err);
-            packed->close(packed);
-        }
+        rc = bop__warm_unpack(r->admin->allocator, r->admin->fs, packed, path, r->err);
     }
-    return rc < 0 ? rc
-                  : tell(r, BOP_AOF_REPAIRED_SEGMENT, segment->name, broken,
-                         "its records were got back from its packed file");
+    packed->close(packed);
+    return rc < 0 ? rc : tell(r, BOP_AOF_REPAIRED_SEGMENT, segment->name, broken, text);
+}
+
+/* From whichever copy is good. True in *out_done: from one. */
+static int get_back_from_any(struct repair *r, const struct bop__admin_segment *segment,
+                             bool *out_done)
+{
+    struct bop__packed *packed;
+    int rc;
+
+    *out_done = true;
+    if (bop__admin_packed_good(r->admin, segment)) {
+        rc = bop__admin_open_packed(r->admin, segment, &packed, r->err);
+        return rc < 0
+                   ? rc
+                   : get_back(r, segment, packed, "its records were got back from its packed file");
+    }
+    if (r->options->objects && bop__admin_has_object(segment)) {
+        rc = bop__admin_open_object(r->admin, r->options->objects, segment, &packed, r->err);
+        return rc < 0 ? rc
+                      : get_back(r, segment, packed,
+                                 "its records were got back from the object store");
+    }
+    *out_done = false;
+    return 0;
 }
 
 /* ---- One round ---- */
@@ -386,6 +407,7 @@ static int look(struct repair *r)
 {
     struct bop__admin_check check = {.options = {.log = r->options->log,
                                                  .packed = true,
+                                                 .objects = r->options->objects,
                                                  .on_record = count_good,
                                                  .on_problem = pass_problem,
                                                  .user = r},
@@ -445,10 +467,14 @@ static void note_lost(struct repair *r, const struct bop__admin_finding *finding
 static int mend_segment(struct repair *r, struct bop__admin_segment *segment,
                         const struct bop__admin_finding *finding)
 {
-    if (finding->elsewhere && segment->packed_name[0]) {
-        return get_back(r, segment);
+    bool done = false;
+    int rc = finding->elsewhere && segment && segment->local ? get_back_from_any(r, segment, &done)
+                                                             : 0;
+
+    if (rc < 0 || done) {
+        return rc;
     }
-    if (!segment->newest && in_object_store(segment)) {
+    if (segment && segment->local && !segment->newest && in_object_store(r, segment)) {
         return put_aside(r, segment->name, BOP_AOF_REPAIRED_SEGMENT,
                          "it is left to the object store, which has it");
     }
@@ -477,13 +503,8 @@ static int mend(struct repair *r, const struct bop__admin_finding *finding)
     case BOP_AOF_PROBLEM_HEADER:
         return mend_header(r, segment, finding);
     case BOP_AOF_PROBLEM_RECORDS:
-        return mend_segment(r, segment, finding);
     case BOP_AOF_PROBLEM_MISSING:
-        if (finding->elsewhere && segment && segment->local) {
-            return get_back(r, segment);
-        }
-        note_lost(r, finding);
-        return 0;
+        return mend_segment(r, segment, finding);
     case BOP_AOF_PROBLEM_ORDER:
         note_lost(r, finding);
         return 0;
@@ -547,6 +568,13 @@ static int refuse_cut(struct repair *r, uint64_t cut)
     for (size_t i = 0; i < r->admin->count; i++) {
         const struct bop__admin_segment *segment = &r->admin->segments[i];
 
+        if (segment->limit > cut && segment->base <= cut && bop__admin_has_object(segment) &&
+            !r->options->objects) {
+            return bop_error_say(r->err, BOP_ECONDITION,
+                                 "%s: record %" PRIu64 " is in the object store: name that, to get "
+                                 "it back from there",
+                                 r->admin->path, cut);
+        }
         if (segment->limit > cut && segment->entry && bop__admin_elsewhere(segment)) {
             return bop_error_say(
                 r->err, BOP_ECONDITION,
