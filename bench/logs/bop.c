@@ -77,7 +77,8 @@ static void log_open(const char *directory, uint64_t segment_bytes)
                                       .layout = level == BOP_AOF_DISK ? BOP_AOF_ALIGNED
                                                                       : BOP_AOF_PACKED,
                                       .level = level,
-                                      .writes_max = WRITES,
+                                      .pending_bytes_max = level == BOP_AOF_OS ? 8u << 20 : 0,
+                                      .writes_max = level == BOP_AOF_OS ? 2 : WRITES,
                                       .on_durable = on_durable,
                                       .on_failed = on_failed};
     struct bop_error err = {0};
@@ -187,7 +188,7 @@ static void append(char **arguments)
     records = make_records(size, count);
     job.commit_bytes = size * count;
     level = durable ? BOP_AOF_DISK : BOP_AOF_OS;
-    log_open(arguments[0], 0);
+    log_open(arguments[0], durable ? 0 : (uint64_t)2 << 30);
     if (durable)
         append_durable(records, count, waiters, seconds);
     else

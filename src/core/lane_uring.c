@@ -38,6 +38,9 @@
 
 #include "lane.h"
 
+/* Writes through the page cache from this size on are copied by a worker of the kernel, not by the
+ * owner. */
+#define ASYNC_BYTES 65536
 /* What one write(2) takes at most, MAX_RW_COUNT; of more the lane's thread does the rest. */
 #define REQUEST_BYTES_MAX (INT_MAX & ~4095)
 
@@ -113,6 +116,9 @@ static unsigned add_requests(struct lane_uring *uring, struct lane_flight *fligh
     struct io_uring_sqe *sqe = next_request(uring);
 
     io_uring_prep_write(sqe, write->fd, write->bytes, size, write->offset);
+    if (!write->direct && size >= ASYNC_BYTES) {
+        sqe->flags |= IOSQE_ASYNC;
+    }
     io_uring_sqe_set_data64(sqe, data_of(flight, LANE_WRITE));
     if (!write->sync) {
         return 1;

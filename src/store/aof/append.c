@@ -87,6 +87,14 @@ static enum step place_next(const struct bop_aof *aof, struct place *at, uint64_
     return step;
 }
 
+/* True if records of so many bytes all go behind what is there: what each of them by
+ * itself would do then. */
+static bool goes_on(const struct place *at, uint64_t bytes)
+{
+    return at->open && bytes <= BOP__AOF_BATCH_BYTES &&
+           at->filled + bytes <= BOP__AOF_BATCH_BYTES && fits(at, bytes);
+}
+
 /* ---- Plans ---- */
 
 void bop__plan_drop(struct bop_aof *aof, struct bop__plan *plan)
@@ -175,6 +183,7 @@ static int plan_record(struct bop_aof *aof, struct bop__plan *plan, struct place
 static void plan_init(struct bop__plan *plan)
 {
     plan->bytes = 0;
+    plan->goes_on = false;
     bop_list_init(&plan->batches);
     bop_list_init(&plan->segments);
 }
@@ -201,13 +210,18 @@ static int plan_end(struct bop_aof *aof, struct bop__plan *plan, const struct pl
 
 /* Get hold of what records need. */
 static int make_plan(struct bop_aof *aof, const struct bop_aof_record *records, size_t count,
-                     struct bop__plan *out_plan)
+                     uint64_t bytes, struct bop__plan *out_plan)
 {
     struct place at = place_now(aof);
     size_t begins = 0;
     int rc = 0;
 
     plan_init(out_plan);
+    if (goes_on(&at, bytes)) {
+        out_plan->goes_on = true;
+        out_plan->bytes = bytes;
+        return plan_room(aof, out_plan, at.filled + (size_t)bytes);
+    }
     for (size_t i = 0; rc == 0 && i < count; i++) {
         rc = plan_record(aof, out_plan, &at, bop__aof_record_size(payload_size(&records[i])),
                          &begins);
@@ -374,7 +388,7 @@ static void put_records(struct bop_aof *aof, struct bop__plan *plan,
         const struct bop_aof_record *record = &records[i];
         size_t length = (size_t)payload_size(record);
         uint64_t size = bop__aof_record_size(length);
-        enum step step = place_next(aof, &at, size);
+        enum step step = plan->goes_on ? STEP_ON : place_next(aof, &at, size);
         uint8_t *payload;
 
         if (step != STEP_ON || i == 0) {
@@ -439,7 +453,7 @@ int bop_aof_append_with(struct bop_aof *aof, const struct bop_aof_append *append
     if (rc < 0 || count == 0) {
         return rc;
     }
-    rc = make_plan(aof, records, count, &plan);
+    rc = make_plan(aof, records, count, bytes, &plan);
     if (rc < 0) {
         return rc;
     }

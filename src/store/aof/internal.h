@@ -283,6 +283,7 @@ struct bop__plan {
     uint64_t bytes;
     struct bop_list batches;  /* Blank ones, in the order they are needed. */
     struct bop_list segments; /* Likewise. */
+    bool goes_on;             /* All of it into the batch that is open. */
 };
 
 struct bop__own_lane;
