@@ -136,8 +136,8 @@ int aof_objects(const struct cli_args *args, struct bop_object_store **out_store
     int rc;
 
     *out_store = NULL;
-    if (!endpoint && !aof->bucket) {
-        return CLI_OK;
+    if (!aof->endpoint && !aof->bucket) {
+        return CLI_OK; /* An endpoint in the environment alone does not ask for it. */
     }
     if (!endpoint || !aof->bucket) {
         return cli_complain(CLI_AOF_USAGE, "an object store has an endpoint and a bucket: give %s",
@@ -148,7 +148,16 @@ int aof_objects(const struct cli_args *args, struct bop_object_store **out_store
         options.stall_timeout_ms = options.connect_timeout_ms;
     }
     rc = bop_s3_create(&options, out_store, &err);
-    return rc < 0
-               ? cli_complain(aof_exit_code(rc == BOP_EINVAL ? BOP_ECONFIG : rc), "%s", err.message)
-               : CLI_OK;
+    if (rc < 0) {
+        return cli_complain(CLI_AOF_DENIED, "%s", err.message);
+    }
+    /* What is wrong with it is said before anything is begun. */
+    rc = bop_s3_check(*out_store, &err);
+    if (rc < 0) {
+        (*out_store)->destroy(*out_store);
+        *out_store = NULL;
+        return cli_complain(rc == BOP_ENOTFOUND ? CLI_AOF_DENIED : aof_exit_code(rc), "%s",
+                            err.message);
+    }
+    return CLI_OK;
 }

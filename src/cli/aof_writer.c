@@ -21,6 +21,21 @@ static void on_failed(void *user, int code, const char *message)
     bop_error_say(&writer->err, code, "%s", message);
 }
 
+/* A log that has tiers is opened with them: what left the directory is not missing. Nothing is
+ * moved. */
+static int open_tiers(struct aof_writer *writer, const char *path, struct bop_error *err)
+{
+    struct bop_tiers_options options = {.tier0_bytes = UINT64_C(1) << 60,
+                                        .tier1_bytes = UINT64_C(1) << 60};
+    char manifest[4096];
+
+    if (snprintf(manifest, sizeof(manifest), "%s/manifest", path) >= (int)sizeof(manifest) ||
+        !bop_fs_exists(bop_fs_real(), manifest)) {
+        return 0;
+    }
+    return bop_tiers_create(&options, &writer->tiers, err);
+}
+
 int aof_writer_open(struct aof_writer *writer, const struct bop_aof_options *options)
 {
     struct bop_aof_options own = *options;
@@ -33,7 +48,11 @@ int aof_writer_open(struct aof_writer *writer, const struct bop_aof_options *opt
     own.on_durable = on_durable;
     own.on_failed = on_failed;
     own.user = writer;
-    rc = bop_aof_open(&own, &writer->aof, &writer->recovery, &err);
+    rc = open_tiers(writer, options->path, &err);
+    own.tiers = writer->tiers;
+    if (rc == 0) {
+        rc = bop_aof_open(&own, &writer->aof, &writer->recovery, &err);
+    }
     if (rc == BOP_ECORRUPT) {
         return cli_complain(CLI_AOF_FAILED, "%s; `bop aof verify` says more", err.message);
     }
@@ -47,6 +66,9 @@ int aof_writer_open(struct aof_writer *writer, const struct bop_aof_options *opt
 int aof_writer_flush(struct aof_writer *writer)
 {
     bop_inline_poll(&writer->executor);
+    if (writer->tiers) {
+        BOP_IGNORE(bop_tiers_poll(writer->tiers));
+    }
     return writer->failed;
 }
 
@@ -72,4 +94,5 @@ void aof_writer_close(struct aof_writer *writer)
         bop_inline_poll(&writer->executor);
         bop_aof_close(writer->aof);
     }
+    bop_tiers_destroy(writer->tiers);
 }

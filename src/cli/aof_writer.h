@@ -4,13 +4,14 @@
 #ifndef BOP_CLI_AOF_WRITER_H
 #define BOP_CLI_AOF_WRITER_H
 
-#include <bop/aof.h>
+#include <bop/tiers.h>
 
 #include "cli.h"
 
 struct aof_writer {
     struct bop_inline_executor executor;
     struct bop_aof *aof;
+    struct bop_tiers *tiers; /* If the log was opened with some before; NULL: none. */
     uint64_t durable;
     uint64_t commits; /* Calls of on_durable. */
     int failed;

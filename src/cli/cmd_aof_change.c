@@ -251,13 +251,42 @@ static int drop_records(struct aof_session *session, const struct range *range)
     return CLI_OK;
 }
 
+struct in_tier {
+    unsigned tier;
+    unsigned count;
+};
+
+static int count_in_tier(void *user, const struct bop_aof_segment_info *info)
+{
+    struct in_tier *in = user;
+
+    in->count += !info->left && !info->newest && (in->tier == 0 ? info->local : info->in_tier1);
+    return 0;
+}
+
+/* Sealed segments that are in a tier. */
+static int count_tier(const struct cli_args *args, struct in_tier *out_in)
+{
+    struct bop_aof_admin_options log = {.path = args->values[0]};
+    struct bop_aof_info info;
+    struct bop_error err = {0};
+
+    *out_in = (struct in_tier){.tier = args->aof.tier - 1};
+    return bop_aof_inspect(&log, count_in_tier, out_in, &info, &err) < 0 ? aof_complain(&err)
+                                                                         : CLI_OK;
+}
+
 /* Have a tier give up what the next one has, verified: the tiers know what that is. */
 static int empty_tier(const struct cli_args *args)
 {
-    struct aof_session session;
-    struct bop_tiers_status status = {0};
-    int exit_code = aof_session_open(&session, args, 1u << (args->aof.tier - 1));
+    struct aof_session session = {0};
+    struct in_tier before, after;
+    int exit_code = count_tier(args, &before);
 
+    if (exit_code != CLI_OK) {
+        return exit_code;
+    }
+    exit_code = aof_session_open(&session, args, 1u << before.tier);
     if (exit_code == CLI_OK && !session.tiers) {
         exit_code = cli_complain(CLI_AOF_NOT_FOUND, "%s has no lower tiers: all of it is local",
                                  session.path);
@@ -265,17 +294,19 @@ static int empty_tier(const struct cli_args *args)
     if (exit_code == CLI_OK) {
         int rc = aof_session_run(&session, NULL, NULL);
 
-        bop_tiers_status(session.tiers, &status);
-        if (rc < 0) {
-            exit_code = aof_session_complain(&session, rc, "delete");
-        } else if (args->json) {
-            aof_print_json(json_pack("{s:o}", "evictions", aof_number(status.evictions)));
-        } else {
-            printf("%s: %" PRIu64 " segments left tier %u\n", session.path, status.evictions,
-                   args->aof.tier - 1);
-        }
+        exit_code = rc < 0 ? aof_session_complain(&session, rc, "delete") : CLI_OK;
     }
     aof_session_close(&session);
+    if (exit_code == CLI_OK) {
+        exit_code = count_tier(args, &after);
+    }
+    if (exit_code == CLI_OK && args->json) {
+        aof_print_json(json_pack("{s:i,s:i,s:i}", "tier", (int)before.tier, "before",
+                                 (int)before.count, "now", (int)after.count));
+    } else if (exit_code == CLI_OK) {
+        printf("%s: tier %u had %u segments and has %u\n", args->values[0], before.tier,
+               before.count, after.count);
+    }
     return aof_finish(exit_code);
 }
 

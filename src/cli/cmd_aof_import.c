@@ -122,6 +122,7 @@ static int run(struct job *job)
     }
     exit_code = aof_writer_open(&job->writer, &options);
     if (exit_code != CLI_OK) {
+        aof_writer_close(&job->writer);
         return exit_code;
     }
     rc = import(job, more);

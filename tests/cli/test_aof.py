@@ -527,6 +527,19 @@ def repairs_do_not_overwrite_copies(directory):
 
 
 @test
+def a_log_made_anew_without_the_lost(directory):
+    path = make(directory)
+    file, offset, _ = offset_of(path, 500)
+    flip(file, offset * 8)
+    good = os.path.join(directory, "good")
+    bop("export", path, good, "--skip-damage", status=4)
+    other = os.path.join(directory, "anew")
+    bop("import", other, good, "--renumber")
+    same(objects("inspect", other)[0]["last"], 999)
+    same(objects("verify", other)[-1]["problems"], 0)
+
+
+@test
 def every_file_at_random(directory):
     import random
     chance = random.Random(7)

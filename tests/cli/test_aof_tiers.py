@@ -7,6 +7,7 @@ usage: test_aof_tiers.py PATH_OF_BOP SOURCE_ROOT
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,6 +132,26 @@ def local_copies_go_and_come_back(bop, directory):
     bop("hydrate", path)
     same(tiers(bop, path), [[1, 2]] * len(tiers(bop, path)))
     same(bop.local("export", path, "-"), all_records)
+    bop.local("import", path, "-", stdin=lines(RECORDS + 1, RECORDS + 5))
+    same(numbers(bop.local("export", path, "-")), list(range(1, RECORDS + 6)))
+
+
+@test
+def runbook_names_what_there_is(bop, _):
+    """Every command and metric of the runbook exists; each command's flags are its own."""
+    with open(os.path.join(ROOT, "docs", "operations", "aof.md"), encoding="utf-8") as file:
+        text = file.read()
+    named = set(re.findall(r"bop_(?:aof|s3)_[a-z0-9_]+", text))
+    sources = "".join(open(name, encoding="utf-8").read()
+                      for name in glob.glob(os.path.join(ROOT, "src", "store", "*", "*.c"))
+                      + glob.glob(os.path.join(ROOT, "include", "bop", "*.h")))
+    same([name for name in sorted(named) if not re.search(rf"\b{name}\b", sources)], [])
+    commands = set(re.findall(r"bop aof ((?:segments |manifest )?[a-z]+)([^`\n]*)", text))
+    same(len(commands) > 20, True)
+    for command, rest in sorted(commands):
+        helped = bop.local(*command.split(), "--help")
+        for flag in re.findall(r"--[a-z-]+", rest):
+            holds(helped, flag)
 
 
 @test
@@ -235,6 +256,7 @@ def refusals_are_one_clear_line(bop, directory):
     path = make(bop, directory)
     bop("segments", "delete", path, "--tier", "0")
     before = bop.local("export", path, "-")
+    bop.local("export", path, "-", "--from", "5", "--to", "6")  # The endpoint alone asks nothing.
 
     def line(*words, status, store=None, **env):
         store = bop.store if store is None else store
@@ -248,12 +270,17 @@ def refusals_are_one_clear_line(bop, directory):
     holds(line("verify", path, "--objects", status=3, BOP_TIER2_SECRET_KEY="wrong"), "signature")
     holds(line("verify", path, "--objects", status=3, BOP_TIER2_ACCESS_KEY="nobody"), "ccess key")
     wrong = ["--bucket", "no-such-bucket", *bop.store[2:]]
-    line("restore", path + "2", "--name", "x", status=2, store=wrong)
+    holds(line("restore", path + "2", "--name", "x", status=3, store=wrong), "no-such-bucket")
     without_ca = bop.store[:4]
     holds(line("restore", path + "2", "--name", "x", status=3, store=without_ca), "ertificate")
     line("restore", path + "2", "--name", "x", status=4, BOP_TIER2_ENDPOINT="https://127.0.0.1:1")
     line("restore", path + "2", "--name", "x", status=3, BOP_TIER2_ENDPOINT="nonsense")
     same(bop.local("export", path, "-"), before)
+    # What only the object store has is not called lost when that cannot be asked.
+    bop("segments", "delete", path, "--tier", "1")
+    line("verify", path, "--objects", status=3, BOP_TIER2_SECRET_KEY="wrong")
+    line("export", path, "-", status=3, BOP_TIER2_SECRET_KEY="wrong")
+    same(bop("export", path, "-"), before)
 
 
 @test

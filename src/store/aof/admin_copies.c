@@ -115,44 +115,70 @@ static int give_from(struct bop__admin_check *check, const struct bop__admin_seg
 }
 
 /* What is wrong with a copy is told where it is checked; here it only means that it has not got
- * what was asked for. But what the caller's on_record says, and lack of memory, ends it. */
+ * what was asked for. A server that does not answer, or refuses, is another matter: what it has is
+ * not known, and so nothing can be said to be lost. */
+static bool has_not_got_it(int code)
+{
+    return code == BOP_ECORRUPT || code == BOP_ENOTFOUND || code == -ENOENT ||
+           code == BOP_EVERSION || code == BOP_ETRUNCATED;
+}
+
 static int give_from_packed(struct bop__admin_check *check,
                             const struct bop__admin_segment *segment, struct bop__packed *packed,
-                            uint64_t first, uint64_t last, bool *out_all)
+                            uint64_t first, uint64_t last, bool *out_all, struct bop_error *err)
 {
     struct bop__segment_source *source;
-    struct bop_error err = {0};
     uint64_t records = check->report.records;
-    int rc = bop__warm_open(check->admin->allocator, packed, NULL, &source, &err);
+    int rc = bop__warm_open(check->admin->allocator, packed, NULL, &source, err);
 
     if (rc == 0) {
-        rc = give_from(check, segment, source, first, last, out_all, &err);
+        rc = give_from(check, segment, source, first, last, out_all, err);
         source->close(source);
     }
-    if (rc == BOP_ENOMEM || (rc != 0 && err.code != rc)) {
-        return rc == BOP_ENOMEM ? bop_error_set(check->err, rc, "read %s", segment->packed_name)
-                                : rc;
-    }
     /* Given only in part: another copy would give it again. */
-    return rc == 0 || check->report.records == records ? 0 : BOP_EEXISTS;
+    return has_not_got_it(rc) && err->code == rc && check->report.records > records ? BOP_EEXISTS
+                                                                                    : rc;
+}
+
+static int give_from_tier1(struct bop__admin_check *check, const struct bop__admin_segment *segment,
+                           uint64_t first, uint64_t last, bool *out_all, struct bop_error *err)
+{
+    struct bop__packed *packed;
+    int rc = bop__admin_open_packed(check->admin, segment, &packed, err);
+
+    return rc < 0 ? rc : give_from_packed(check, segment, packed, first, last, out_all, err);
+}
+
+static int give_from_tier2(struct bop__admin_check *check, const struct bop__admin_segment *segment,
+                           uint64_t first, uint64_t last, bool *out_all, struct bop_error *err)
+{
+    struct bop__packed *packed;
+    int rc = bop__admin_open_object(check->admin, check->options.objects, segment, &packed, err);
+
+    return rc < 0 ? rc : give_from_packed(check, segment, packed, first, last, out_all, err);
 }
 
 int bop__admin_copy_give(struct bop__admin_check *check, const struct bop__admin_segment *segment,
                          uint64_t first, uint64_t last, bool *out_all)
 {
-    struct bop_object_store *objects = check->options.objects;
-    struct bop__packed *packed;
     struct bop_error err = {0};
     int rc = 0;
 
     *out_all = false;
-    if (segment->packed_name[0] &&
-        bop__admin_open_packed(check->admin, segment, &packed, &err) == 0) {
-        rc = give_from_packed(check, segment, packed, first, last, out_all);
+    if (segment->packed_name[0]) {
+        rc = give_from_tier1(check, segment, first, last, out_all, &err);
+        /* A file that the disk does not give is told of where it is checked. */
+        rc = rc < 0 && rc != BOP_ENOMEM && rc != BOP_EEXISTS && err.code == rc ? 0 : rc;
     }
-    if (rc == 0 && !*out_all && objects && bop__admin_has_object(segment) &&
-        bop__admin_open_object(check->admin, objects, segment, &packed, &err) == 0) {
-        rc = give_from_packed(check, segment, packed, first, last, out_all);
+    if (rc == 0 && !*out_all && check->options.objects && bop__admin_has_object(segment)) {
+        err = (struct bop_error){0};
+        rc = give_from_tier2(check, segment, first, last, out_all, &err);
+        rc = has_not_got_it(rc) && err.code == rc ? 0 : rc;
+    }
+    if (rc < 0 && rc != BOP_EEXISTS && err.code == rc) {
+        *check->err = err;
+    } else if (rc == BOP_ENOMEM) {
+        bop_error_set(check->err, rc, "read segment %" PRIu64, segment->generation);
     }
     return rc == BOP_EEXISTS ? 0 : rc;
 }
@@ -232,7 +258,7 @@ static int check_object(struct bop__admin_check *check, struct bop__admin_segmen
         rc = verify(check->admin, packed, segment, &facts, &err);
         bop__admin_pace(check, segment->entry->packed_bytes);
     }
-    if (rc == BOP_ENOMEM || rc == BOP_EDENIED || rc == BOP_ECONFIG) {
+    if (rc < 0 && !has_not_got_it(rc)) {
         *check->err = err;
         return rc;
     }
