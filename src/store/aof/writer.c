@@ -292,7 +292,8 @@ static void start_prepare(struct bop_aof *aof)
 {
     aof->jobs.prepare.handle = take_handle(aof);
     aof->jobs.prepare.zeros = first_zeros(aof);
-    aof->jobs.prepare.allocate = is_busy(aof) ? aof->options.segment_bytes : 0;
+    aof->jobs.prepare.allocate = is_busy(aof) && aof->commit_bytes > 0 ? aof->options.segment_bytes
+                                                                       : 0;
     aof->jobs.prepare.stale = aof->stale_next;
     start(aof, &aof->jobs.prepare.job);
 }
@@ -479,13 +480,15 @@ static bool plan_zeros(struct bop_aof *aof, struct bop__segment *segment)
     return aof->jobs.zero.from < aof->jobs.zero.to;
 }
 
+/* Blocks for what big commits will write: more each time, as the whole file is looked at. */
 static bool plan_blocks(struct bop_aof *aof, struct bop__segment *segment)
 {
     struct bop__handle *handle = segment->handle;
-    uint64_t ahead = margin(aof);
+    uint64_t ahead = bop_max_u64(margin(aof), segment->sent_end);
 
-    if (handle->allocated >= bop_min_u64(segment->size, segment->sent_end + ahead / 2)) {
-        return false;
+    if (aof->commit_bytes == 0 ||
+        handle->allocated >= bop_min_u64(segment->size, segment->sent_end + margin(aof) / 2)) {
+        return false; /* Nobody asks for the disk, or there is enough. */
     }
     aof->jobs.zero.to = bop_min_u64(segment->size, segment->sent_end + ahead);
     aof->jobs.zero.from = aof->jobs.zero.to;

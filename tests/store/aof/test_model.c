@@ -137,13 +137,29 @@ static bool view_is(const struct bop_aof_view *view, uint64_t seq, uint64_t id)
 
 /* ---- Comparing ---- */
 
+/* Re-homing writes what the log is by then: its front may get to the disk before records that
+ * were appended before it was moved up. */
+static bool first_is(const struct fixture *f, const struct state *state, uint64_t first)
+{
+    if (first == state->first) {
+        return true;
+    }
+    for (size_t i = 0; i < model.count; i++) {
+        if (f->options.rehome_max > 0 && model.changes[i].kind == FRONT &&
+            model.changes[i].seq == first && first > state->first) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The log holds what the state says, and nothing else. */
 static bool log_is(struct fixture *f, const struct state *state)
 {
     uint64_t first = bop_aof_first(f->aof);
     uint64_t seq = first;
 
-    if (bop_aof_last(f->aof) != state->last || first != state->first ||
+    if (bop_aof_last(f->aof) != state->last || !first_is(f, state, first) ||
         bop_aof_epoch(f->aof) != state->epoch) {
         return false;
     }
