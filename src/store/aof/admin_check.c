@@ -306,18 +306,17 @@ static int check_footer(struct reading *reading)
     if (rc == 0) {
         built.facts = footer.facts;
         rc = bop__footer_build(check->admin->allocator, reading->source, &built, &err);
-        if (rc == 0 && memcmp(built.facts.root, footer.facts.root, sizeof(built.facts.root))) {
+        if (rc == 0 && memcmp(built.facts.root, footer.facts.root, sizeof(built.facts.root)) != 0) {
             text = "its root is not that of the records";
         } else if (rc == BOP_ECORRUPT) {
             text = err.message;
         }
-        if (rc == 0 || rc == BOP_ECORRUPT) {
-            rc = 0;
-        }
+        rc = rc == BOP_ECORRUPT ? 0 : rc;
         bop__footer_deinit(&built);
     }
     if (rc == 0 && !text && reading->segment->entry &&
-        memcmp(reading->segment->entry->facts.root, footer.facts.root, sizeof(footer.facts.root))) {
+        memcmp(reading->segment->entry->facts.root, footer.facts.root, sizeof(footer.facts.root)) !=
+            0) {
         text = "its root is not the manifest's";
     }
     bop__footer_deinit(&footer);

@@ -747,6 +747,7 @@ static int repair_locked(struct repair *r)
         if (rc == 0) {
             rc = do_round(r, i);
         }
+        r->admin = NULL;
         bop__admin_deinit(&admin);
     }
     return rc == 1 ? bop_error_say(r->err, BOP_ECORRUPT,
