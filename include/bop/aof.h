@@ -82,7 +82,9 @@ struct bop_aof_options {
     struct bop_metrics *metrics; /* Borrowed. Default: none. */
     const char *path;            /* Directory; made if missing. Required. */
     uint64_t segment_bytes;      /* Of one file. Default 64 MiB; at least 4 KiB. */
-    uint64_t pending_bytes_max;  /* Not yet durable; appends above are refused. Default 64 MiB. */
+    /* In memory, as not yet durable, or, of levels below DISK, not yet written; appends above are
+     * refused. Default 64 MiB. */
+    uint64_t pending_bytes_max;
     uint64_t first_seq;          /* The first record's number in a new log. Default 1. */
     const uint8_t *id;           /* A new log's, BOP_AOF_ID_SIZE bytes. Default: random. */
     enum bop_aof_level level;    /* Of appends that name none. Default DISK. */
@@ -91,7 +93,9 @@ struct bop_aof_options {
     unsigned sealed_max; /* With tiers: sealed segments that may wait for them. Default 64. */
     unsigned
         rehome_max;    /* How often an unacknowledged tail may move to a new segment. Default 0. */
-    uint64_t room_min; /* Appends are refused while the disk has less. Default two segments. */
+    /* Appends are refused while the disk has less. Looked at in the background now and then, and
+     * after each append that was refused. Default two segments. */
+    uint64_t room_min;
     uint64_t epoch;    /* The writer's fencing epoch; see bop_aof_fence. Default 0. */
     struct bop_tiers *tiers; /* Borrowed until close. Default: all stays in local segment files. */
     const char *name;        /* The log's in the tiers; default: its id in hex. */
