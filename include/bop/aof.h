@@ -85,18 +85,18 @@ struct bop_aof_options {
     /* In memory, as not yet durable, or, of levels below DISK, not yet written; appends above are
      * refused. Default 64 MiB. */
     uint64_t pending_bytes_max;
-    uint64_t first_seq;          /* The first record's number in a new log. Default 1. */
-    const uint8_t *id;           /* A new log's, BOP_AOF_ID_SIZE bytes. Default: random. */
-    enum bop_aof_level level;    /* Of appends that name none. Default DISK. */
+    uint64_t first_seq;       /* The first record's number in a new log. Default 1. */
+    const uint8_t *id;        /* A new log's, BOP_AOF_ID_SIZE bytes. Default: random. */
+    enum bop_aof_level level; /* Of appends that name none. Default DISK. */
     enum bop_aof_layout layout;
     unsigned writes_max; /* Commits on their way at once. Default 8, or what the executor can. */
     unsigned sealed_max; /* With tiers: sealed segments that may wait for them. Default 64. */
     unsigned
-        rehome_max;    /* How often an unacknowledged tail may move to a new segment. Default 0. */
+        rehome_max; /* How often an unacknowledged tail may move to a new segment. Default 0. */
     /* Appends are refused while the disk has less. Looked at in the background now and then, and
      * after each append that was refused. Default two segments. */
     uint64_t room_min;
-    uint64_t epoch;    /* The writer's fencing epoch; see bop_aof_fence. Default 0. */
+    uint64_t epoch;          /* The writer's fencing epoch; see bop_aof_fence. Default 0. */
     struct bop_tiers *tiers; /* Borrowed until close. Default: all stays in local segment files. */
     const char *name;        /* The log's in the tiers; default: its id in hex. */
     /* bop_aof_poll has something to do (only with a lane of the log's own). Called on any
