@@ -309,6 +309,9 @@ struct bop_status_response { /* 145; 144 has no payload */
     uint64_t committed_bytes; /* That its heap holds; 0: it cannot tell. */
     uint8_t tag_count;
     struct bop_status_tag tags[BOP_STATUS_TAGS_MAX];
+    struct bop_slice log_method; /* s: how the log's writes are done: "io_uring", "threads", ... */
+    uint64_t log_writes;         /* On their way to the disk just now. */
+    uint64_t log_writes_max;     /* How many there may be. */
 };
 
 /* Each decoder wants the whole payload and leaves no byte unread; BOP_EMALFORMED otherwise. */

@@ -308,19 +308,21 @@ static json_t *json_of_probe(const struct probe *probe, const struct verdict *ve
         }
         return object;
     }
-    more = json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
-                     "s:o}",
-                     "state", probe_state_text(status->state), "term", (json_int_t)status->term,
-                     "leader", (json_int_t)status->leader, "commit", (json_int_t)status->commit,
-                     "applied", (json_int_t)status->applied, "lag",
-                     verdict->leader ? json_integer((json_int_t)lag(probe, verdict)) : json_null(),
-                     "first_index", (json_int_t)status->first_index, "last_index",
-                     (json_int_t)status->last_index, "durable_index",
-                     (json_int_t)status->durable_index, "snapshot_index",
-                     (json_int_t)status->snapshot_index, "sessions", (json_int_t)status->sessions,
-                     "clients", (json_int_t)status->clients, "uptime_ms",
-                     (json_int_t)status->uptime_ms, "health", json_of_slice(status->health),
-                     "version", json_of_slice(status->version), "memory", json_of_memory(status));
+    more = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
+        "s:o, s:{s:o, s:I, s:I}}",
+        "state", probe_state_text(status->state), "term", (json_int_t)status->term, "leader",
+        (json_int_t)status->leader, "commit", (json_int_t)status->commit, "applied",
+        (json_int_t)status->applied, "lag",
+        verdict->leader ? json_integer((json_int_t)lag(probe, verdict)) : json_null(),
+        "first_index", (json_int_t)status->first_index, "last_index",
+        (json_int_t)status->last_index, "durable_index", (json_int_t)status->durable_index,
+        "snapshot_index", (json_int_t)status->snapshot_index, "sessions",
+        (json_int_t)status->sessions, "clients", (json_int_t)status->clients, "uptime_ms",
+        (json_int_t)status->uptime_ms, "health", json_of_slice(status->health), "version",
+        json_of_slice(status->version), "memory", json_of_memory(status), "log", "method",
+        json_of_slice(status->log_method), "writes", (json_int_t)status->log_writes, "writes_max",
+        (json_int_t)status->log_writes_max);
     if (more) {
         json_object_update(object, more);
     }

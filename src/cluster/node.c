@@ -19,7 +19,8 @@
 
 #include "node.h"
 
-#define WATCH_MS 500
+#define LOG_WRITES 8 /* Commits of the log on their way to the disk at once. */
+#define WATCH_MS   500
 
 #ifndef BOP_VERSION
 #define BOP_VERSION "unknown"
@@ -183,7 +184,8 @@ static int start_lanes(struct bop_node *node)
     struct bop_lane_options options = {.allocator = node->options.allocator,
                                        .name = "bop-log",
                                        .notify = notify_log,
-                                       .user = node};
+                                       .user = node,
+                                       .writes = LOG_WRITES};
     int rc;
 
     node->log_post.fn = on_log_post;
@@ -191,6 +193,7 @@ static int start_lanes(struct bop_node *node)
     rc = bop_lane_create(&options, &node->log_lane);
     if (rc == 0) {
         options.name = "bop-snapshot";
+        options.writes = 0;
         options.notify = notify_work;
         rc = bop_lane_create(&options, &node->work_lane);
     }

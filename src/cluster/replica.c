@@ -626,6 +626,9 @@ static void status_peer(struct replica *replica, const struct bop_raft_server *s
 
 void bop__replica_status(struct replica *replica, struct bop_status_response *out)
 {
+    struct bop_aof_status log;
+
+    bop_aof_status(replica->aof, &log);
     *out = (struct bop_status_response){
         .node = replica->options.id,
         .cluster = bop_slice_cstr(replica->options.cluster),
@@ -639,6 +642,9 @@ void bop__replica_status(struct replica *replica, struct bop_status_response *ou
         .durable_index = replica->durable,
         .snapshot_index = replica->snapshot.raft.index,
         .health = bop_slice_cstr(health(replica)),
+        .log_method = bop_slice_cstr(log.method),
+        .log_writes = log.writes,
+        .log_writes_max = log.writes_max,
     };
     if (replica->machine) {
         out->sessions = bop__machine_session_count(replica->machine);

@@ -333,6 +333,9 @@ int bop_status_response_decode(struct bop_slice payload, struct bop_status_respo
     for (unsigned i = 0; i < message.tag_count; i++) {
         read_status_tag(&reader, &message.tags[i]);
     }
+    message.log_method = read_text(&reader, BOP_NAME_MAX);
+    message.log_writes = bop_read_u64(&reader);
+    message.log_writes_max = bop_read_u64(&reader);
     if (finish(&reader) < 0) {
         return BOP_EMALFORMED;
     }
@@ -361,4 +364,7 @@ void bop_status_response_encode(struct bop_writer *writer, const struct bop_stat
     for (unsigned i = 0; i < in->tag_count; i++) {
         write_status_tag(writer, &in->tags[i]);
     }
+    bop_write_bytes(writer, in->log_method);
+    bop_write_u64(writer, in->log_writes);
+    bop_write_u64(writer, in->log_writes_max);
 }

@@ -524,6 +524,9 @@ TEST(service, tells_its_status)
     REQUIRE_EQ(out.peer_count, 1);
     CHECK_EQ(out.peers[0].id, 1);
     CHECK(out.peers[0].connected);
+    CHECK(out.log_method.size > 0);
+    CHECK_EQ(out.log_writes, 0);
+    CHECK(out.log_writes_max >= 1);
 }
 
 /* ---- What breaks the protocol ---- */

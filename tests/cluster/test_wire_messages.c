@@ -250,6 +250,9 @@ TEST(wire_messages, status_response)
     CHECK_EQ(message.tags[0].live_allocations, 3);
     CHECK_EQ(message.tags[0].allocations, 77);
     CHECK_EQ(message.tags[1].limit_bytes, 1u << 30);
+    CHECK_SLICE_EQ(message.log_method, bytes("io_uring"));
+    CHECK_EQ(message.log_writes, 2);
+    CHECK_EQ(message.log_writes_max, 8);
     bop_status_response_encode(&f->writer, &message);
     CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
     REFUSES_ALL_BUT(status_response, payload);
@@ -259,6 +262,7 @@ TEST(wire_messages, status_response)
 #define STATUS_BYTES_BEFORE_PEERS (8 + 4 + 4 + 1 + 12 * 8 + 4)
 #define STATUS_PEER_BYTES         30 /* With an empty address. */
 #define STATUS_TAG_BYTES          44 /* With an empty name. */
+#define STATUS_LOG_BYTES          20 /* Behind the tags, with an empty method. */
 
 TEST(wire_messages, status_response_has_a_bound_of_peers)
 {
@@ -278,12 +282,15 @@ TEST(wire_messages, status_response_has_a_bound_of_tags)
 {
     static struct bop_status_response message;
     static struct bop_status_response out;
+    size_t at;
 
     message.tag_count = BOP_STATUS_TAGS_MAX;
     bop_status_response_encode(&f->writer, &message);
     CHECK_EQ(bop_status_response_decode(bop_buf_slice(&f->buf), &out), 0);
     /* The count is a byte before the tags. */
-    f->buf.data[f->buf.size - BOP_STATUS_TAGS_MAX * STATUS_TAG_BYTES - 1]++;
+    at = f->buf.size - BOP_STATUS_TAGS_MAX * STATUS_TAG_BYTES - STATUS_LOG_BYTES - 1;
+    CHECK_EQ(f->buf.data[at], BOP_STATUS_TAGS_MAX);
+    f->buf.data[at]++;
     CHECK_EQ(bop_buf_append(&f->buf, (uint8_t[STATUS_TAG_BYTES]){0}, STATUS_TAG_BYTES), 0);
     CHECK_EQ(bop_status_response_decode(bop_buf_slice(&f->buf), &out), BOP_EMALFORMED);
 }

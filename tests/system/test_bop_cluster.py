@@ -164,6 +164,8 @@ def the_status_tells_a_healthy_cluster_from_one_without_a_majority():
                 held = memory["tags"][tag]
                 check(0 < held["live_bytes"] <= held["peak_bytes"], f"{tag} holds {held}")
                 check(0 < held["live_allocations"] <= held["allocations"], f"{tag} holds {held}")
+            check(node["log"]["method"] in ("io_uring", "threads"), f"the log {node['log']}")
+            check(0 <= node["log"]["writes"] <= node["log"]["writes_max"] == 8, f"{node['log']}")
         leader = cluster.leader()
         cluster.follower().kill()
         bop([leader], "status")

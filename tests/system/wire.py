@@ -275,6 +275,7 @@ class Connection:
             name = reader.text()
             out["tags"][name] = {key: reader.u64() for key in (
                 "live_bytes", "peak_bytes", "live_allocations", "allocations", "limit_bytes")}
+        out["log"] = {"method": reader.text(), "writes": reader.u64(), "writes_max": reader.u64()}
         reader.end()
         return out
 
