@@ -172,7 +172,7 @@ static int parse_bytes(const char *text, uint64_t least, uint64_t most, uint64_t
     const char *letter = length > 1 ? strchr(letters, text[length - 1]) : NULL;
     unsigned shift = letter && *letter ? 10 * (unsigned)(letter - letters + 1) : 0;
     char digits[24];
-    uint64_t number;
+    uint64_t number = 0;
 
     if (length - (shift > 0) >= sizeof(digits)) {
         length = sizeof(digits) - 1;
