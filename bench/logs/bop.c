@@ -68,14 +68,14 @@ static void on_failed(void *user, int code, const char *message)
 }
 
 static enum bop_aof_level level = BOP_AOF_DISK;
+static enum bop_aof_layout layout; /* What suits the workload, as a user would choose. */
 
 static void log_open(const char *directory, uint64_t segment_bytes)
 {
     struct bop_lane_options lane = {.name = "log", .notify = notify, .writes = WRITES};
     struct bop_aof_options options = {.path = directory,
                                       .segment_bytes = segment_bytes,
-                                      .layout = level == BOP_AOF_DISK ? BOP_AOF_ALIGNED
-                                                                      : BOP_AOF_PACKED,
+                                      .layout = layout,
                                       .level = level,
                                       .pending_bytes_max = level == BOP_AOF_OS ? 8u << 20 : 0,
                                       .writes_max = level == BOP_AOF_OS ? 2 : WRITES,
@@ -188,6 +188,7 @@ static void append(char **arguments)
     records = make_records(size, count);
     job.commit_bytes = size * count;
     level = durable ? BOP_AOF_DISK : BOP_AOF_OS;
+    layout = durable && count == 1 ? BOP_AOF_ALIGNED : BOP_AOF_PACKED;
     log_open(arguments[0], durable ? 0 : (uint64_t)2 << 30);
     if (durable)
         append_durable(records, count, waiters, seconds);
