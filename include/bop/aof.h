@@ -95,6 +95,10 @@ struct bop_aof_options {
         rehome_max; /* How often an unacknowledged tail may move to a new segment. Default 0. */
     /* Appends are refused while the disk has less. Looked at in the background now and then, and
      * after each append that was refused. Default two segments. */
+    /* Full segments get no footer: none is read once more and hashed, but opening reads those that
+     * are there, and there are no proofs. For logs whose segments are soon dropped; not with tiers.
+     */
+    bool no_footers;
     uint64_t room_min;
     uint64_t epoch;          /* The writer's fencing epoch; see bop_aof_fence. Default 0. */
     struct bop_tiers *tiers; /* Borrowed until close. Default: all stays in local segment files. */

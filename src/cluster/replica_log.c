@@ -32,7 +32,8 @@ int bop__replica_log_open(struct replica *replica, struct bop_error *err)
         .path = path,
         .segment_bytes = replica->options.segment_bytes,
         .pending_bytes_max = (uint64_t)LOG_PENDING_MAX + UNCOMMITTED_MAX + BOP_WIRE_FRAME_MAX * 4,
-        .room_min = 1, /* New writes are refused before, with NO_ROOM; entries are not. */
+        .no_footers = true, /* Snapshots let segments go soon. */
+        .room_min = 1,      /* New writes are refused before, with NO_ROOM; entries are not. */
         .on_durable = on_durable,
         .on_failed = on_failed,
         .user = replica,

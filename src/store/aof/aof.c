@@ -159,6 +159,9 @@ static int check_options(const struct bop_aof_options *options, struct bop_error
         (options->level == BOP_AOF_TIER2 && !options->tiers)) {
         return bop_error_set(err, BOP_EINVAL, "open log %s: level or layout", options->path);
     }
+    if (options->no_footers && options->tiers) {
+        return bop_error_set(err, BOP_EINVAL, "open log %s: tiers need footers", options->path);
+    }
     if (options->first_seq > BOP__AOF_SEQ_MAX) {
         return bop_error_set(err, BOP_EINVAL, "open log %s: first_seq", options->path);
     }

@@ -646,7 +646,7 @@ static void seal_done(struct bop_task *task)
 void bop__seal_later(struct bop_aof *aof, struct bop__segment *segment)
 {
     if (segment->end_seq > segment->base && !segment->sealed &&
-        bop_list_empty(&segment->seal_link)) {
+        bop_list_empty(&segment->seal_link) && !aof->options.no_footers) {
         bop_list_push_back(&aof->to_seal, &segment->seal_link);
     }
 }

@@ -72,6 +72,36 @@ TEST(levels, seal_ends_a_segment_that_has_records)
     check_texts(f, "r", 1, 4);
 }
 
+TEST(levels, a_log_may_do_without_footers)
+{
+    struct bop_aof_proof proof;
+    struct bop_buf bytes;
+    int rc;
+
+    bop_buf_init(&bytes, NULL, 0);
+    for (int without = 0; without < 2; without++) {
+        f->options.no_footers = without == 1;
+        f->options.path = without ? "/without" : LOG_PATH;
+        REQUIRE_EQ(open_log(f), 0);
+        append_texts(f, "r", 3);
+        bop_inline_poll(&f->executor);
+        REQUIRE_EQ(bop_aof_seal(f->aof), 0);
+        append_texts(f, "r", 1);
+        bop_inline_poll(&f->executor);
+        rc = bop_aof_prove(f->aof, 2, &proof, &bytes, &f->err);
+        CHECK_EQ(rc, without ? BOP_EEND : 0);
+        close_log(f);
+        REQUIRE_EQ(open_log(f), 0);
+        CHECK_EQ(bop_aof_last(f->aof), 4);
+        check_texts(f, "r", 1, 4);
+        close_log(f);
+    }
+    f->options.tiers = (struct bop_tiers *)f; /* Refused before anybody looks at it. */
+    CHECK_EQ(open_log(f), BOP_EINVAL);
+    f->options.tiers = NULL;
+    bop_buf_deinit(&bytes);
+}
+
 TEST(levels, a_fence_holds_over_restarts)
 {
     const struct bop_aof_record record = {.body = bytes("x")};
