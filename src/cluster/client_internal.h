@@ -33,7 +33,7 @@
 
 #include <bop/client.h>
 #include <bop/random.h>
-#include <bop/tcp.h>
+#include <bop/socket.h>
 
 /* A request id: the slot's index below, its generation above. Generation 0 is for
  * the ids of the client's own requests, which are their kinds. */
@@ -89,7 +89,7 @@ struct client_lane {
 struct client_link {
     struct bop_client *client;
     struct bop_allocator *allocator;
-    struct bop_tcp *tcp;
+    struct bop_socket *tcp;
     struct client_endpoint endpoint;
     bool opened;
     bool greeted;

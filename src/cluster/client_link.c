@@ -25,7 +25,7 @@ static void start_candidate(struct bop_client *client, struct bop_slice address)
 
 static struct bop_buf *frame_begin(struct client_link *link, size_t *out_at)
 {
-    struct bop_buf *buf = bop_tcp_output(link->tcp);
+    struct bop_buf *buf = bop_socket_output(link->tcp);
 
     if (!buf || bop_wire_begin(buf, out_at) != 0) {
         return NULL;
@@ -41,7 +41,7 @@ static bool frame_end(struct client_link *link, struct bop_buf *buf, size_t at,
         return false;
     }
     bop_wire_end(buf, at, kind, BOP_WIRE_REQUEST, request);
-    bop_tcp_flush_later(link->tcp);
+    bop_socket_flush_later(link->tcp);
     return true;
 }
 
@@ -142,7 +142,7 @@ static void detach(struct client_link *link, int code, const char *what)
 
 static void drop(struct client_link *link, int code, const char *what)
 {
-    bop_tcp_close(link->tcp);
+    bop_socket_close(link->tcp);
     detach(link, code, what);
 }
 
@@ -173,7 +173,7 @@ static void move(struct bop_client *client)
     client->candidate_ms = CLIENT_CANDIDATE_MIN_MS;
     client->info.moves++;
     old->client = NULL;
-    bop_tcp_close(old->tcp);
+    bop_socket_close(old->tcp);
     bop__client_session_unlinked(client);
     bop__client_requeue(client);
     become_ready(client);
@@ -229,7 +229,7 @@ static int on_hello(struct bop_client *client, struct client_link *link, struct 
 
 /* ---- What the connection says ---- */
 
-static void on_open(struct bop_tcp *tcp, void *user)
+static void on_open(struct bop_socket *tcp, void *user)
 {
     struct client_link *link = (struct client_link *)user;
 
@@ -256,7 +256,7 @@ static int take_frame(struct client_link *link, const struct bop_wire_frame *fra
     return rc;
 }
 
-static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
+static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes)
 {
     struct client_link *link = (struct client_link *)user;
     struct bop_wire_frame frame;
@@ -284,7 +284,7 @@ static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
     return link->client ? used : bytes.size;
 }
 
-static void on_drain(struct bop_tcp *tcp, void *user)
+static void on_drain(struct bop_socket *tcp, void *user)
 {
     struct client_link *link = (struct client_link *)user;
 
@@ -293,7 +293,7 @@ static void on_drain(struct bop_tcp *tcp, void *user)
     }
 }
 
-static void on_close(struct bop_tcp *tcp, void *user, int reason)
+static void on_close(struct bop_socket *tcp, void *user, int reason)
 {
     struct client_link *link = (struct client_link *)user;
 
@@ -303,7 +303,7 @@ static void on_close(struct bop_tcp *tcp, void *user, int reason)
     bop_free(link->allocator, link, sizeof(*link));
 }
 
-static const struct bop_tcp_events link_events = {
+static const struct bop_socket_events link_events = {
     .on_open = on_open,
     .on_data = on_data,
     .on_drain = on_drain,
@@ -315,7 +315,7 @@ static const struct bop_tcp_events link_events = {
 static struct client_link *make_link(struct bop_client *client,
                                      const struct client_endpoint *endpoint)
 {
-    struct bop_tcp_connect_options options = {
+    struct bop_socket_connect_options options = {
         .host = endpoint->host,
         .port = endpoint->port,
         .timeout_ms = client->connect_timeout_ms,
@@ -333,7 +333,7 @@ static struct client_link *make_link(struct bop_client *client,
         link->hello_ms = bop_loop_now_ms(client->loop);
         link->heard_ms = link->hello_ms;
         options.user = link;
-        rc = bop_tcp_connect(client->loop, &options, &link->tcp, NULL);
+        rc = bop_socket_connect(client->loop, &options, &link->tcp, NULL);
     }
     if (rc < 0) {
         note_trouble(client, endpoint, rc, "connect to");
@@ -395,7 +395,7 @@ static void start_candidate(struct bop_client *client, struct bop_slice address)
 static void look_after(struct bop_client *client, struct client_link *link)
 {
     uint64_t now = bop_loop_now_ms(client->loop);
-    size_t queued = bop_tcp_queued(link->tcp);
+    size_t queued = bop_socket_queued(link->tcp);
 
     if (queued < link->queued_bytes) {
         link->heard_ms = now; /* It takes what we send: a long value, say. */
@@ -470,11 +470,11 @@ void bop__client_links_stop(struct bop_client *client)
     bop__client_session_close(client);
     if (client->candidate) {
         client->candidate->client = NULL;
-        bop_tcp_close(client->candidate->tcp);
+        bop_socket_close(client->candidate->tcp);
     }
     if (client->active) {
         client->active->client = NULL;
-        bop_tcp_close_after_flush(client->active->tcp, LAST_WORD_MS);
+        bop_socket_close_after_flush(client->active->tcp, LAST_WORD_MS);
     }
     client->candidate = NULL;
     client->active = NULL;

@@ -6,7 +6,7 @@
 #define BOP_CLUSTER_NODE_H
 
 #include <bop/node.h>
-#include <bop/tcp.h>
+#include <bop/socket.h>
 
 #include "replica.h"
 #include "service.h"
@@ -28,7 +28,7 @@ struct node_link {
     uint64_t id; /* 0: free. */
     char host[HOST_MAX];
     uint16_t port;
-    struct bop_tcp *out; /* Dialed; NULL while not connected. */
+    struct bop_socket *out; /* Dialed; NULL while not connected. */
     bool ready;          /* It welcomed us. */
     bool refused;
     bool complained;      /* The log knows already that it cannot be reached. */
@@ -43,7 +43,7 @@ struct node_link {
 struct node_conn {
     struct bop_list link; /* In node->conns. */
     struct bop_node *node;
-    struct bop_tcp *tcp;
+    struct bop_socket *tcp;
     struct service_conn *client; /* NULL before the first frame, and for a peer. */
     struct node_link *peer;      /* NULL for a client. */
     bool closing;
@@ -59,7 +59,7 @@ struct bop_node {
     char version[64];
     char host[HOST_MAX];
     char address[HOST_MAX + 8];
-    struct bop_tcp_listener *listener;
+    struct bop_socket_listener *listener;
     struct bop_lane *log_lane;
     struct bop_lane *work_lane;
     struct bop_post log_post;
@@ -91,7 +91,7 @@ void bop__node_links_close(struct bop_node *node);
 void bop__node_links_watch(struct bop_node *node);
 
 /* node_conn.c */
-bool bop__node_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, void *user);
+bool bop__node_accept(struct bop_socket_listener *listener, struct bop_socket *tcp, void *user);
 void bop__node_conns_close(struct bop_node *node);
 void bop__node_conn_close(struct node_conn *conn);
 

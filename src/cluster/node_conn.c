@@ -13,7 +13,7 @@
 void bop__node_conn_close(struct node_conn *conn)
 {
     conn->closing = true;
-    bop_tcp_close(conn->tcp);
+    bop_socket_close(conn->tcp);
 }
 
 /* ---- What a service connection needs ---- */
@@ -21,7 +21,7 @@ void bop__node_conn_close(struct node_conn *conn)
 static struct bop_buf *client_output(void *user)
 {
     struct node_conn *conn = user;
-    struct bop_buf *out = bop_tcp_output(conn->tcp);
+    struct bop_buf *out = bop_socket_output(conn->tcp);
 
     if (!out) {
         bop__node_conn_close(conn); /* It takes its answers too slowly, or is gone. */
@@ -31,12 +31,12 @@ static struct bop_buf *client_output(void *user)
 
 static void client_flush(void *user)
 {
-    bop_tcp_flush_later(((struct node_conn *)user)->tcp);
+    bop_socket_flush_later(((struct node_conn *)user)->tcp);
 }
 
 static void client_resume(void *user)
 {
-    bop_tcp_resume(((struct node_conn *)user)->tcp);
+    bop_socket_resume(((struct node_conn *)user)->tcp);
 }
 
 static void client_close(void *user)
@@ -44,7 +44,7 @@ static void client_close(void *user)
     struct node_conn *conn = user;
 
     conn->closing = true;
-    bop_tcp_close_after_flush(conn->tcp, CLOSE_FLUSH_MS);
+    bop_socket_close_after_flush(conn->tcp, CLOSE_FLUSH_MS);
 }
 
 static const struct service_io client_io = {
@@ -83,7 +83,7 @@ static int send_welcome(struct node_conn *conn, const char *refusal)
         .node = conn->node->options.id,
         .refusal = bop_slice_cstr(refusal),
     };
-    struct bop_buf *out = bop_tcp_output(conn->tcp);
+    struct bop_buf *out = bop_socket_output(conn->tcp);
     struct bop_writer writer;
     size_t at;
 
@@ -97,7 +97,7 @@ static int send_welcome(struct node_conn *conn, const char *refusal)
         return writer.code;
     }
     bop_wire_end(out, at, BOP_WIRE_KIND_PEER_WELCOME, BOP_WIRE_REQUEST, 0);
-    bop_tcp_flush_later(conn->tcp);
+    bop_socket_flush_later(conn->tcp);
     return 0;
 }
 
@@ -136,7 +136,7 @@ static int peer_hello(struct node_conn *conn, const struct bop_wire_frame *frame
     if (rc < 0 || !link) {
         if (rc == 0) {
             bop_log(conn->node->log, BOP_LOG_WARN, "peer", "refuse %s: %s",
-                    bop_tcp_peer_name(conn->tcp), refusal);
+                    bop_socket_peer_name(conn->tcp), refusal);
             client_close(conn);
         }
         return rc;
@@ -177,12 +177,12 @@ static int take_frame(struct node_conn *conn, const struct bop_wire_frame *frame
 /* Say why, then close. */
 static void close_for(struct node_conn *conn, int code, const char *text)
 {
-    struct bop_buf *out = conn->peer ? NULL : bop_tcp_output(conn->tcp);
+    struct bop_buf *out = conn->peer ? NULL : bop_socket_output(conn->tcp);
     struct bop_writer writer;
     size_t at;
 
     bop_metric_add(conn->node->bad_frames, 1);
-    bop_log(conn->node->log, BOP_LOG_WARN, "net", "close %s: %s", bop_tcp_peer_name(conn->tcp),
+    bop_log(conn->node->log, BOP_LOG_WARN, "net", "close %s: %s", bop_socket_peer_name(conn->tcp),
             text);
     if (out && bop_wire_begin(out, &at) == 0) {
         writer = bop_writer(out);
@@ -190,7 +190,7 @@ static void close_for(struct node_conn *conn, int code, const char *text)
         bop_write_bytes(&writer, bop_slice_cstr(text));
         if (writer.code == 0) {
             bop_wire_end(out, at, BOP_WIRE_KIND_ERROR_RESPONSE, BOP_WIRE_RESPONSE, 0);
-            bop_tcp_flush_later(conn->tcp);
+            bop_socket_flush_later(conn->tcp);
         } else {
             bop_wire_cancel(out, at);
         }
@@ -198,7 +198,7 @@ static void close_for(struct node_conn *conn, int code, const char *text)
     client_close(conn);
 }
 
-static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
+static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes)
 {
     struct node_conn *conn = user;
     size_t at = 0;
@@ -216,7 +216,7 @@ static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
         if (rc == 0) {
             rc = take_frame(conn, &frame);
             if (rc == BOP_EAGAIN) {
-                bop_tcp_pause(tcp);
+                bop_socket_pause(tcp);
                 return at;
             }
             if (rc < 0) {
@@ -232,7 +232,7 @@ static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
     return bytes.size;
 }
 
-static void on_close(struct bop_tcp *tcp, void *user, int reason)
+static void on_close(struct bop_socket *tcp, void *user, int reason)
 {
     struct node_conn *conn = user;
 
@@ -246,12 +246,12 @@ static void on_close(struct bop_tcp *tcp, void *user, int reason)
     bop_free(conn->node->allocator, conn, sizeof(*conn));
 }
 
-static const struct bop_tcp_events conn_events = {
+static const struct bop_socket_events conn_events = {
     .on_data = on_data,
     .on_close = on_close,
 };
 
-bool bop__node_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, void *user)
+bool bop__node_accept(struct bop_socket_listener *listener, struct bop_socket *tcp, void *user)
 {
     struct bop_node *node = user;
     struct node_conn *conn;
@@ -266,7 +266,7 @@ bool bop__node_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, vo
     conn->node = node;
     conn->tcp = tcp;
     bop_list_push_back(&node->conns, &conn->link);
-    bop_tcp_attach(tcp, &conn_events, conn);
+    bop_socket_attach(tcp, &conn_events, conn);
     return true;
 }
 

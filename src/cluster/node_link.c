@@ -38,26 +38,26 @@ static void send_hello(struct node_link *link)
         .cluster = bop_slice_cstr(link->node->cluster),
         .address = bop_slice_cstr(link->node->address),
     };
-    struct bop_buf *out = bop_tcp_output(link->out);
+    struct bop_buf *out = bop_socket_output(link->out);
     struct bop_writer writer;
     size_t at;
 
     if (!out || bop_wire_begin(out, &at) < 0) {
-        bop_tcp_close(link->out);
+        bop_socket_close(link->out);
         return;
     }
     writer = bop_writer(out);
     bop__peer_hello_encode(&writer, &hello);
     if (writer.code < 0) {
         bop_wire_cancel(out, at);
-        bop_tcp_close(link->out);
+        bop_socket_close(link->out);
         return;
     }
     bop_wire_end(out, at, BOP_WIRE_KIND_PEER_HELLO, BOP_WIRE_REQUEST, 0);
-    bop_tcp_flush_later(link->out);
+    bop_socket_flush_later(link->out);
 }
 
-static void on_open(struct bop_tcp *tcp, void *user)
+static void on_open(struct bop_socket *tcp, void *user)
 {
     send_hello(user);
 }
@@ -92,7 +92,7 @@ static int welcome(struct node_link *link, const struct bop_wire_frame *frame)
 }
 
 /* Nothing but the welcome comes on a connection that we dialed. */
-static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
+static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes)
 {
     struct node_link *link = user;
     struct bop_wire_frame frame;
@@ -106,12 +106,12 @@ static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
         rc = welcome(link, &frame);
     }
     if (rc < 0) {
-        bop_tcp_close(tcp);
+        bop_socket_close(tcp);
     }
     return rc < 0 ? bytes.size : used;
 }
 
-static void on_close(struct bop_tcp *tcp, void *user, int reason)
+static void on_close(struct bop_socket *tcp, void *user, int reason)
 {
     struct node_link *link = user;
     bool was_ready = link->ready;
@@ -134,7 +134,7 @@ static void on_close(struct bop_tcp *tcp, void *user, int reason)
     retry_later(link);
 }
 
-static const struct bop_tcp_events link_events = {
+static const struct bop_socket_events link_events = {
     .on_open = on_open,
     .on_data = on_data,
     .on_close = on_close,
@@ -142,7 +142,7 @@ static const struct bop_tcp_events link_events = {
 
 static void dial(struct node_link *link)
 {
-    struct bop_tcp_connect_options options = {
+    struct bop_socket_connect_options options = {
         .host = link->host,
         .port = link->port,
         .timeout_ms = LINK_CONNECT_MS,
@@ -155,7 +155,7 @@ static void dial(struct node_link *link)
         return;
     }
     link->queued = 0;
-    if (bop_tcp_connect(link->node->loop, &options, &link->out, &err) < 0) {
+    if (bop_socket_connect(link->node->loop, &options, &link->out, &err) < 0) {
         link->out = NULL;
         if (!link->complained) {
             link->complained = true;
@@ -262,7 +262,7 @@ void bop__node_links_close(struct bop_node *node)
     for (size_t n = 0; n < BOP_COUNT_OF(node->links); n++) {
         bop_timer_stop(node->loop, &node->links[n].retry);
         if (node->links[n].out) {
-            bop_tcp_close(node->links[n].out);
+            bop_socket_close(node->links[n].out);
         }
     }
 }
@@ -274,7 +274,7 @@ void bop__node_links_watch(struct bop_node *node)
 
     for (size_t n = 0; n < BOP_COUNT_OF(node->links); n++) {
         struct node_link *link = &node->links[n];
-        size_t queued = link->out ? bop_tcp_queued(link->out) : 0;
+        size_t queued = link->out ? bop_socket_queued(link->out) : 0;
 
         if (queued == 0 || queued != link->queued) {
             link->queued = queued;
@@ -282,7 +282,7 @@ void bop__node_links_watch(struct bop_node *node)
         } else if (now - link->queued_ms > LINK_STALL_MS) {
             bop_log(node->log, BOP_LOG_WARN, "peer", "node %" PRIu64 " takes nothing: reconnect",
                     link->id);
-            bop_tcp_close(link->out);
+            bop_socket_close(link->out);
         }
     }
 }

@@ -6,7 +6,7 @@
 struct fake_connection {
     struct fake_node *node;
     struct bop_list link;
-    struct bop_tcp *tcp;
+    struct bop_socket *tcp;
     bool greeted;
 };
 
@@ -22,10 +22,10 @@ static uint32_t hash(struct bop_slice data)
 
 /* ---- Answering ---- */
 
-static void answer(struct bop_tcp *tcp, enum bop_wire_kind kind, uint32_t request,
+static void answer(struct bop_socket *tcp, enum bop_wire_kind kind, uint32_t request,
                    struct bop_slice payload)
 {
-    struct bop_buf *buf = bop_tcp_output(tcp);
+    struct bop_buf *buf = bop_socket_output(tcp);
     size_t at;
 
     if (!buf) {
@@ -34,10 +34,10 @@ static void answer(struct bop_tcp *tcp, enum bop_wire_kind kind, uint32_t reques
     BOP_ASSERT(bop_wire_begin(buf, &at) == 0);
     BOP_ASSERT(bop_buf_append(buf, payload.data, payload.size) == 0);
     bop_wire_end(buf, at, kind, BOP_WIRE_RESPONSE, request);
-    bop_tcp_flush_later(tcp);
+    bop_socket_flush_later(tcp);
 }
 
-static void answer_status(struct bop_tcp *tcp, enum bop_wire_kind kind, uint32_t request,
+static void answer_status(struct bop_socket *tcp, enum bop_wire_kind kind, uint32_t request,
                           uint8_t status)
 {
     answer(tcp, kind, request, bop_slice(&status, 1));
@@ -231,9 +231,9 @@ static bool interfere(struct fake_connection *connection, const struct bop_wire_
     struct fake_node *node = connection->node;
 
     if (counts_down(&node->drop_before)) {
-        bop_tcp_close(connection->tcp);
+        bop_socket_close(connection->tcp);
     } else if (counts_down(&node->garbage)) {
-        CHECK_EQ(bop_tcp_write(connection->tcp, bytes("HTTP/1.1 400 Bad Request\r\n\r\n")), 0);
+        CHECK_EQ(bop_socket_write(connection->tcp, bytes("HTTP/1.1 400 Bad Request\r\n\r\n")), 0);
     } else if (node->retry) {
         node->retry--;
         answer_status(connection->tcp, (enum bop_wire_kind)(frame->kind + 1), frame->request,
@@ -271,14 +271,14 @@ static void answer_write(struct fake_connection *connection, const struct bop_wi
         answer_status(connection->tcp, BOP_WIRE_KIND_WRITE_RESPONSE, frame->request,
                       BOP_STATUS_NO_SESSION);
     } else if (counts_down(&node->drop_after)) {
-        bop_tcp_close(connection->tcp);
+        bop_socket_close(connection->tcp);
     } else if (counts_down(&node->drop_within)) {
         bop_store_u32(half + 4, 40);
         half[8] = 1;
         half[9] = BOP_WIRE_RESPONSE;
         bop_store_u16(half + 10, BOP_WIRE_KIND_WRITE_RESPONSE);
-        CHECK_EQ(bop_tcp_write(connection->tcp, bop_slice(half, sizeof(half))), 0);
-        bop_tcp_close_after_flush(connection->tcp, 1000);
+        CHECK_EQ(bop_socket_write(connection->tcp, bop_slice(half, sizeof(half))), 0);
+        bop_socket_close_after_flush(connection->tcp, 1000);
     } else if (!node->mute) {
         write_reply(connection, frame->request, reply);
     }
@@ -361,13 +361,13 @@ static void take(struct fake_connection *connection, const struct bop_wire_frame
 
 /* ---- Connections ---- */
 
-static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice data)
+static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice data)
 {
     struct fake_connection *connection = (struct fake_connection *)user;
     size_t used = 0;
 
     /* NULL once closed: what is behind is lost. */
-    while (bop_tcp_output(tcp)) {
+    while (bop_socket_output(tcp)) {
         struct bop_wire_frame frame;
         size_t size;
         int rc = bop_wire_parse(bop_slice(data.data + used, data.size - used), 0, &frame, &size,
@@ -378,7 +378,7 @@ static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice data)
         }
         if (rc < 0) {
             CHECK_EQ(rc, 0);
-            bop_tcp_close(tcp);
+            bop_socket_close(tcp);
             return data.size;
         }
         used += size;
@@ -387,7 +387,7 @@ static size_t on_data(struct bop_tcp *tcp, void *user, struct bop_slice data)
     return data.size;
 }
 
-static void on_close(struct bop_tcp *tcp, void *user, int reason)
+static void on_close(struct bop_socket *tcp, void *user, int reason)
 {
     struct fake_connection *connection = (struct fake_connection *)user;
 
@@ -399,9 +399,9 @@ static void on_close(struct bop_tcp *tcp, void *user, int reason)
     bop_free(bop_allocator_default(), connection, sizeof(*connection));
 }
 
-static const struct bop_tcp_events events = {.on_data = on_data, .on_close = on_close};
+static const struct bop_socket_events events = {.on_data = on_data, .on_close = on_close};
 
-static bool on_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, void *user)
+static bool on_accept(struct bop_socket_listener *listener, struct bop_socket *tcp, void *user)
 {
     struct fake_node *node = (struct fake_node *)user;
     struct fake_connection *connection = (struct fake_connection *)bop_alloc_zeroed(
@@ -412,7 +412,7 @@ static bool on_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp, vo
     connection->tcp = tcp;
     bop_list_push_back(&node->connections, &connection->link);
     node->connection_count++;
-    bop_tcp_attach(tcp, &events, connection);
+    bop_socket_attach(tcp, &events, connection);
     return true;
 }
 
@@ -421,27 +421,27 @@ void fake_cluster_start(struct fake_cluster *cluster, struct bop_loop *loop, uns
     *cluster = (struct fake_cluster){.loop = loop, .leader = 1, .session_timeout_ms = 3000};
     for (unsigned i = 0; i < nodes; i++) {
         struct fake_node *node = &cluster->nodes[i];
-        struct bop_tcp_listen_options options = {.on_accept = on_accept, .user = node};
+        struct bop_socket_listen_options options = {.on_accept = on_accept, .user = node};
 
         node->cluster = cluster;
         node->id = i + 1;
         bop_list_init(&node->connections);
-        REQUIRE_EQ(bop_tcp_listen(loop, &options, &node->listener, NULL), 0);
-        node->port = bop_tcp_listener_port(node->listener);
+        REQUIRE_EQ(bop_socket_listen(loop, &options, &node->listener, NULL), 0);
+        node->port = bop_socket_listener_port(node->listener);
     }
 }
 
 void fake_node_drop(struct fake_node *node)
 {
     BOP_LIST_FOR_EACH_SAFE(link, &node->connections) {
-        bop_tcp_close(BOP_CONTAINER_OF(link, struct fake_connection, link)->tcp);
+        bop_socket_close(BOP_CONTAINER_OF(link, struct fake_connection, link)->tcp);
     }
 }
 
 void fake_node_kill(struct fake_node *node)
 {
     if (node->listener) {
-        bop_tcp_listener_close(node->listener);
+        bop_socket_listener_close(node->listener);
         node->listener = NULL;
         fake_node_drop(node);
     }

@@ -15,7 +15,7 @@
 
 #include <bop/loop.h>
 #include <bop/random.h>
-#include <bop/tcp.h>
+#include <bop/socket.h>
 #include <bop/wire.h>
 
 #define FAKE_NODES        3
@@ -43,7 +43,7 @@ struct fake_cluster;
 struct fake_node {
     struct fake_cluster *cluster;
     uint64_t id;
-    struct bop_tcp_listener *listener;
+    struct bop_socket_listener *listener;
     uint16_t port;
     struct bop_list connections;
     size_t connection_count;
@@ -66,7 +66,7 @@ struct fake_node {
     /* What was seen. */
     unsigned hellos, opens, resumes, alives, closes, writes, reads;
     uint32_t last_request; /* The last write's id on the wire. */
-    struct bop_tcp *last_tcp;
+    struct bop_socket *last_tcp;
 };
 
 struct fake_cluster {

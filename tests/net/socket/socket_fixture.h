@@ -14,13 +14,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <bop/tcp.h>
+#include <bop/socket.h>
 
-#include "net_fixture.h"
+#include "../net_fixture.h"
 
 /** One end of a connection: what happened, and what to do when it happens. */
 struct end {
-    struct bop_tcp *tcp;
+    struct bop_socket *sock;
     struct fixture *f;
     struct bop_buf got; /* All bytes consumed. */
     unsigned opens, datas, drains, closes;
@@ -42,7 +42,7 @@ struct fixture {
     struct bop_faults faults;
     struct test_heap heap;
     struct bop_loop *loop;
-    struct bop_tcp_listener *listener;
+    struct bop_socket_listener *listener;
     struct end accepted[ENDS_MAX]; /* In order of accepting. */
     unsigned accepts;
     unsigned refused;
@@ -51,11 +51,11 @@ struct fixture {
     void (*prepare)(struct end *end); /* Before it is attached. */
 };
 
-static inline void end_on_open(struct bop_tcp *tcp, void *user)
+static inline void end_on_open(struct bop_socket *sock, void *user)
 {
     struct end *end = user;
 
-    CHECK_PTR_EQ(tcp, end->tcp);
+    CHECK_PTR_EQ(sock, end->sock);
     CHECK_EQ(end->closes, 0);
     end->opens++;
     if (end->open != NULL) {
@@ -63,12 +63,12 @@ static inline void end_on_open(struct bop_tcp *tcp, void *user)
     }
 }
 
-static inline size_t end_on_data(struct bop_tcp *tcp, void *user, struct bop_slice bytes)
+static inline size_t end_on_data(struct bop_socket *sock, void *user, struct bop_slice bytes)
 {
     struct end *end = user;
     size_t size = bytes.size;
 
-    CHECK_PTR_EQ(tcp, end->tcp);
+    CHECK_PTR_EQ(sock, end->sock);
     CHECK_EQ(end->closes, 0);
     CHECK(size > 0);
     end->datas++;
@@ -83,12 +83,12 @@ static inline size_t end_on_data(struct bop_tcp *tcp, void *user, struct bop_sli
     }
     BOP_IGNORE(bop_buf_append(&end->got, bytes.data, size)); /* Fault sweeps may fail it. */
     if (end->echo) {
-        BOP_IGNORE(bop_tcp_write(tcp, bop_slice(bytes.data, size))); /* Likewise. */
+        BOP_IGNORE(bop_socket_write(sock, bop_slice(bytes.data, size))); /* Likewise. */
     }
     return size;
 }
 
-static inline void end_on_drain(struct bop_tcp *tcp, void *user)
+static inline void end_on_drain(struct bop_socket *sock, void *user)
 {
     struct end *end = user;
 
@@ -99,11 +99,11 @@ static inline void end_on_drain(struct bop_tcp *tcp, void *user)
     }
 }
 
-static inline void end_on_close(struct bop_tcp *tcp, void *user, int reason)
+static inline void end_on_close(struct bop_socket *sock, void *user, int reason)
 {
     struct end *end = user;
 
-    CHECK_PTR_EQ(tcp, end->tcp);
+    CHECK_PTR_EQ(sock, end->sock);
     CHECK(!end->in_callback);
     end->closes++;
     end->reason = reason;
@@ -112,7 +112,7 @@ static inline void end_on_close(struct bop_tcp *tcp, void *user, int reason)
     }
 }
 
-static const struct bop_tcp_events end_events = {
+static const struct bop_socket_events end_events = {
     .on_open = end_on_open,
     .on_data = end_on_data,
     .on_drain = end_on_drain,
@@ -125,7 +125,7 @@ static inline void end_init(struct end *end, struct fixture *f)
     bop_buf_init(&end->got, NULL, 0);
 }
 
-static inline bool fixture_on_accept(struct bop_tcp_listener *listener, struct bop_tcp *tcp,
+static inline bool fixture_on_accept(struct bop_socket_listener *listener, struct bop_socket *sock,
                                      void *user)
 {
     struct fixture *f = user;
@@ -139,25 +139,25 @@ static inline bool fixture_on_accept(struct bop_tcp_listener *listener, struct b
     REQUIRE(f->accepts < ENDS_MAX);
     end = &f->accepted[f->accepts++];
     end_init(end, f);
-    end->tcp = tcp;
+    end->sock = sock;
     if (f->prepare != NULL) {
         f->prepare(end);
     }
-    bop_tcp_attach(tcp, &end_events, end);
+    bop_socket_attach(sock, &end_events, end);
     if (f->accept != NULL) {
         f->accept(end);
     }
     return true;
 }
 
-static inline void fixture_listen(struct fixture *f, struct bop_tcp_listen_options options)
+static inline void fixture_listen(struct fixture *f, struct bop_socket_listen_options options)
 {
     struct bop_error err = {0};
     int rc;
 
     options.on_accept = fixture_on_accept;
     options.user = f;
-    rc = bop_tcp_listen(f->loop, &options, &f->listener, &err);
+    rc = bop_socket_listen(f->loop, &options, &f->listener, &err);
     if (rc != 0) {
         test_note("%s", err.message);
     }
@@ -169,7 +169,7 @@ static inline void fixture_setup(struct fixture *f)
     test_heap_init(&f->heap, &f->faults);
     REQUIRE_EQ(
         bop_loop_create(&(struct bop_loop_options){.allocator = &f->heap.allocator}, &f->loop), 0);
-    fixture_listen(f, (struct bop_tcp_listen_options){.host = NULL});
+    fixture_listen(f, (struct bop_socket_listen_options){.host = NULL});
 }
 
 static inline void fixture_teardown(struct fixture *f)
@@ -193,29 +193,29 @@ static inline void fixture_teardown(struct fixture *f)
     } while (0)
 
 /** Connect an end, set up but for its handle, to the listener. */
-static inline void end_connect(struct end *end, struct bop_tcp_limits limits)
+static inline void end_connect(struct end *end, struct bop_socket_limits limits)
 {
-    struct bop_tcp_connect_options options = {.host = "127.0.0.1",
-                                              .port = bop_tcp_listener_port(end->f->listener),
-                                              .limits = limits,
-                                              .events = &end_events,
-                                              .user = end};
+    struct bop_socket_connect_options options = {.host = "127.0.0.1",
+                                                 .port = bop_socket_listener_port(end->f->listener),
+                                                 .limits = limits,
+                                                 .events = &end_events,
+                                                 .user = end};
 
-    REQUIRE_EQ(bop_tcp_connect(end->f->loop, &options, &end->tcp, NULL), 0);
+    REQUIRE_EQ(bop_socket_connect(end->f->loop, &options, &end->sock, NULL), 0);
 }
 
-static const struct bop_tcp_limits default_limits;
+static const struct bop_socket_limits default_limits;
 
 static inline void write_text(struct end *end, const char *text)
 {
-    CHECK_EQ(bop_tcp_write(end->tcp, bytes(text)), 0);
+    CHECK_EQ(bop_socket_write(end->sock, bytes(text)), 0);
 }
 
 /** Close, and check that no callback comes from inside. */
 static inline void end_close(struct end *end)
 {
     end->in_callback = true;
-    bop_tcp_close(end->tcp);
+    bop_socket_close(end->sock);
     end->in_callback = false;
 }
 
@@ -243,7 +243,7 @@ static inline struct sockaddr_in loopback(uint16_t port)
  * if not 0. */
 static inline int raw_connect(struct fixture *f, int receive_bytes)
 {
-    struct sockaddr_in address = loopback(bop_tcp_listener_port(f->listener));
+    struct sockaddr_in address = loopback(bop_socket_listener_port(f->listener));
     unsigned before = f->accepts + f->refused;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 

@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "net_fixture.h"
+#include "../net_fixture.h"
 
 enum { THREADS = 4, POSTS = 100000 };
 

@@ -1,7 +1,7 @@
 /*
  * Reading: what is kept, pausing, bounds.
  */
-#include "tcp_fixture.h"
+#include "socket_fixture.h"
 
 FIXTURE(fixture_setup, fixture_teardown)
 
@@ -143,8 +143,8 @@ static void overfill(struct fixture *f, size_t bound)
     size_t sent = 0;
     int fd;
 
-    bop_tcp_listener_close(f->listener);
-    fixture_listen(f, (struct bop_tcp_listen_options){.limits.read_buffer_max = bound});
+    bop_socket_listener_close(f->listener);
+    fixture_listen(f, (struct bop_socket_listen_options){.limits.read_buffer_max = bound});
     f->prepare = keep_all;
     fd = raw_connect(f, 0);
     while (f->accepted[0].closes == 0) {
@@ -173,8 +173,8 @@ TEST(read, keeps_as_much_as_the_bound)
 {
     int fd;
 
-    bop_tcp_listener_close(f->listener);
-    fixture_listen(f, (struct bop_tcp_listen_options){.limits.read_buffer_max = 8});
+    bop_socket_listener_close(f->listener);
+    fixture_listen(f, (struct bop_socket_listen_options){.limits.read_buffer_max = 8});
     f->prepare = keep_all;
     fd = raw_connect(f, 0);
     raw_send(fd, "12345678", 8);
@@ -191,7 +191,7 @@ TEST(read, keeps_as_much_as_the_bound)
 static size_t pause_after_one(struct end *end, struct bop_slice bytes)
 {
     REQUIRE_EQ(bop_buf_append(&end->got, bytes.data, 1), 0);
-    bop_tcp_pause(end->tcp);
+    bop_socket_pause(end->sock);
     return 1;
 }
 
@@ -210,7 +210,7 @@ TEST(pause, keeps_bytes_and_resume_gives_them_from_the_loop)
     }
     CHECK_EQ(end->datas, 1);
     for (unsigned i = 2; i <= 6; i++) {
-        bop_tcp_resume(end->tcp);
+        bop_socket_resume(end->sock);
         CHECK_EQ(end->datas, i - 1); /* Not from inside. */
         TURN_UNTIL(end->datas == i);
     }
@@ -221,8 +221,8 @@ TEST(pause, keeps_bytes_and_resume_gives_them_from_the_loop)
 static size_t resume_inside(struct end *end, struct bop_slice bytes)
 {
     REQUIRE_EQ(bop_buf_append(&end->got, bytes.data, 1), 0);
-    bop_tcp_pause(end->tcp);
-    bop_tcp_resume(end->tcp);
+    bop_socket_pause(end->sock);
+    bop_socket_resume(end->sock);
     return 1;
 }
 
@@ -246,7 +246,7 @@ TEST(pause, bounds_what_is_buffered)
     size_t before, sent = 0;
     int fd = raw_connect(f, 0);
 
-    bop_tcp_pause(f->accepted[0].tcp);
+    bop_socket_pause(f->accepted[0].sock);
     before = f->heap.live;
     for (;;) {
         ssize_t went = send(fd, chunk, sizeof(chunk), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -260,7 +260,7 @@ TEST(pause, bounds_what_is_buffered)
     }
     CHECK_EQ(f->accepted[0].datas, 0);
     CHECK_EQ(f->heap.live, before);
-    bop_tcp_resume(f->accepted[0].tcp);
+    bop_socket_resume(f->accepted[0].sock);
     TURN_UNTIL(f->accepted[0].got.size == sent);
     close(fd);
 }
@@ -270,14 +270,14 @@ TEST(pause, holds_back_the_end_too)
 {
     int fd = raw_connect(f, 0);
 
-    bop_tcp_pause(f->accepted[0].tcp);
+    bop_socket_pause(f->accepted[0].sock);
     raw_send(fd, "abc", 3);
     close(fd);
     for (int i = 0; i < 3; i++) {
         turn(f->loop);
     }
     CHECK_EQ(f->accepted[0].closes, 0);
-    bop_tcp_resume(f->accepted[0].tcp);
+    bop_socket_resume(f->accepted[0].sock);
     TURN_UNTIL(f->accepted[0].closes == 1);
     CHECK_EQ(f->accepted[0].reason, 0);
     CHECK_SLICE_EQ(bop_buf_slice(&f->accepted[0].got), bytes("abc"));

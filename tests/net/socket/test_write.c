@@ -1,7 +1,7 @@
 /*
  * Writing: the queue, its bound and watermarks, closing after the flush.
  */
-#include "tcp_fixture.h"
+#include "socket_fixture.h"
 
 FIXTURE(fixture_setup, fixture_teardown)
 
@@ -32,10 +32,10 @@ TEST(write, goes_out_once_at_the_end_of_the_turn)
 
     write_text(&f->accepted[0], "ab");
     write_text(&f->accepted[0], "cd");
-    CHECK_EQ(bop_tcp_queued(f->accepted[0].tcp), 4);
+    CHECK_EQ(bop_socket_queued(f->accepted[0].sock), 4);
     CHECK_EQ(raw_receive(fd, buffer, sizeof(buffer)), -EAGAIN);
     turn(f->loop);
-    CHECK_EQ(bop_tcp_queued(f->accepted[0].tcp), 0);
+    CHECK_EQ(bop_socket_queued(f->accepted[0].sock), 0);
     CHECK_EQ(raw_await(fd, buffer, sizeof(buffer)), 4);
     CHECK_MEM_EQ(buffer, "abcd", 4);
     close(fd);
@@ -45,7 +45,7 @@ TEST(write, of_nothing_is_fine)
 {
     int fd = raw_connect(f, 0);
 
-    CHECK_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(NULL, 0)), 0);
+    CHECK_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(NULL, 0)), 0);
     turn(f->loop);
     close(fd);
 }
@@ -57,11 +57,11 @@ TEST(write, into_the_queue_itself)
     int fd = raw_connect(f, 0);
 
     write_text(&f->accepted[0], "1");
-    out = bop_tcp_output(f->accepted[0].tcp);
+    out = bop_socket_output(f->accepted[0].sock);
     REQUIRE(out != NULL);
     CHECK_EQ(bop_buf_append(out, "23", 2), 0);
-    bop_tcp_flush_later(f->accepted[0].tcp);
-    CHECK_EQ(bop_tcp_queued(f->accepted[0].tcp), 3);
+    bop_socket_flush_later(f->accepted[0].sock);
+    CHECK_EQ(bop_socket_queued(f->accepted[0].sock), 3);
     turn(f->loop);
     CHECK_EQ(raw_await(fd, buffer, sizeof(buffer)), 3);
     CHECK_MEM_EQ(buffer, "123", 3);
@@ -78,11 +78,11 @@ TEST(write, in_many_parts_to_a_slow_reader)
 
     REQUIRE(data != NULL);
     while (received < SIZE) {
-        while (queued < SIZE && bop_tcp_queued(f->accepted[0].tcp) < 500000) {
+        while (queued < SIZE && bop_socket_queued(f->accepted[0].sock) < 500000) {
             size_t size = bop_min_u64(CHUNK, SIZE - queued);
 
             fill_pattern(data, size, queued);
-            REQUIRE_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(data, size)), 0);
+            REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, size)), 0);
             queued += size;
         }
         REQUIRE_EQ(bop_loop_run_once(f->loop, 0), 0);
@@ -90,7 +90,7 @@ TEST(write, in_many_parts_to_a_slow_reader)
     }
     CHECK_EQ(received, SIZE);
     turn(f->loop);
-    CHECK_EQ(bop_tcp_queued(f->accepted[0].tcp), 0);
+    CHECK_EQ(bop_socket_queued(f->accepted[0].sock), 0);
     free(data);
     close(fd);
 }
@@ -99,18 +99,18 @@ TEST(write, above_the_bound_is_refused_whole)
 {
     int fd;
 
-    bop_tcp_listener_close(f->listener);
-    fixture_listen(f, (struct bop_tcp_listen_options){.limits.write_buffer_max = 5});
+    bop_socket_listener_close(f->listener);
+    fixture_listen(f, (struct bop_socket_listen_options){.limits.write_buffer_max = 5});
     fd = raw_connect(f, 0);
     write_text(&f->accepted[0], "abc");
-    CHECK_EQ(bop_tcp_write(f->accepted[0].tcp, bytes("def")), BOP_EFULL);
-    CHECK_EQ(bop_tcp_queued(f->accepted[0].tcp), 3);
+    CHECK_EQ(bop_socket_write(f->accepted[0].sock, bytes("def")), BOP_EFULL);
+    CHECK_EQ(bop_socket_queued(f->accepted[0].sock), 3);
     write_text(&f->accepted[0], "de");
-    CHECK(bop_tcp_output(f->accepted[0].tcp) != NULL); /* At the bound, not above. */
-    CHECK_EQ(bop_buf_append(bop_tcp_output(f->accepted[0].tcp), "f", 1), 0);
-    CHECK_PTR_EQ(bop_tcp_output(f->accepted[0].tcp), NULL);
-    CHECK_EQ(bop_tcp_write(f->accepted[0].tcp, bytes("g")), BOP_EFULL);
-    bop_tcp_flush_later(f->accepted[0].tcp);
+    CHECK(bop_socket_output(f->accepted[0].sock) != NULL); /* At the bound, not above. */
+    CHECK_EQ(bop_buf_append(bop_socket_output(f->accepted[0].sock), "f", 1), 0);
+    CHECK_PTR_EQ(bop_socket_output(f->accepted[0].sock), NULL);
+    CHECK_EQ(bop_socket_write(f->accepted[0].sock, bytes("g")), BOP_EFULL);
+    bop_socket_flush_later(f->accepted[0].sock);
     turn(f->loop);
     write_text(&f->accepted[0], "ghi"); /* There is room again. */
     close(fd);
@@ -120,25 +120,25 @@ TEST(write, above_the_bound_is_refused_whole)
 
 TEST(drain, comes_once_when_a_high_queue_has_fallen)
 {
-    struct bop_tcp_limits limits = {.write_high = 100, .write_low = 50};
+    struct bop_socket_limits limits = {.write_high = 100, .write_low = 50};
     uint8_t data[101] = {0};
     int fd;
 
-    bop_tcp_listener_close(f->listener);
-    fixture_listen(f, (struct bop_tcp_listen_options){.limits = limits});
+    bop_socket_listener_close(f->listener);
+    fixture_listen(f, (struct bop_socket_listen_options){.limits = limits});
     fd = raw_connect(f, 0);
-    REQUIRE_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(data, 100)), 0);
+    REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, 100)), 0);
     turn(f->loop);
     turn(f->loop);
     CHECK_EQ(f->accepted[0].drains, 0); /* It was not above. */
-    REQUIRE_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(data, 101)), 0);
+    REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, 101)), 0);
     CHECK_EQ(f->accepted[0].drains, 0);
     turn(f->loop);
     turn(f->loop);
     CHECK_EQ(f->accepted[0].drains, 1);
     /* Also if it grew unseen, through the queue itself. */
-    REQUIRE_EQ(bop_buf_append(bop_tcp_output(f->accepted[0].tcp), data, 101), 0);
-    bop_tcp_flush_later(f->accepted[0].tcp);
+    REQUIRE_EQ(bop_buf_append(bop_socket_output(f->accepted[0].sock), data, 101), 0);
+    bop_socket_flush_later(f->accepted[0].sock);
     turn(f->loop);
     CHECK_EQ(f->accepted[0].drains, 2);
     close(fd);
@@ -151,9 +151,9 @@ static void produce(struct end *end)
 {
     static uint8_t data[10007];
 
-    while (produced < 20000000 && bop_tcp_queued(end->tcp) <= 100000) {
+    while (produced < 20000000 && bop_socket_queued(end->sock) <= 100000) {
         fill_pattern(data, sizeof(data), produced);
-        REQUIRE_EQ(bop_tcp_write(end->tcp, bop_slice(data, sizeof(data))), 0);
+        REQUIRE_EQ(bop_socket_write(end->sock, bop_slice(data, sizeof(data))), 0);
         produced += sizeof(data);
     }
 }
@@ -161,12 +161,12 @@ static void produce(struct end *end)
 /* A source that listens to on_drain moves any amount through little memory. */
 TEST(drain, lets_a_source_keep_pace_with_a_slow_reader)
 {
-    struct bop_tcp_limits limits = {.write_high = 100000, .write_low = 20000};
+    struct bop_socket_limits limits = {.write_high = 100000, .write_low = 20000};
     size_t received = 0, heap_max = 0, idle;
     int fd;
 
-    bop_tcp_listener_close(f->listener);
-    fixture_listen(f, (struct bop_tcp_listen_options){.limits = limits});
+    bop_socket_listener_close(f->listener);
+    fixture_listen(f, (struct bop_socket_listen_options){.limits = limits});
     fd = raw_connect(f, 8192);
     idle = f->heap.live;
     f->accepted[0].drain = produce;
@@ -198,11 +198,11 @@ TEST(leave, sends_all_that_is_queued_first)
 
     REQUIRE(data != NULL);
     fill_pattern(data, SIZE, 0);
-    REQUIRE_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(data, SIZE)), 0);
-    bop_tcp_close_after_flush(f->accepted[0].tcp, 60000);
-    bop_tcp_close_after_flush(f->accepted[0].tcp, 1); /* The first one counts. */
-    CHECK_EQ(bop_tcp_write(f->accepted[0].tcp, bytes("x")), BOP_ECLOSED);
-    CHECK_PTR_EQ(bop_tcp_output(f->accepted[0].tcp), NULL);
+    REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, SIZE)), 0);
+    bop_socket_close_after_flush(f->accepted[0].sock, 60000);
+    bop_socket_close_after_flush(f->accepted[0].sock, 1); /* The first one counts. */
+    CHECK_EQ(bop_socket_write(f->accepted[0].sock, bytes("x")), BOP_ECLOSED);
+    CHECK_PTR_EQ(bop_socket_output(f->accepted[0].sock), NULL);
     while (drain_raw(fd, &received)) {
         REQUIRE_EQ(bop_loop_run_once(f->loop, 0), 0);
     }
@@ -222,7 +222,7 @@ TEST(leave, is_no_reset_for_a_peer_that_still_sends)
 
     raw_send(fd, "some", 4);
     write_text(&f->accepted[0], "bad request");
-    bop_tcp_close_after_flush(f->accepted[0].tcp, 60000);
+    bop_socket_close_after_flush(f->accepted[0].sock, 60000);
     turn(f->loop);
     raw_send(fd, "more", 4);
     turn(f->loop);
@@ -242,8 +242,8 @@ TEST(leave, gives_up_on_a_peer_that_does_not_read)
     int fd = raw_connect(f, 4096);
 
     REQUIRE(data != NULL);
-    REQUIRE_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(data, SIZE)), 0);
-    bop_tcp_close_after_flush(f->accepted[0].tcp, 20);
+    REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, SIZE)), 0);
+    bop_socket_close_after_flush(f->accepted[0].sock, 20);
     TURN_UNTIL(f->accepted[0].closes == 1);
     CHECK_EQ(f->accepted[0].reason, BOP_ECANCELED);
     free(data);
@@ -260,8 +260,8 @@ TEST(leave, sends_on_to_a_peer_that_has_ended_its_side)
 
     REQUIRE(data != NULL);
     fill_pattern(data, SIZE, 0);
-    REQUIRE_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(data, SIZE)), 0);
-    bop_tcp_close_after_flush(f->accepted[0].tcp, 60000);
+    REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, SIZE)), 0);
+    bop_socket_close_after_flush(f->accepted[0].sock, 60000);
     shutdown(fd, SHUT_WR);
     while (drain_raw(fd, &received)) {
         REQUIRE_EQ(bop_loop_run_once(f->loop, 0), 0);
@@ -279,8 +279,8 @@ TEST(leave, sees_a_reset)
     int fd = raw_connect(f, 4096);
 
     REQUIRE(data != NULL);
-    REQUIRE_EQ(bop_tcp_write(f->accepted[0].tcp, bop_slice(data, SIZE)), 0);
-    bop_tcp_close_after_flush(f->accepted[0].tcp, 60000);
+    REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, SIZE)), 0);
+    bop_socket_close_after_flush(f->accepted[0].sock, 60000);
     shutdown(fd, SHUT_WR);
     turn(f->loop);
     turn(f->loop);
@@ -297,7 +297,7 @@ TEST(leave, while_connecting_sends_once_open)
     end_init(&client, f);
     end_connect(&client, default_limits);
     write_text(&client, "hello");
-    bop_tcp_close_after_flush(client.tcp, 60000);
+    bop_socket_close_after_flush(client.sock, 60000);
     TURN_UNTIL(client.closes == 1);
     CHECK_EQ(client.reason, BOP_ECANCELED);
     CHECK_EQ(client.opens, 0); /* Nothing but on_close follows. */

@@ -3,7 +3,7 @@
  */
 #include <sys/resource.h>
 
-#include "tcp_fixture.h"
+#include "socket_fixture.h"
 
 FIXTURE(fixture_setup, fixture_teardown)
 
@@ -12,7 +12,7 @@ static void make_echo(struct end *end)
     end->echo = true;
 }
 
-TEST(tcp, carries_bytes_both_ways)
+TEST(sock, carries_bytes_both_ways)
 {
     struct end client;
 
@@ -33,7 +33,7 @@ TEST(tcp, carries_bytes_both_ways)
     bop_buf_deinit(&client.got);
 }
 
-TEST(tcp, names_the_other_side)
+TEST(sock, names_the_other_side)
 {
     struct end client;
     char expected[64];
@@ -41,15 +41,15 @@ TEST(tcp, names_the_other_side)
     end_init(&client, f);
     end_connect(&client, default_limits);
     TURN_UNTIL(f->accepts == 1 && client.opens == 1);
-    snprintf(expected, sizeof(expected), "127.0.0.1:%u", bop_tcp_listener_port(f->listener));
-    CHECK_STR_EQ(bop_tcp_peer_name(client.tcp), expected);
-    CHECK_STR_HAS(bop_tcp_peer_name(f->accepted[0].tcp), "127.0.0.1:");
+    snprintf(expected, sizeof(expected), "127.0.0.1:%u", bop_socket_listener_port(f->listener));
+    CHECK_STR_EQ(bop_socket_peer_name(client.sock), expected);
+    CHECK_STR_HAS(bop_socket_peer_name(f->accepted[0].sock), "127.0.0.1:");
     end_close(&client);
-    CHECK_STR_EQ(bop_tcp_peer_name(client.tcp), expected); /* Until on_close has returned. */
+    CHECK_STR_EQ(bop_socket_peer_name(client.sock), expected); /* Until on_close has returned. */
     TURN_UNTIL(client.closes == 1);
 }
 
-TEST(tcp, refuses_what_comes_after_close)
+TEST(sock, refuses_what_comes_after_close)
 {
     struct end client;
 
@@ -59,13 +59,13 @@ TEST(tcp, refuses_what_comes_after_close)
     write_text(&client, "dropped");
     end_close(&client);
     end_close(&client);
-    CHECK_EQ(bop_tcp_write(client.tcp, bytes("x")), BOP_ECLOSED);
-    CHECK_PTR_EQ(bop_tcp_output(client.tcp), NULL);
-    CHECK_EQ(bop_tcp_queued(client.tcp), 0);
-    bop_tcp_flush_later(client.tcp);
-    bop_tcp_pause(client.tcp);
-    bop_tcp_resume(client.tcp);
-    bop_tcp_close_after_flush(client.tcp, 10);
+    CHECK_EQ(bop_socket_write(client.sock, bytes("x")), BOP_ECLOSED);
+    CHECK_PTR_EQ(bop_socket_output(client.sock), NULL);
+    CHECK_EQ(bop_socket_queued(client.sock), 0);
+    bop_socket_flush_later(client.sock);
+    bop_socket_pause(client.sock);
+    bop_socket_resume(client.sock);
+    bop_socket_close_after_flush(client.sock, 10);
     TURN_UNTIL(client.closes == 1 && f->accepts == 1 && f->accepted[0].closes == 1);
     CHECK_EQ(f->accepted[0].got.size, 0);
 }
@@ -74,7 +74,7 @@ TEST(tcp, refuses_what_comes_after_close)
 
 static void close_again(struct end *end)
 {
-    bop_tcp_close(end->tcp);
+    bop_socket_close(end->sock);
 }
 
 TEST(close, in_on_open)
@@ -131,7 +131,7 @@ TEST(close, in_on_accept)
 TEST(close, in_on_drain)
 {
     struct end client;
-    struct bop_tcp_limits limits = {.write_high = 10, .write_low = 5};
+    struct bop_socket_limits limits = {.write_high = 10, .write_low = 5};
 
     end_init(&client, f);
     client.drain = end_close;
@@ -161,7 +161,7 @@ static struct end *victim;
 static size_t close_victim(struct end *end, struct bop_slice bytes)
 {
     if (victim->closes == 0) {
-        bop_tcp_close(victim->tcp);
+        bop_socket_close(victim->sock);
     }
     return bytes.size;
 }
@@ -201,7 +201,7 @@ TEST(close, by_a_reset_while_paused_gives_its_code)
 {
     int fd = raw_connect(f, 0);
 
-    bop_tcp_pause(f->accepted[0].tcp);
+    bop_socket_pause(f->accepted[0].sock);
     raw_send(fd, "abc", 3);
     turn(f->loop);
     raw_reset(fd);
@@ -233,10 +233,10 @@ TEST(close, by_writing_to_a_dead_peer_gives_its_code)
 {
     int fd = raw_connect(f, 0);
 
-    bop_tcp_pause(f->accepted[0].tcp); /* So that it does not see the end. */
+    bop_socket_pause(f->accepted[0].sock); /* So that it does not see the end. */
     close(fd);
     for (int i = 0; i < 1000 && f->accepted[0].closes == 0; i++) {
-        BOP_IGNORE(bop_tcp_write(f->accepted[0].tcp, bytes("x"))); /* Until it is closed. */
+        BOP_IGNORE(bop_socket_write(f->accepted[0].sock, bytes("x"))); /* Until it is closed. */
         REQUIRE_EQ(bop_loop_run_once(f->loop, 1), 0);
     }
     CHECK_EQ(f->accepted[0].closes, 1);
@@ -265,11 +265,11 @@ TEST(loop, destroyed_closes_all_with_canceled)
 
 static void connect_anew(struct end *end)
 {
-    struct bop_tcp_connect_options options = {
+    struct bop_socket_connect_options options = {
         .host = "127.0.0.1", .port = 1, .events = &end_events, .user = end};
-    struct bop_tcp *tcp;
+    struct bop_socket *sock;
 
-    CHECK_EQ(bop_tcp_connect(end->f->loop, &options, &tcp, NULL), BOP_ECLOSED);
+    CHECK_EQ(bop_socket_connect(end->f->loop, &options, &sock, NULL), BOP_ECLOSED);
 }
 
 TEST(loop, being_destroyed_opens_nothing_new)
@@ -302,13 +302,13 @@ static int reserve_port(uint16_t *out_port)
 
 TEST(connect, that_is_refused_closes_with_the_code)
 {
-    struct bop_tcp_connect_options options = {.host = "127.0.0.1", .events = &end_events};
+    struct bop_socket_connect_options options = {.host = "127.0.0.1", .events = &end_events};
     struct end client;
     int fd = reserve_port(&options.port);
 
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_tcp_connect(f->loop, &options, &client.tcp, NULL), 0);
+    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
     CHECK_EQ(client.closes, 0);
     TURN_UNTIL(client.closes == 1);
     CHECK_EQ(client.reason, -ECONNREFUSED);
@@ -318,7 +318,7 @@ TEST(connect, that_is_refused_closes_with_the_code)
 
 TEST(connect, that_takes_too_long_closes_with_timed_out)
 {
-    struct bop_tcp_connect_options options = {
+    struct bop_socket_connect_options options = {
         .host = "127.0.0.1", .timeout_ms = 20, .events = &end_events};
     struct sockaddr_in address;
     struct end client;
@@ -333,7 +333,7 @@ TEST(connect, that_takes_too_long_closes_with_timed_out)
     }
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_tcp_connect(f->loop, &options, &client.tcp, NULL), 0);
+    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
     TURN_UNTIL(client.closes == 1);
     CHECK_EQ(client.reason, -ETIMEDOUT);
     for (int i = 0; i < 4; i++) {
@@ -345,27 +345,28 @@ TEST(connect, that_takes_too_long_closes_with_timed_out)
 /* "localhost" may be ::1 first, where nobody listens. */
 TEST(connect, by_name_tries_each_address)
 {
-    struct bop_tcp_connect_options options = {
-        .host = "localhost", .port = bop_tcp_listener_port(f->listener), .events = &end_events};
+    struct bop_socket_connect_options options = {
+        .host = "localhost", .port = bop_socket_listener_port(f->listener), .events = &end_events};
     struct end client;
 
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_tcp_connect(f->loop, &options, &client.tcp, NULL), 0);
-    CHECK_STR_HAS(bop_tcp_peer_name(client.tcp), ":");
+    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
+    CHECK_STR_HAS(bop_socket_peer_name(client.sock), ":");
     TURN_UNTIL(client.opens == 1);
-    CHECK_STR_HAS(bop_tcp_peer_name(client.tcp), "127.0.0.1:");
+    CHECK_STR_HAS(bop_socket_peer_name(client.sock), "127.0.0.1:");
     end_finish(&client);
 }
 
 TEST(connect, to_a_name_that_is_none_closes_with_not_found)
 {
-    struct bop_tcp_connect_options options = {.host = "no..name", .port = 1, .events = &end_events};
+    struct bop_socket_connect_options options = {
+        .host = "no..name", .port = 1, .events = &end_events};
     struct end client;
 
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_tcp_connect(f->loop, &options, &client.tcp, NULL), 0);
+    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
     CHECK_EQ(client.closes, 0);
     turn(f->loop);
     CHECK_EQ(client.closes, 1);
@@ -374,33 +375,33 @@ TEST(connect, to_a_name_that_is_none_closes_with_not_found)
 
 TEST(connect, refuses_bad_options)
 {
-    struct bop_tcp_events no_close = {.on_data = end_on_data};
-    struct bop_tcp_connect_options options = {.host = "127.0.0.1", .port = 1};
-    struct bop_tcp *tcp = NULL;
+    struct bop_socket_events no_close = {.on_data = end_on_data};
+    struct bop_socket_connect_options options = {.host = "127.0.0.1", .port = 1};
+    struct bop_socket *sock = NULL;
 
-    CHECK_EQ(bop_tcp_connect(f->loop, &options, &tcp, NULL), BOP_EINVAL);
+    CHECK_EQ(bop_socket_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
     options.events = &no_close;
-    CHECK_EQ(bop_tcp_connect(f->loop, &options, &tcp, NULL), BOP_EINVAL);
+    CHECK_EQ(bop_socket_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
     options.events = &end_events;
     options.host = NULL;
-    CHECK_EQ(bop_tcp_connect(f->loop, &options, &tcp, NULL), BOP_EINVAL);
-    CHECK_PTR_EQ(tcp, NULL);
+    CHECK_EQ(bop_socket_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
+    CHECK_PTR_EQ(sock, NULL);
 }
 
 TEST(connect, without_descriptors_is_refused_at_once)
 {
-    struct bop_tcp_connect_options options = {
+    struct bop_socket_connect_options options = {
         .host = "127.0.0.1", .port = 1, .events = &end_events};
     struct bop_error err = {0};
     struct rlimit before, none;
-    struct bop_tcp *tcp = NULL;
+    struct bop_socket *sock = NULL;
     int rc;
 
     REQUIRE_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
     none = before;
     none.rlim_cur = 0;
     REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-    rc = bop_tcp_connect(f->loop, &options, &tcp, &err);
+    rc = bop_socket_connect(f->loop, &options, &sock, &err);
     REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     CHECK_EQ(rc, -EMFILE);
     CHECK_STR_HAS(err.message, "connect to 127.0.0.1:1: ");
@@ -408,7 +409,7 @@ TEST(connect, without_descriptors_is_refused_at_once)
 
 /* ---- Many ---- */
 
-TEST(tcp, a_thousand_at_once)
+TEST(sock, a_thousand_at_once)
 {
     enum { COUNT = 1000 };
     struct end *clients = calloc(COUNT, sizeof(*clients));
@@ -461,35 +462,35 @@ static void keep_some(struct end *end)
 static int whole_life(struct fixture *f, struct end *client)
 {
     struct bop_loop_options options = {.allocator = &f->heap.allocator};
-    struct bop_tcp_listen_options listen = {.on_accept = fixture_on_accept, .user = f};
-    struct bop_tcp_connect_options connect = {
+    struct bop_socket_listen_options listen = {.on_accept = fixture_on_accept, .user = f};
+    struct bop_socket_connect_options connect = {
         .host = "127.0.0.1", .timeout_ms = 10000, .events = &end_events, .user = client};
     int rc = bop_loop_create(&options, &f->loop);
 
     if (rc != 0) {
         return rc;
     }
-    rc = bop_tcp_listen(f->loop, &listen, &f->listener, NULL);
+    rc = bop_socket_listen(f->loop, &listen, &f->listener, NULL);
     if (rc != 0) {
         return rc;
     }
-    connect.port = bop_tcp_listener_port(f->listener);
-    rc = bop_tcp_connect(f->loop, &connect, &client->tcp, NULL);
+    connect.port = bop_socket_listener_port(f->listener);
+    rc = bop_socket_connect(f->loop, &connect, &client->sock, NULL);
     if (rc != 0) {
         client->closes = 1; /* It will not be called: as good as closed. */
         return rc;
     }
-    rc = bop_tcp_write(client->tcp, bytes("hello"));
-    CHECK(strlen(bop_tcp_peer_name(client->tcp)) > 0);
+    rc = bop_socket_write(client->sock, bytes("hello"));
+    CHECK(strlen(bop_socket_peer_name(client->sock)) > 0);
     TURN_UNTIL(client->got.size == 3 || client->closes == 1 || rc != 0);
     if (client->closes == 0) {
-        bop_tcp_close_after_flush(client->tcp, 1000);
+        bop_socket_close_after_flush(client->sock, 1000);
         TURN_UNTIL(client->closes == 1);
     }
     return rc;
 }
 
-TEST(tcp, survives_each_fault)
+TEST(sock, survives_each_fault)
 {
     f->prepare = keep_some;
     bop_loop_destroy(f->loop);
@@ -504,7 +505,7 @@ TEST(tcp, survives_each_fault)
         CHECK(rc == 0 || rc == f->faults.fired);
         bop_loop_destroy(f->loop);
         f->loop = NULL;
-        CHECK(client.closes == 1 || client.tcp == NULL);
+        CHECK(client.closes == 1 || client.sock == NULL);
         CHECK(f->faults.fired != 0 || client.got.size == 3);
         for (unsigned i = 0; i < f->accepts; i++) {
             CHECK_EQ(f->accepted[i].closes, 1);

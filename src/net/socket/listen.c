@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tcp_internal.h"
+#include "socket_internal.h"
 
 #define CONNECTIONS_MAX_DEFAULT 65536
 
@@ -23,12 +23,12 @@
 
 #define ACCEPT_AGAIN_MS 100
 
-static void free_listener(struct bop_tcp_listener *listener)
+static void free_listener(struct bop_socket_listener *listener)
 {
     bop_free(listener->loop->allocator, listener, sizeof(*listener));
 }
 
-void bop__listener_release(struct bop_tcp_listener *listener)
+void bop__listener_release(struct bop_socket_listener *listener)
 {
     listener->connections--;
     if (listener->connections == 0 && listener->closed && bop_list_empty(&listener->link)) {
@@ -36,7 +36,7 @@ void bop__listener_release(struct bop_tcp_listener *listener)
     }
 }
 
-void bop__listener_retire(struct bop_tcp_listener *listener)
+void bop__listener_retire(struct bop_socket_listener *listener)
 {
     BOP_ASSERT(listener->closed && bop_list_empty(&listener->link));
     if (listener->connections == 0) {
@@ -44,38 +44,38 @@ void bop__listener_retire(struct bop_tcp_listener *listener)
     }
 }
 
-static void take_connection(struct bop_tcp_listener *listener, int fd,
+static void take_connection(struct bop_socket_listener *listener, int fd,
                             const struct sockaddr *sockaddr)
 {
-    struct bop_tcp *tcp = bop__tcp_create(listener->loop, &listener->options.limits);
+    struct bop_socket *sock = bop__socket_create(listener->loop, &listener->options.limits);
     int one = 1;
 
-    if (tcp == NULL) {
+    if (sock == NULL) {
         BOP_IGNORE(close(fd)); /* Without memory there is no other answer. */
         return;
     }
-    tcp->source.fd = fd;
-    tcp->source.on_events = bop__tcp_on_events;
-    tcp->state = BOP__TCP_OPEN;
-    tcp->peer = bop__address_of(sockaddr);
-    tcp->listener = listener;
+    sock->source.fd = fd;
+    sock->source.on_events = bop__socket_on_events;
+    sock->state = BOP__SOCKET_OPEN;
+    sock->peer = bop__address_of(sockaddr);
+    sock->listener = listener;
     listener->connections++;
     /* It costs latency if it fails, nothing else. */
     BOP_IGNORE(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)));
-    if (bop__loop_watch(listener->loop, &tcp->source, EPOLLIN) != 0) {
-        bop__tcp_discard(tcp);
+    if (bop__loop_watch(listener->loop, &sock->source, EPOLLIN) != 0) {
+        bop__socket_discard(sock);
         return;
     }
-    if (!listener->options.on_accept(listener, tcp, listener->options.user)) {
-        tcp->events = NULL; /* It was never the user's: no on_close. */
-        bop__tcp_begin_close(tcp, BOP_ECANCELED);
+    if (!listener->options.on_accept(listener, sock, listener->options.user)) {
+        sock->events = NULL; /* It was never the user's: no on_close. */
+        bop__socket_begin_close(sock, BOP_ECANCELED);
         return;
     }
-    BOP_ASSERT(tcp->events != NULL || tcp->state == BOP__TCP_CLOSED);
+    BOP_ASSERT(sock->events != NULL || sock->state == BOP__SOCKET_CLOSED);
 }
 
 /* Accept one. Returns whether to try for another. */
-static bool accept_one(struct bop_tcp_listener *listener)
+static bool accept_one(struct bop_socket_listener *listener)
 {
     struct sockaddr_storage storage;
     struct sockaddr *sockaddr = (struct sockaddr *)&storage;
@@ -110,7 +110,8 @@ static bool accept_one(struct bop_tcp_listener *listener)
 
 static void on_listener_events(struct bop__source *source, uint32_t events)
 {
-    struct bop_tcp_listener *listener = BOP_CONTAINER_OF(source, struct bop_tcp_listener, source);
+    struct bop_socket_listener *listener = BOP_CONTAINER_OF(source, struct bop_socket_listener,
+                                                            source);
 
     for (int i = 0; i < ACCEPTS_PER_TURN_MAX; i++) {
         if (!accept_one(listener) || listener->closed) {
@@ -121,7 +122,8 @@ static void on_listener_events(struct bop__source *source, uint32_t events)
 
 static void accept_again(struct bop_timer *timer)
 {
-    struct bop_tcp_listener *listener = BOP_CONTAINER_OF(timer, struct bop_tcp_listener, again);
+    struct bop_socket_listener *listener = BOP_CONTAINER_OF(timer, struct bop_socket_listener,
+                                                            again);
 
     if (bop__loop_rewatch(listener->loop, &listener->source, EPOLLIN) != 0) {
         /* Restarting a timer that has just fired needs no memory. */
@@ -178,7 +180,7 @@ static int open_any(const char *host, uint16_t port, struct bop_error *err)
     return bop__address_error(err, rc, "listen on", host, port);
 }
 
-static int start_listening(struct bop_tcp_listener *listener, const char *host,
+static int start_listening(struct bop_socket_listener *listener, const char *host,
                            struct bop_error *err)
 {
     struct sockaddr_storage storage;
@@ -200,11 +202,11 @@ static int start_listening(struct bop_tcp_listener *listener, const char *host,
     return 0;
 }
 
-int bop_tcp_listen(struct bop_loop *loop, const struct bop_tcp_listen_options *options,
-                   struct bop_tcp_listener **out_listener, struct bop_error *err)
+int bop_socket_listen(struct bop_loop *loop, const struct bop_socket_listen_options *options,
+                      struct bop_socket_listener **out_listener, struct bop_error *err)
 {
     const char *host = options->host != NULL ? options->host : "127.0.0.1";
-    struct bop_tcp_listener *listener;
+    struct bop_socket_listener *listener;
     int rc;
 
     if (options->on_accept == NULL || host[0] == '\0') {
@@ -213,7 +215,7 @@ int bop_tcp_listen(struct bop_loop *loop, const struct bop_tcp_listen_options *o
     if (loop->destroying) {
         return bop__address_error(err, BOP_ECLOSED, "listen on", host, options->port);
     }
-    listener = (struct bop_tcp_listener *)bop_alloc_zeroed(loop->allocator, sizeof(*listener));
+    listener = (struct bop_socket_listener *)bop_alloc_zeroed(loop->allocator, sizeof(*listener));
     if (listener == NULL) {
         return bop__address_error(err, BOP_ENOMEM, "listen on", host, options->port);
     }
@@ -238,7 +240,7 @@ int bop_tcp_listen(struct bop_loop *loop, const struct bop_tcp_listen_options *o
     return 0;
 }
 
-void bop_tcp_listener_close(struct bop_tcp_listener *listener)
+void bop_socket_listener_close(struct bop_socket_listener *listener)
 {
     if (listener == NULL) {
         return;
@@ -251,7 +253,7 @@ void bop_tcp_listener_close(struct bop_tcp_listener *listener)
     bop_list_push_back(&listener->loop->retired, &listener->link);
 }
 
-uint16_t bop_tcp_listener_port(const struct bop_tcp_listener *listener)
+uint16_t bop_socket_listener_port(const struct bop_socket_listener *listener)
 {
     return listener->port;
 }

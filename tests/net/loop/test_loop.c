@@ -1,7 +1,7 @@
 /*
  * Turns: hooks, their order, the loop's making and end.
  */
-#include "net_fixture.h"
+#include "../net_fixture.h"
 
 struct fixture {
     struct bop_faults faults;

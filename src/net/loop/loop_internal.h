@@ -79,12 +79,12 @@ struct bop_loop {
     struct bop_list hooks;
     struct bop_list *hook_next; /* The hook to run next, while they run. */
 
-    struct bop_list connections; /* bop_tcp.link of all that are not closing. */
-    struct bop_list listeners;   /* bop_tcp_listener.link of all that are listening. */
-    struct bop_list redeliver;   /* bop_tcp.pending of those resumed with bytes kept. */
-    struct bop_list flush;       /* bop_tcp.queued of those with output to send. */
-    struct bop_list closing;     /* bop_tcp.link of those that owe an on_close. */
-    struct bop_list retired;     /* bop_tcp_listener.link of those closed. */
+    struct bop_list connections; /* bop_socket.link of all that are not closing. */
+    struct bop_list listeners;   /* bop_socket_listener.link of all that are listening. */
+    struct bop_list redeliver;   /* bop_socket.pending of those resumed with bytes kept. */
+    struct bop_list flush;       /* bop_socket.queued of those with output to send. */
+    struct bop_list closing;     /* bop_socket.link of those that owe an on_close. */
+    struct bop_list retired;     /* bop_socket_listener.link of those closed. */
 
     uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
     unsigned spare_count;
@@ -136,13 +136,13 @@ void bop__timers_run(struct bop_loop *loop);
 /** Mark all as stopped and free the queue. */
 void bop__timers_deinit(struct bop_loop *loop);
 
-/* ---- tcp.c, tcp_listen.c: the steps of a turn and of the loop's end ---- */
+/* ---- sock.c, tcp_listen.c: the steps of a turn and of the loop's end ---- */
 
-void bop__tcp_redeliver_all(struct bop_loop *loop);
-void bop__tcp_flush_all(struct bop_loop *loop);
+void bop__socket_redeliver_all(struct bop_loop *loop);
+void bop__socket_flush_all(struct bop_loop *loop);
 /** Call on_close for those closed so far, and free them and retired listeners. */
-void bop__tcp_finish_closes(struct bop_loop *loop);
+void bop__socket_finish_closes(struct bop_loop *loop);
 /** Begin to close all connections and listeners. */
-void bop__tcp_close_all(struct bop_loop *loop);
+void bop__socket_close_all(struct bop_loop *loop);
 
 #endif

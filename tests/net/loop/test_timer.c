@@ -3,7 +3,7 @@
  */
 #include <stdlib.h>
 
-#include "net_fixture.h"
+#include "../net_fixture.h"
 
 #define LOG_MAX 4096
 

@@ -219,11 +219,11 @@ int bop_loop_run_once(struct bop_loop *loop, int timeout_ms)
             source->on_events(source, events[i].events);
         }
     }
-    bop__tcp_redeliver_all(loop);
+    bop__socket_redeliver_all(loop);
     bop__timers_run(loop);
     run_hooks(loop);
-    bop__tcp_flush_all(loop);
-    bop__tcp_finish_closes(loop);
+    bop__socket_flush_all(loop);
+    bop__socket_finish_closes(loop);
     loop->in_turn = false;
     return 0;
 }
@@ -352,9 +352,9 @@ void bop_loop_destroy(struct bop_loop *loop)
     loop->destroying = true; /* From here on nothing new is opened. */
     loop->in_turn = true;
     bop__posts_run(loop);
-    bop__tcp_close_all(loop);
+    bop__socket_close_all(loop);
     while (!bop_list_empty(&loop->closing) || !bop_list_empty(&loop->retired)) {
-        bop__tcp_finish_closes(loop);
+        bop__socket_finish_closes(loop);
     }
     /* What was posted by those; what these post in their turn has no loop left to
      * run on and is dropped, or one that posts itself again would never end. */
