@@ -125,8 +125,8 @@ BOP_API void bop_mpmc_producer_close(struct bop_mpmc_producer *producer);
 #define BOP_MPMC_CLAIM_AHEAD_MAX 256
 
 /**
- * claim_ahead: lanes: how many items it may claim at once; 0 means 16, 1 means none ahead. Others
- * ignore it. Returns 0, -EINVAL or -ENOMEM.
+ * claim_ahead: lanes: how many items it may claim at once; 1 means none ahead, 0 means 16, and up
+ * to 64 where they are a small part of what waits. Others ignore it. Returns 0, -EINVAL or -ENOMEM.
  */
 BOP_API BOP_MUST_USE int bop_mpmc_consumer_open(struct bop_mpmc *queue, unsigned claim_ahead,
                                                 struct bop_mpmc_consumer **out_consumer);

@@ -253,7 +253,7 @@ static void encode_request(struct bop_client *client, const struct client_reques
     }
 }
 
-/* Returns false if the connection takes no more now; on_drain or the tick go on. */
+/* Returns false if the connection takes no more now; on_pressure or the tick go on. */
 static bool send_request(struct bop_client *client, struct client_request *request)
 {
     struct client_lane *lane = lane_of(client, request);

@@ -284,11 +284,11 @@ static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes
     return link->client ? used : bytes.size;
 }
 
-static void on_drain(struct bop_socket *tcp, void *user)
+static void on_pressure(struct bop_socket *tcp, void *user, bool on)
 {
     struct client_link *link = (struct client_link *)user;
 
-    if (link->client && link->client->active == link) {
+    if (!on && link->client && link->client->active == link) {
         bop__client_flush(link->client);
     }
 }
@@ -306,7 +306,7 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
 static const struct bop_socket_events link_events = {
     .on_open = on_open,
     .on_data = on_data,
-    .on_drain = on_drain,
+    .on_pressure = on_pressure,
     .on_close = on_close,
 };
 
@@ -315,7 +315,7 @@ static const struct bop_socket_events link_events = {
 static struct client_link *make_link(struct bop_client *client,
                                      const struct client_endpoint *endpoint)
 {
-    struct bop_socket_connect_options options = {
+    struct bop_connect_options options = {
         .host = endpoint->host,
         .port = endpoint->port,
         .timeout_ms = client->connect_timeout_ms,
@@ -333,7 +333,7 @@ static struct client_link *make_link(struct bop_client *client,
         link->hello_ms = bop_loop_now_ms(client->loop);
         link->heard_ms = link->hello_ms;
         options.user = link;
-        rc = bop_socket_connect(client->loop, &options, &link->tcp, NULL);
+        rc = bop_connect(client->loop, &options, &link->tcp, NULL);
     }
     if (rc < 0) {
         note_trouble(client, endpoint, rc, "connect to");

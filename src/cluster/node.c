@@ -161,7 +161,7 @@ static int copy_texts(struct bop_node *node, struct bop_error *err)
 
 static int listen_on(struct bop_node *node, struct bop_error *err)
 {
-    struct bop_socket_listen_options options = {
+    struct bop_listen_options options = {
         .host = node->host,
         .port = node->options.listen_port,
         .connections_max = (node->options.clients_max ? node->options.clients_max : 10000) +
@@ -169,13 +169,13 @@ static int listen_on(struct bop_node *node, struct bop_error *err)
         .on_accept = bop__node_accept,
         .user = node,
     };
-    int rc = bop_socket_listen(node->loop, &options, &node->listener, err);
+    int rc = bop_listen(node->loop, &options, &node->listener, err);
 
     if (rc < 0) {
         return rc;
     }
     snprintf(node->address, sizeof(node->address), strchr(node->host, ':') ? "[%s]:%u" : "%s:%u",
-             node->host, bop_socket_listener_port(node->listener));
+             node->host, bop_listener_port(node->listener));
     return 0;
 }
 
@@ -404,7 +404,7 @@ int bop_node_start(const struct bop_node_options *options, struct bop_node **out
 
 uint16_t bop_node_port(const struct bop_node *node)
 {
-    return bop_socket_listener_port(node->listener);
+    return bop_listener_port(node->listener);
 }
 
 void bop_node_status(struct bop_node *node, struct bop_node_status *out_status)
@@ -449,7 +449,7 @@ void bop_node_stop(struct bop_node *node, void (*stopped)(void *user), void *use
     node->stopped = stopped;
     node->stopped_user = user;
     node->stop_by_ms = bop_loop_now_ms(node->loop);
-    bop_socket_listener_close(node->listener);
+    bop_listener_close(node->listener);
     node->listener = NULL;
     bop__replica_configuration(node->replica, &conf);
     if (conf.count > 1 && bop__replica_transfer(node->replica)) {
@@ -500,7 +500,7 @@ void bop_node_destroy(struct bop_node *node)
         return;
     }
     node->closing = true;
-    bop_socket_listener_close(node->listener);
+    bop_listener_close(node->listener);
     bop_timer_stop(node->loop, &node->timer);
     bop_timer_stop(node->loop, &node->watch);
     if (node->started) {

@@ -59,7 +59,7 @@ struct bop_node {
     char version[64];
     char host[HOST_MAX];
     char address[HOST_MAX + 8];
-    struct bop_socket_listener *listener;
+    struct bop_listener *listener;
     struct bop_lane *log_lane;
     struct bop_lane *work_lane;
     struct bop_post log_post;
@@ -91,7 +91,7 @@ void bop__node_links_close(struct bop_node *node);
 void bop__node_links_watch(struct bop_node *node);
 
 /* node_conn.c */
-bool bop__node_accept(struct bop_socket_listener *listener, struct bop_socket *tcp, void *user);
+bool bop__node_accept(struct bop_listener *listener, struct bop_socket *tcp, void *user);
 void bop__node_conns_close(struct bop_node *node);
 void bop__node_conn_close(struct node_conn *conn);
 

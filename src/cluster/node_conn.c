@@ -251,7 +251,7 @@ static const struct bop_socket_events conn_events = {
     .on_close = on_close,
 };
 
-bool bop__node_accept(struct bop_socket_listener *listener, struct bop_socket *tcp, void *user)
+bool bop__node_accept(struct bop_listener *listener, struct bop_socket *tcp, void *user)
 {
     struct bop_node *node = user;
     struct node_conn *conn;

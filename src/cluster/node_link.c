@@ -142,7 +142,7 @@ static const struct bop_socket_events link_events = {
 
 static void dial(struct node_link *link)
 {
-    struct bop_socket_connect_options options = {
+    struct bop_connect_options options = {
         .host = link->host,
         .port = link->port,
         .timeout_ms = LINK_CONNECT_MS,
@@ -155,7 +155,7 @@ static void dial(struct node_link *link)
         return;
     }
     link->queued = 0;
-    if (bop_socket_connect(link->node->loop, &options, &link->out, &err) < 0) {
+    if (bop_connect(link->node->loop, &options, &link->out, &err) < 0) {
         link->out = NULL;
         if (!link->complained) {
             link->complained = true;

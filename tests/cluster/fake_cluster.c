@@ -401,7 +401,7 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
 
 static const struct bop_socket_events events = {.on_data = on_data, .on_close = on_close};
 
-static bool on_accept(struct bop_socket_listener *listener, struct bop_socket *tcp, void *user)
+static bool on_accept(struct bop_listener *listener, struct bop_socket *tcp, void *user)
 {
     struct fake_node *node = (struct fake_node *)user;
     struct fake_connection *connection = (struct fake_connection *)bop_alloc_zeroed(
@@ -421,13 +421,13 @@ void fake_cluster_start(struct fake_cluster *cluster, struct bop_loop *loop, uns
     *cluster = (struct fake_cluster){.loop = loop, .leader = 1, .session_timeout_ms = 3000};
     for (unsigned i = 0; i < nodes; i++) {
         struct fake_node *node = &cluster->nodes[i];
-        struct bop_socket_listen_options options = {.on_accept = on_accept, .user = node};
+        struct bop_listen_options options = {.on_accept = on_accept, .user = node};
 
         node->cluster = cluster;
         node->id = i + 1;
         bop_list_init(&node->connections);
-        REQUIRE_EQ(bop_socket_listen(loop, &options, &node->listener, NULL), 0);
-        node->port = bop_socket_listener_port(node->listener);
+        REQUIRE_EQ(bop_listen(loop, &options, &node->listener, NULL), 0);
+        node->port = bop_listener_port(node->listener);
     }
 }
 
@@ -441,7 +441,7 @@ void fake_node_drop(struct fake_node *node)
 void fake_node_kill(struct fake_node *node)
 {
     if (node->listener) {
-        bop_socket_listener_close(node->listener);
+        bop_listener_close(node->listener);
         node->listener = NULL;
         fake_node_drop(node);
     }

@@ -43,7 +43,7 @@ struct fake_cluster;
 struct fake_node {
     struct fake_cluster *cluster;
     uint64_t id;
-    struct bop_socket_listener *listener;
+    struct bop_listener *listener;
     uint16_t port;
     struct bop_list connections;
     size_t connection_count;

@@ -7,8 +7,6 @@
 
 #include "internal.h"
 
-#define CLAIM_AHEAD_DEFAULT 16
-
 /* Tell the loop that armed the queue. */
 void bop__mpmc_notify(struct bop_mpmc *queue);
 

@@ -21,6 +21,7 @@
 enum bop__mpmc_flags {
     BOP__MPMC_ALL = 1 << 0,      /* All of the items or none. */
     BOP__MPMC_NO_ALLOC = 1 << 1, /* BOP_EFULL rather than allocate. */
+    BOP__MPMC_LOCKED = 1 << 2,   /* Others wait for a lock that the caller has. */
 };
 
 enum bop__mpmc_state {

@@ -266,7 +266,8 @@ static int lanes_consumer_open(struct bop_mpmc *base, unsigned claim_ahead,
         consumer = new_consumer(queue);
     }
     if (consumer) {
-        consumer->claim_ahead = claim_ahead;
+        consumer->claim_ahead = claim_ahead ? claim_ahead : LANES_CLAIM;
+        consumer->claim_backlog = claim_ahead ? claim_ahead : LANES_CLAIM_BACKLOG;
         consumer->budget = 0;
         consumer->cursor = NULL;
         /* Relaxed: a hint. */

@@ -10,17 +10,19 @@
 
 #include "internal.h"
 
-#define LANE_UNIT          512u              /* Items; what a small block holds. */
-#define LANE_MEDIUM        (4u * LANE_UNIT)  /* Items of a medium block. */
-#define LANE_BIG           (16u * LANE_UNIT) /* Items of a big block. */
-#define LANE_WARM          4096u /* Items that a lane carries before it gets medium blocks. */
-#define LANE_BIG_BACKLOG   2048u /* Items inside a lane from which on it gets big blocks. */
-#define LANE_MAP_UNITS_MIN 16u   /* Slots of a new map: one big block. */
-#define LANE_SPARES        8u    /* Blocks of a size kept for a backlog that rises again. */
-#define LANES_SHARED       8u    /* Lanes of producers without tokens. */
-#define LANES_BUDGET       256u  /* Items from one lane before the next one's turn. */
-#define LANES_CHUNKS       28u   /* Of 8, 16, 32 ... lanes. */
-#define LANES_CHUNK_FIRST  8u
+#define LANE_UNIT           512u              /* Items; what a small block holds. */
+#define LANE_MEDIUM         (4u * LANE_UNIT)  /* Items of a medium block. */
+#define LANE_BIG            (16u * LANE_UNIT) /* Items of a big block. */
+#define LANE_WARM           4096u /* Items that a lane carries before it gets medium blocks. */
+#define LANE_BIG_BACKLOG    2048u /* Items inside a lane from which on it gets big blocks. */
+#define LANE_MAP_UNITS_MIN  16u   /* Slots of a new map: one big block. */
+#define LANE_SPARES         8u    /* Blocks of a size kept for a backlog that rises again. */
+#define LANES_SHARED        8u    /* Lanes of producers without tokens. */
+#define LANES_BUDGET        256u  /* Items from one lane before the next one's turn. */
+#define LANES_CLAIM         16u   /* Items to claim at once, where the user leaves it to us ... */
+#define LANES_CLAIM_BACKLOG 64u   /* ... and of a backlog. */
+#define LANES_CHUNKS        28u   /* Of 8, 16, 32 ... lanes. */
+#define LANES_CHUNK_FIRST   8u
 
 /* -- Blocks and lanes -------------------------------------------------------------------------- */
 
@@ -105,7 +107,8 @@ struct lanes_consumer {
     atomic_uint claiming;         /* 1 while a run is on its way into the claim. */
 
     /* The owner's. */
-    unsigned claim_ahead;
+    unsigned claim_ahead;   /* Items at most, of a claim; */
+    unsigned claim_backlog; /* of one from a backlog that is long beside it. */
     unsigned budget;
     struct lane *cursor;
 

@@ -36,6 +36,8 @@
  */
 #include "lanes.h"
 
+#include <sched.h>
+
 #define BYTES_OF(items) (sizeof(struct lane_block) + (items) * sizeof(uint64_t))
 #define SMALL_BYTES     BYTES_OF(LANE_UNIT)
 #define BIG_BYTES       BYTES_OF(LANE_BIG)
@@ -233,13 +235,47 @@ static enum lane_block_size next_size(const struct lane *lane, uint64_t backlog)
     return lane->room_end >= LANE_WARM ? LANE_SIZE_MEDIUM : LANE_SIZE_SMALL;
 }
 
+static uint64_t backlog_of(const struct lane *lane)
+{
+    /* Relaxed, both: an estimate. tail is the producer's own. */
+    return atomic_load_explicit(&lane->tail, memory_order_relaxed) -
+           atomic_load_explicit(&lane->head, memory_order_relaxed);
+}
+
+static bool has_spare(_Atomic(struct lane_block *) *spares)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < LANE_SPARES && !found; i++) {
+        /* Relaxed: a hint. */
+        found = atomic_load_explicit(&spares[i], memory_order_relaxed) != NULL;
+    }
+    return found;
+}
+
+/*
+ * The producer is far ahead, and has used up the blocks that went round so far. If its consumers
+ * are waiting for this CPU, they get it now: what they will read is still in its cache, and the
+ * blocks that they hand back save fresh pages, which cost more than the items in them. Else the
+ * producer would go on until its time is up, millions of items later. Where nobody waits for the
+ * CPU it is a system call for each big block. Who holds up other producers does not yield.
+ */
+static void yield_if_ahead(struct lane *lane, unsigned flags)
+{
+    if (!(flags & (BOP__MPMC_NO_ALLOC | BOP__MPMC_LOCKED)) && backlog_of(lane) > LANE_BIG_BACKLOG &&
+        !has_spare(lane->spares[LANE_SIZE_BIG])) {
+        sched_yield();
+    }
+}
+
 int bop__lane_gather(struct lane *lane, size_t count, unsigned flags, struct lane_room *out_room)
 {
     struct lane_room room = {NULL};
-    /* Relaxed, both: an estimate. tail is our own. */
-    uint64_t backlog = atomic_load_explicit(&lane->tail, memory_order_relaxed) -
-                       atomic_load_explicit(&lane->head, memory_order_relaxed);
+    uint64_t backlog;
     int rc = 0;
+
+    yield_if_ahead(lane, flags);
+    backlog = backlog_of(lane);
 
     while (room.items < count) {
         struct lane_block *block;

@@ -21,6 +21,7 @@
 
 #define ITEMS_A_LINE 8u
 #define PREFETCH_MAX 128u /* Items; 16 lines. */
+#define BACKLOG_PART 4u   /* Of its share of a backlog a consumer claims one in so many items. */
 
 static struct lane *first_lane(struct lanes *queue)
 {
@@ -65,24 +66,36 @@ static void prefetch_behind(const struct lane_run *run, uint64_t behind)
     }
 }
 
-/* Claim a run of at most `most` items, and of one in `share` of what is there. */
-static bool claim_run(struct lane *lane, unsigned most, unsigned share, struct lane_run *out_run)
+/* How many items to claim, at most and of which backlog for how many consumers. */
+struct claim_size {
+    unsigned most;
+    unsigned most_of_backlog; /* Each claim costs two read-modify-writes on lines that all share. */
+    unsigned share;           /* One in so many. */
+};
+
+/* Of so many items that are there. */
+static uint64_t claim_count(const struct claim_size *size, uint64_t there)
+{
+    uint64_t of_backlog = bop_min_u64(there / BACKLOG_PART / size->share, size->most_of_backlog);
+    uint64_t count = size->most > 1 ? (there + size->share - 1) / size->share : there;
+
+    return bop_min_u64(count, bop_max_u64(size->most, of_backlog));
+}
+
+/* Claim a run of items. */
+static bool claim_run(struct lane *lane, const struct claim_size *size, struct lane_run *out_run)
 {
     /* Acquire pairs with the release below: `tail` is not read older than this head. */
     uint64_t head = atomic_load_explicit(&lane->head, memory_order_acquire);
     uint64_t there, count;
 
     do {
-        there = items_behind(lane, head, (uint64_t)most * (share > 1 ? share : 1));
+        there = items_behind(lane, head, (uint64_t)size->most * size->share);
         if (there == 0) {
             return false;
         }
-        count = there;
-        if (share > 1 && most > 1) {
-            count = (count + share - 1) / share;
-        }
         /* A run lies in one block. */
-        count = bop_min_u64(count, bop_min_u64(most, LANE_UNIT - head % LANE_UNIT));
+        count = bop_min_u64(claim_count(size, there), LANE_UNIT - head % LANE_UNIT);
         /* acq_rel: release holds the mark `claiming` before it; acquire on both ways, as above. */
     } while (!atomic_compare_exchange_weak_explicit(&lane->head, &head, head + count,
                                                     memory_order_acq_rel, memory_order_acquire));
@@ -98,10 +111,15 @@ static bool claim_run(struct lane *lane, unsigned most, unsigned share, struct l
 static size_t take_from(struct lane *lane, struct lanes_consumer *consumer, uint64_t *out_items,
                         size_t count)
 {
+    struct claim_size size = {.share = 1};
     struct lane_run run;
     size_t got = 0;
 
-    while (got < count && claim_run(lane, (unsigned)bop_min_u64(count - got, LANE_UNIT), 1, &run)) {
+    while (got < count) {
+        size.most = (unsigned)bop_min_u64(count - got, LANE_UNIT);
+        if (!claim_run(lane, &size, &run)) {
+            break;
+        }
         memcpy(&out_items[got], &run.block->items[run.index - run.block->base],
                run.count * sizeof(*out_items));
         got += run.count;
@@ -115,29 +133,30 @@ static size_t take_from(struct lane *lane, struct lanes_consumer *consumer, uint
 
 /* -- One item, with a token -------------------------------------------------------------------- */
 
-/* How much to claim at most, and one in how many. */
-static unsigned claim_size(const struct lanes *queue, const struct lanes_consumer *consumer,
-                           unsigned *out_share)
+static struct claim_size claim_size(const struct lanes *queue,
+                                    const struct lanes_consumer *consumer)
 {
     /* Relaxed, both: hints. A waiter that comes just now is woken after the claim. */
-    *out_share = atomic_load_explicit(&queue->consumers_open, memory_order_relaxed);
-    return atomic_load_explicit(&queue->base.not_empty.word, memory_order_relaxed) == 0
-               ? consumer->claim_ahead
-               : 1;
+    unsigned open = atomic_load_explicit(&queue->consumers_open, memory_order_relaxed);
+    bool waiter = atomic_load_explicit(&queue->base.not_empty.word, memory_order_relaxed) != 0;
+
+    return (struct claim_size){.most = waiter ? 1 : consumer->claim_ahead,
+                               .most_of_backlog = waiter ? 1 : consumer->claim_backlog,
+                               .share = open > 1 ? open : 1};
 }
 
 /* Pop from a lane, and claim more. */
 static bool claim_from(struct lane *lane, struct lanes_consumer *consumer, uint64_t *out_item)
 {
     struct lanes *queue = lane->queue;
+    struct claim_size size = claim_size(queue, consumer);
     struct lane_run run;
-    unsigned share, most = claim_size(queue, consumer, &share);
 
-    if (most > 1) {
+    if (size.most > 1) {
         /* Relaxed: the exchange of head, or the lock of a thief, holds it before. */
         atomic_store_explicit(&consumer->claiming, 1, memory_order_relaxed);
     }
-    if (!claim_run(lane, most, share, &run)) {
+    if (!claim_run(lane, &size, &run)) {
         /* Relaxed: nothing was claimed. */
         atomic_store_explicit(&consumer->claiming, 0, memory_order_relaxed);
         return false;

@@ -96,7 +96,7 @@ int bop__lanes_push(struct bop_mpmc *base, struct bop_mpmc_producer *producer, u
     if (rc < 0) {
         return rc;
     }
-    rc = bop__lane_push(lane, base, item, flags);
+    rc = bop__lane_push(lane, base, item, flags | BOP__MPMC_LOCKED);
     pthread_mutex_unlock(&lane->lock);
     return rc;
 }
@@ -189,7 +189,7 @@ ssize_t bop__lanes_push_bulk(struct bop_mpmc *base, struct bop_mpmc_producer *pr
     if (rc < 0) {
         return rc;
     }
-    rc = push_bulk_to(lane, base, items, count, flags);
+    rc = push_bulk_to(lane, base, items, count, flags | BOP__MPMC_LOCKED);
     pthread_mutex_unlock(&lane->lock);
     return rc;
 }

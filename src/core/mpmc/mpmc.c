@@ -210,8 +210,7 @@ int bop_mpmc_consumer_open(struct bop_mpmc *queue, unsigned claim_ahead,
     if (claim_ahead > BOP_MPMC_CLAIM_AHEAD_MAX) {
         return BOP_EINVAL;
     }
-    rc = queue->ops->consumer_open(queue, claim_ahead ? claim_ahead : CLAIM_AHEAD_DEFAULT,
-                                   &consumer);
+    rc = queue->ops->consumer_open(queue, claim_ahead, &consumer);
     if (rc < 0) {
         return rc;
     }

@@ -80,11 +80,11 @@ struct bop_loop {
     struct bop_list *hook_next; /* The hook to run next, while they run. */
 
     struct bop_list connections; /* bop_socket.link of all that are not closing. */
-    struct bop_list listeners;   /* bop_socket_listener.link of all that are listening. */
+    struct bop_list listeners;   /* bop_listener.link of all that are listening. */
     struct bop_list redeliver;   /* bop_socket.pending of those resumed with bytes kept. */
     struct bop_list flush;       /* bop_socket.queued of those with output to send. */
     struct bop_list closing;     /* bop_socket.link of those that owe an on_close. */
-    struct bop_list retired;     /* bop_socket_listener.link of those closed. */
+    struct bop_list retired;     /* bop_listener.link of those closed. */
 
     uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
     unsigned spare_count;

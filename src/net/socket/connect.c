@@ -121,8 +121,8 @@ static void on_connect_events(struct bop__source *source, uint32_t events)
 
 /* Returns 0, also when connecting has failed already, which on_close will tell;
  * or local trouble. */
-static int start_connecting(struct bop_socket *sock,
-                            const struct bop_socket_connect_options *options, struct bop_error *err)
+static int start_connecting(struct bop_socket *sock, const struct bop_connect_options *options,
+                            struct bop_error *err)
 {
     int rc = bop__address_resolve(options->host, options->port, "connect to", &sock->addresses,
                                   NULL);
@@ -147,8 +147,8 @@ static int start_connecting(struct bop_socket *sock,
     return 0;
 }
 
-int bop_socket_connect(struct bop_loop *loop, const struct bop_socket_connect_options *options,
-                       struct bop_socket **out_socket, struct bop_error *err)
+int bop_connect(struct bop_loop *loop, const struct bop_connect_options *options,
+                struct bop_socket **out_socket, struct bop_error *err)
 {
     struct bop_socket *sock;
     int rc;

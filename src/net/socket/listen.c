@@ -23,12 +23,12 @@
 
 #define ACCEPT_AGAIN_MS 100
 
-static void free_listener(struct bop_socket_listener *listener)
+static void free_listener(struct bop_listener *listener)
 {
     bop_free(listener->loop->allocator, listener, sizeof(*listener));
 }
 
-void bop__listener_release(struct bop_socket_listener *listener)
+void bop__listener_release(struct bop_listener *listener)
 {
     listener->connections--;
     if (listener->connections == 0 && listener->closed && bop_list_empty(&listener->link)) {
@@ -36,7 +36,7 @@ void bop__listener_release(struct bop_socket_listener *listener)
     }
 }
 
-void bop__listener_retire(struct bop_socket_listener *listener)
+void bop__listener_retire(struct bop_listener *listener)
 {
     BOP_ASSERT(listener->closed && bop_list_empty(&listener->link));
     if (listener->connections == 0) {
@@ -44,8 +44,7 @@ void bop__listener_retire(struct bop_socket_listener *listener)
     }
 }
 
-static void take_connection(struct bop_socket_listener *listener, int fd,
-                            const struct sockaddr *sockaddr)
+static void take_connection(struct bop_listener *listener, int fd, const struct sockaddr *sockaddr)
 {
     struct bop_socket *sock = bop__socket_create(listener->loop, &listener->options.limits);
     int one = 1;
@@ -75,7 +74,7 @@ static void take_connection(struct bop_socket_listener *listener, int fd,
 }
 
 /* Accept one. Returns whether to try for another. */
-static bool accept_one(struct bop_socket_listener *listener)
+static bool accept_one(struct bop_listener *listener)
 {
     struct sockaddr_storage storage;
     struct sockaddr *sockaddr = (struct sockaddr *)&storage;
@@ -110,8 +109,7 @@ static bool accept_one(struct bop_socket_listener *listener)
 
 static void on_listener_events(struct bop__source *source, uint32_t events)
 {
-    struct bop_socket_listener *listener = BOP_CONTAINER_OF(source, struct bop_socket_listener,
-                                                            source);
+    struct bop_listener *listener = BOP_CONTAINER_OF(source, struct bop_listener, source);
 
     for (int i = 0; i < ACCEPTS_PER_TURN_MAX; i++) {
         if (!accept_one(listener) || listener->closed) {
@@ -122,8 +120,7 @@ static void on_listener_events(struct bop__source *source, uint32_t events)
 
 static void accept_again(struct bop_timer *timer)
 {
-    struct bop_socket_listener *listener = BOP_CONTAINER_OF(timer, struct bop_socket_listener,
-                                                            again);
+    struct bop_listener *listener = BOP_CONTAINER_OF(timer, struct bop_listener, again);
 
     if (bop__loop_rewatch(listener->loop, &listener->source, EPOLLIN) != 0) {
         /* Restarting a timer that has just fired needs no memory. */
@@ -180,8 +177,7 @@ static int open_any(const char *host, uint16_t port, struct bop_error *err)
     return bop__address_error(err, rc, "listen on", host, port);
 }
 
-static int start_listening(struct bop_socket_listener *listener, const char *host,
-                           struct bop_error *err)
+static int start_listening(struct bop_listener *listener, const char *host, struct bop_error *err)
 {
     struct sockaddr_storage storage;
     socklen_t size = sizeof(storage);
@@ -202,11 +198,11 @@ static int start_listening(struct bop_socket_listener *listener, const char *hos
     return 0;
 }
 
-int bop_socket_listen(struct bop_loop *loop, const struct bop_socket_listen_options *options,
-                      struct bop_socket_listener **out_listener, struct bop_error *err)
+int bop_listen(struct bop_loop *loop, const struct bop_listen_options *options,
+               struct bop_listener **out_listener, struct bop_error *err)
 {
     const char *host = options->host != NULL ? options->host : "127.0.0.1";
-    struct bop_socket_listener *listener;
+    struct bop_listener *listener;
     int rc;
 
     if (options->on_accept == NULL || host[0] == '\0') {
@@ -215,7 +211,7 @@ int bop_socket_listen(struct bop_loop *loop, const struct bop_socket_listen_opti
     if (loop->destroying) {
         return bop__address_error(err, BOP_ECLOSED, "listen on", host, options->port);
     }
-    listener = (struct bop_socket_listener *)bop_alloc_zeroed(loop->allocator, sizeof(*listener));
+    listener = (struct bop_listener *)bop_alloc_zeroed(loop->allocator, sizeof(*listener));
     if (listener == NULL) {
         return bop__address_error(err, BOP_ENOMEM, "listen on", host, options->port);
     }
@@ -240,7 +236,7 @@ int bop_socket_listen(struct bop_loop *loop, const struct bop_socket_listen_opti
     return 0;
 }
 
-void bop_socket_listener_close(struct bop_socket_listener *listener)
+void bop_listener_close(struct bop_listener *listener)
 {
     if (listener == NULL) {
         return;
@@ -253,7 +249,7 @@ void bop_socket_listener_close(struct bop_socket_listener *listener)
     bop_list_push_back(&listener->loop->retired, &listener->link);
 }
 
-uint16_t bop_socket_listener_port(const struct bop_socket_listener *listener)
+uint16_t bop_listener_port(const struct bop_listener *listener)
 {
     return listener->port;
 }

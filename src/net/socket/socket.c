@@ -139,7 +139,7 @@ void bop__socket_finish_closes(struct bop_loop *loop)
         free_socket(sock);
     }
     while ((link = bop_list_pop_front(&loop->retired)) != NULL) {
-        bop__listener_retire(BOP_CONTAINER_OF(link, struct bop_socket_listener, link));
+        bop__listener_retire(BOP_CONTAINER_OF(link, struct bop_listener, link));
     }
 }
 
@@ -149,8 +149,7 @@ void bop__socket_close_all(struct bop_loop *loop)
         bop_socket_close(BOP_CONTAINER_OF(loop->connections.next, struct bop_socket, link));
     }
     while (!bop_list_empty(&loop->listeners)) {
-        bop_socket_listener_close(
-            BOP_CONTAINER_OF(loop->listeners.next, struct bop_socket_listener, link));
+        bop_listener_close(BOP_CONTAINER_OF(loop->listeners.next, struct bop_listener, link));
     }
 }
 

@@ -26,13 +26,13 @@ enum bop__socket_state {
     BOP__SOCKET_CLOSED,
 };
 
-struct bop_socket_listener {
+struct bop_listener {
     struct bop__source source;
     struct bop_loop *loop;
-    struct bop_list link;                     /* loop.listeners, then loop.retired, then none. */
-    struct bop_timer again;                   /* Accept again, after running out of descriptors. */
-    struct bop_socket_listen_options options; /* host is not kept. */
-    unsigned connections;                     /* Accepted and not yet freed: they point here. */
+    struct bop_list link;              /* loop.listeners, then loop.retired, then none. */
+    struct bop_timer again;            /* Accept again, after running out of descriptors. */
+    struct bop_listen_options options; /* host is not kept. */
+    unsigned connections;              /* Accepted and not yet freed: they point here. */
     bool closed;
     uint16_t port;
 };
@@ -49,16 +49,16 @@ struct bop_socket {
     struct bop_buf out;      /* To send: from out_sent on. */
     size_t out_sent;
     struct bop_socket_limits limits;
-    struct bop_timer timer;               /* Of connecting, then of leaving. */
-    struct bop_socket_listener *listener; /* That accepted it, or NULL. */
-    struct addrinfo *addresses;           /* Of the host to connect to, while connecting. */
-    const struct addrinfo *address;       /* The next of them to try. */
-    char *peer_text;                      /* BOP__ADDRESS_TEXT_MAX bytes once asked for. */
+    struct bop_timer timer;         /* Of connecting, then of leaving. */
+    struct bop_listener *listener;  /* That accepted it, or NULL. */
+    struct addrinfo *addresses;     /* Of the host to connect to, while connecting. */
+    const struct addrinfo *address; /* The next of them to try. */
+    char *peer_text;                /* BOP__ADDRESS_TEXT_MAX bytes once asked for. */
     struct bop__address peer;
     int reason;    /* For on_close. */
     uint8_t state; /* enum bop__socket_state */
     bool paused;
-    bool above_high; /* on_drain is due when the queue falls to the low watermark. */
+    bool above_high; /* on_pressure(off) is due when the queue falls to the low watermark. */
     bool leaving;    /* bop_socket_close_after_flush() was called. */
     bool said_bye;   /* Leaving, all sent and the sending side shut down. */
     bool at_end;     /* Leaving, and the peer has closed its side. */
@@ -96,8 +96,8 @@ static inline bool bop__socket_blocked(const struct bop_socket *sock)
 /* ---- listen.c ---- */
 
 /** Forget one connection; frees a closed listener with the last. */
-void bop__listener_release(struct bop_socket_listener *listener);
+void bop__listener_release(struct bop_listener *listener);
 /** The end of a turn in which it was closed. */
-void bop__listener_retire(struct bop_socket_listener *listener);
+void bop__listener_retire(struct bop_listener *listener);
 
 #endif

@@ -138,13 +138,13 @@ static void flush(struct bop_socket *sock)
     if (sock->above_high && sock->state == BOP__SOCKET_OPEN && !sock->leaving &&
         bop_socket_queued(sock) <= sock->limits.write_low) {
         sock->above_high = false;
-        if (sock->events->on_drain != NULL) {
-            sock->events->on_drain(sock, sock->user);
+        if (sock->events->on_pressure != NULL) {
+            sock->events->on_pressure(sock, sock->user, false);
         }
     }
 }
 
-/* What on_drain queues goes out in the next turn: one send a turn each. */
+/* What on_pressure queues goes out in the next turn: one send a turn each. */
 void bop__socket_flush_all(struct bop_loop *loop)
 {
     struct bop_list now, *link;

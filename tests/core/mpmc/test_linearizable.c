@@ -359,7 +359,7 @@ static bool round_check(struct round *round)
     const struct plan *plan = round->plan;
     /* A pop without a token is a consumer of its own in a queue of lanes. What was left behind
      * arrives late. */
-    size_t late_max = (size_t)round->left * (plan->claim_ahead > 0 ? plan->claim_ahead : 16);
+    size_t late_max = (size_t)round->left * (plan->claim_ahead > 0 ? plan->claim_ahead : 64);
     unsigned options = plan->kind == BOP_MPMC_BOUNDED ? HISTORY_EMPTY_IS_SPURIOUS : 0;
     size_t count;
     const struct history_op *ops = history_merge(&round->history, &count);

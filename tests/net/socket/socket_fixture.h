@@ -42,7 +42,7 @@ struct fixture {
     struct bop_faults faults;
     struct test_heap heap;
     struct bop_loop *loop;
-    struct bop_socket_listener *listener;
+    struct bop_listener *listener;
     struct end accepted[ENDS_MAX]; /* In order of accepting. */
     unsigned accepts;
     unsigned refused;
@@ -88,11 +88,14 @@ static inline size_t end_on_data(struct bop_socket *sock, void *user, struct bop
     return size;
 }
 
-static inline void end_on_drain(struct bop_socket *sock, void *user)
+static inline void end_on_pressure(struct bop_socket *sock, void *user, bool on)
 {
     struct end *end = user;
 
     CHECK_EQ(end->closes, 0);
+    if (on) {
+        return;
+    }
     end->drains++;
     if (end->drain != NULL) {
         end->drain(end);
@@ -115,7 +118,7 @@ static inline void end_on_close(struct bop_socket *sock, void *user, int reason)
 static const struct bop_socket_events end_events = {
     .on_open = end_on_open,
     .on_data = end_on_data,
-    .on_drain = end_on_drain,
+    .on_pressure = end_on_pressure,
     .on_close = end_on_close,
 };
 
@@ -125,7 +128,7 @@ static inline void end_init(struct end *end, struct fixture *f)
     bop_buf_init(&end->got, NULL, 0);
 }
 
-static inline bool fixture_on_accept(struct bop_socket_listener *listener, struct bop_socket *sock,
+static inline bool fixture_on_accept(struct bop_listener *listener, struct bop_socket *sock,
                                      void *user)
 {
     struct fixture *f = user;
@@ -150,14 +153,14 @@ static inline bool fixture_on_accept(struct bop_socket_listener *listener, struc
     return true;
 }
 
-static inline void fixture_listen(struct fixture *f, struct bop_socket_listen_options options)
+static inline void fixture_listen(struct fixture *f, struct bop_listen_options options)
 {
     struct bop_error err = {0};
     int rc;
 
     options.on_accept = fixture_on_accept;
     options.user = f;
-    rc = bop_socket_listen(f->loop, &options, &f->listener, &err);
+    rc = bop_listen(f->loop, &options, &f->listener, &err);
     if (rc != 0) {
         test_note("%s", err.message);
     }
@@ -169,7 +172,7 @@ static inline void fixture_setup(struct fixture *f)
     test_heap_init(&f->heap, &f->faults);
     REQUIRE_EQ(
         bop_loop_create(&(struct bop_loop_options){.allocator = &f->heap.allocator}, &f->loop), 0);
-    fixture_listen(f, (struct bop_socket_listen_options){.host = NULL});
+    fixture_listen(f, (struct bop_listen_options){.host = NULL});
 }
 
 static inline void fixture_teardown(struct fixture *f)
@@ -195,13 +198,13 @@ static inline void fixture_teardown(struct fixture *f)
 /** Connect an end, set up but for its handle, to the listener. */
 static inline void end_connect(struct end *end, struct bop_socket_limits limits)
 {
-    struct bop_socket_connect_options options = {.host = "127.0.0.1",
-                                                 .port = bop_socket_listener_port(end->f->listener),
-                                                 .limits = limits,
-                                                 .events = &end_events,
-                                                 .user = end};
+    struct bop_connect_options options = {.host = "127.0.0.1",
+                                          .port = bop_listener_port(end->f->listener),
+                                          .limits = limits,
+                                          .events = &end_events,
+                                          .user = end};
 
-    REQUIRE_EQ(bop_socket_connect(end->f->loop, &options, &end->sock, NULL), 0);
+    REQUIRE_EQ(bop_connect(end->f->loop, &options, &end->sock, NULL), 0);
 }
 
 static const struct bop_socket_limits default_limits;
@@ -243,7 +246,7 @@ static inline struct sockaddr_in loopback(uint16_t port)
  * if not 0. */
 static inline int raw_connect(struct fixture *f, int receive_bytes)
 {
-    struct sockaddr_in address = loopback(bop_socket_listener_port(f->listener));
+    struct sockaddr_in address = loopback(bop_listener_port(f->listener));
     unsigned before = f->accepts + f->refused;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 

@@ -9,13 +9,13 @@ FIXTURE(fixture_setup, fixture_teardown)
 
 TEST(listen, on_a_busy_port_says_which)
 {
-    struct bop_socket_listen_options options = {.port = bop_socket_listener_port(f->listener),
-                                                .on_accept = fixture_on_accept};
-    struct bop_socket_listener *listener = NULL;
+    struct bop_listen_options options = {.port = bop_listener_port(f->listener),
+                                         .on_accept = fixture_on_accept};
+    struct bop_listener *listener = NULL;
     struct bop_error err = {0};
     char expected[128];
 
-    CHECK_EQ(bop_socket_listen(f->loop, &options, &listener, &err), -EADDRINUSE);
+    CHECK_EQ(bop_listen(f->loop, &options, &listener, &err), -EADDRINUSE);
     CHECK_PTR_EQ(listener, NULL);
     snprintf(expected, sizeof(expected), "listen on 127.0.0.1:%u: %s", options.port,
              strerror(EADDRINUSE));
@@ -24,45 +24,44 @@ TEST(listen, on_a_busy_port_says_which)
 
 TEST(listen, refuses_bad_options)
 {
-    struct bop_socket_listen_options options = {.host = "127.0.0.1"};
-    struct bop_socket_listener *listener = NULL;
+    struct bop_listen_options options = {.host = "127.0.0.1"};
+    struct bop_listener *listener = NULL;
     struct bop_error err = {0};
 
-    CHECK_EQ(bop_socket_listen(f->loop, &options, &listener, &err), BOP_EINVAL);
+    CHECK_EQ(bop_listen(f->loop, &options, &listener, &err), BOP_EINVAL);
     options.on_accept = fixture_on_accept;
     options.host = "no..name";
-    CHECK_EQ(bop_socket_listen(f->loop, &options, &listener, &err), BOP_ENOTFOUND);
+    CHECK_EQ(bop_listen(f->loop, &options, &listener, &err), BOP_ENOTFOUND);
     CHECK_STR_HAS(err.message, "listen on no..name:0: ");
     options.host = "192.0.2.1"; /* For documentation only: nobody has it. */
-    CHECK_EQ(bop_socket_listen(f->loop, &options, &listener, &err), -EADDRNOTAVAIL);
+    CHECK_EQ(bop_listen(f->loop, &options, &listener, &err), -EADDRNOTAVAIL);
     CHECK_PTR_EQ(listener, NULL);
 }
 
 TEST(listen, on_ipv6)
 {
-    struct bop_socket_listen_options options = {
-        .host = "::1", .on_accept = fixture_on_accept, .user = f};
-    struct bop_socket_connect_options connect = {.host = "::1", .events = &end_events};
+    struct bop_listen_options options = {.host = "::1", .on_accept = fixture_on_accept, .user = f};
+    struct bop_connect_options connect = {.host = "::1", .events = &end_events};
     struct bop_error err = {0};
     struct end client;
     int rc;
 
-    bop_socket_listener_close(f->listener);
-    rc = bop_socket_listen(f->loop, &options, &f->listener, &err);
+    bop_listener_close(f->listener);
+    rc = bop_listen(f->loop, &options, &f->listener, &err);
     if (rc == -EADDRNOTAVAIL || rc == -EAFNOSUPPORT) {
         CHECK_STR_HAS(err.message, "listen on [::1]:0: ");
         TEST_SKIP("no IPv6 here");
     }
     REQUIRE_EQ(rc, 0);
     end_init(&client, f);
-    connect.port = bop_socket_listener_port(f->listener);
+    connect.port = bop_listener_port(f->listener);
     connect.user = &client;
-    REQUIRE_EQ(bop_socket_connect(f->loop, &connect, &client.sock, NULL), 0);
+    REQUIRE_EQ(bop_connect(f->loop, &connect, &client.sock, NULL), 0);
     TURN_UNTIL(client.opens == 1 && f->accepts == 1);
     CHECK_STR_HAS(bop_socket_peer_name(f->accepted[0].sock), "[::1]:");
     /* The same port again names the address in brackets. */
     options.port = connect.port;
-    CHECK_EQ(bop_socket_listen(f->loop, &options, &f->listener, &err), -EADDRINUSE);
+    CHECK_EQ(bop_listen(f->loop, &options, &f->listener, &err), -EADDRINUSE);
     CHECK_STR_HAS(err.message, "listen on [::1]:");
     end_finish(&client);
 }
@@ -86,11 +85,11 @@ TEST(listen, closes_connections_above_the_limit)
     int fds[3], late;
     struct sockaddr_in address;
 
-    bop_socket_listener_close(f->listener);
-    fixture_listen(f, (struct bop_socket_listen_options){.connections_max = 2});
+    bop_listener_close(f->listener);
+    fixture_listen(f, (struct bop_listen_options){.connections_max = 2});
     fds[0] = raw_connect(f, 0);
     fds[1] = raw_connect(f, 0);
-    address = loopback(bop_socket_listener_port(f->listener));
+    address = loopback(bop_listener_port(f->listener));
     late = socket(AF_INET, SOCK_STREAM, 0);
     REQUIRE_EQ(connect(late, (struct sockaddr *)&address, sizeof(address)), 0);
     TURN_UNTIL(raw_receive(late, buffer, sizeof(buffer)) == 0);
@@ -107,18 +106,18 @@ TEST(listen, closes_connections_above_the_limit)
 TEST(listen, ended_leaves_its_connections)
 {
     struct end client;
-    struct bop_socket_connect_options options = {.host = "127.0.0.1", .events = &end_events};
+    struct bop_connect_options options = {.host = "127.0.0.1", .events = &end_events};
     int fd = raw_connect(f, 0);
 
-    options.port = bop_socket_listener_port(f->listener);
-    bop_socket_listener_close(f->listener);
-    bop_socket_listener_close(NULL);
+    options.port = bop_listener_port(f->listener);
+    bop_listener_close(f->listener);
+    bop_listener_close(NULL);
     turn(f->loop);
     raw_send(fd, "still here", 10);
     TURN_UNTIL(f->accepted[0].got.size == 10);
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
+    REQUIRE_EQ(bop_connect(f->loop, &options, &client.sock, NULL), 0);
     TURN_UNTIL(client.closes == 1);
     CHECK_EQ(client.reason, -ECONNREFUSED);
     close(fd);
@@ -127,7 +126,7 @@ TEST(listen, ended_leaves_its_connections)
 
 static void close_listener(struct end *end)
 {
-    bop_socket_listener_close(end->f->listener);
+    bop_listener_close(end->f->listener);
 }
 
 TEST(listen, may_end_in_on_accept)
@@ -161,8 +160,8 @@ TEST(listen, survives_running_out_of_descriptors)
     bop_loop_destroy(f->loop);
     net_clock_init(&clock, 0);
     REQUIRE_EQ(bop_loop_create(&options, &f->loop), 0);
-    fixture_listen(f, (struct bop_socket_listen_options){.port = 0});
-    address = loopback(bop_socket_listener_port(f->listener));
+    fixture_listen(f, (struct bop_listen_options){.port = 0});
+    address = loopback(bop_listener_port(f->listener));
     fd = socket(AF_INET, SOCK_STREAM, 0);
     REQUIRE_EQ(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 

@@ -143,8 +143,8 @@ static void overfill(struct fixture *f, size_t bound)
     size_t sent = 0;
     int fd;
 
-    bop_socket_listener_close(f->listener);
-    fixture_listen(f, (struct bop_socket_listen_options){.limits.read_buffer_max = bound});
+    bop_listener_close(f->listener);
+    fixture_listen(f, (struct bop_listen_options){.limits.read_buffer_max = bound});
     f->prepare = keep_all;
     fd = raw_connect(f, 0);
     while (f->accepted[0].closes == 0) {
@@ -173,8 +173,8 @@ TEST(read, keeps_as_much_as_the_bound)
 {
     int fd;
 
-    bop_socket_listener_close(f->listener);
-    fixture_listen(f, (struct bop_socket_listen_options){.limits.read_buffer_max = 8});
+    bop_listener_close(f->listener);
+    fixture_listen(f, (struct bop_listen_options){.limits.read_buffer_max = 8});
     f->prepare = keep_all;
     fd = raw_connect(f, 0);
     raw_send(fd, "12345678", 8);

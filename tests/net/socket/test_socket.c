@@ -41,7 +41,7 @@ TEST(sock, names_the_other_side)
     end_init(&client, f);
     end_connect(&client, default_limits);
     TURN_UNTIL(f->accepts == 1 && client.opens == 1);
-    snprintf(expected, sizeof(expected), "127.0.0.1:%u", bop_socket_listener_port(f->listener));
+    snprintf(expected, sizeof(expected), "127.0.0.1:%u", bop_listener_port(f->listener));
     CHECK_STR_EQ(bop_socket_peer_name(client.sock), expected);
     CHECK_STR_HAS(bop_socket_peer_name(f->accepted[0].sock), "127.0.0.1:");
     end_close(&client);
@@ -128,7 +128,7 @@ TEST(close, in_on_accept)
     CHECK_EQ(f->accepted[0].reason, BOP_ECANCELED);
 }
 
-TEST(close, in_on_drain)
+TEST(close, in_on_pressure)
 {
     struct end client;
     struct bop_socket_limits limits = {.write_high = 10, .write_low = 5};
@@ -265,11 +265,11 @@ TEST(loop, destroyed_closes_all_with_canceled)
 
 static void connect_anew(struct end *end)
 {
-    struct bop_socket_connect_options options = {
+    struct bop_connect_options options = {
         .host = "127.0.0.1", .port = 1, .events = &end_events, .user = end};
     struct bop_socket *sock;
 
-    CHECK_EQ(bop_socket_connect(end->f->loop, &options, &sock, NULL), BOP_ECLOSED);
+    CHECK_EQ(bop_connect(end->f->loop, &options, &sock, NULL), BOP_ECLOSED);
 }
 
 TEST(loop, being_destroyed_opens_nothing_new)
@@ -302,13 +302,13 @@ static int reserve_port(uint16_t *out_port)
 
 TEST(connect, that_is_refused_closes_with_the_code)
 {
-    struct bop_socket_connect_options options = {.host = "127.0.0.1", .events = &end_events};
+    struct bop_connect_options options = {.host = "127.0.0.1", .events = &end_events};
     struct end client;
     int fd = reserve_port(&options.port);
 
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
+    REQUIRE_EQ(bop_connect(f->loop, &options, &client.sock, NULL), 0);
     CHECK_EQ(client.closes, 0);
     TURN_UNTIL(client.closes == 1);
     CHECK_EQ(client.reason, -ECONNREFUSED);
@@ -318,7 +318,7 @@ TEST(connect, that_is_refused_closes_with_the_code)
 
 TEST(connect, that_takes_too_long_closes_with_timed_out)
 {
-    struct bop_socket_connect_options options = {
+    struct bop_connect_options options = {
         .host = "127.0.0.1", .timeout_ms = 20, .events = &end_events};
     struct sockaddr_in address;
     struct end client;
@@ -333,7 +333,7 @@ TEST(connect, that_takes_too_long_closes_with_timed_out)
     }
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
+    REQUIRE_EQ(bop_connect(f->loop, &options, &client.sock, NULL), 0);
     TURN_UNTIL(client.closes == 1);
     CHECK_EQ(client.reason, -ETIMEDOUT);
     for (int i = 0; i < 4; i++) {
@@ -345,13 +345,13 @@ TEST(connect, that_takes_too_long_closes_with_timed_out)
 /* "localhost" may be ::1 first, where nobody listens. */
 TEST(connect, by_name_tries_each_address)
 {
-    struct bop_socket_connect_options options = {
-        .host = "localhost", .port = bop_socket_listener_port(f->listener), .events = &end_events};
+    struct bop_connect_options options = {
+        .host = "localhost", .port = bop_listener_port(f->listener), .events = &end_events};
     struct end client;
 
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
+    REQUIRE_EQ(bop_connect(f->loop, &options, &client.sock, NULL), 0);
     CHECK_STR_HAS(bop_socket_peer_name(client.sock), ":");
     TURN_UNTIL(client.opens == 1);
     CHECK_STR_HAS(bop_socket_peer_name(client.sock), "127.0.0.1:");
@@ -360,13 +360,12 @@ TEST(connect, by_name_tries_each_address)
 
 TEST(connect, to_a_name_that_is_none_closes_with_not_found)
 {
-    struct bop_socket_connect_options options = {
-        .host = "no..name", .port = 1, .events = &end_events};
+    struct bop_connect_options options = {.host = "no..name", .port = 1, .events = &end_events};
     struct end client;
 
     end_init(&client, f);
     options.user = &client;
-    REQUIRE_EQ(bop_socket_connect(f->loop, &options, &client.sock, NULL), 0);
+    REQUIRE_EQ(bop_connect(f->loop, &options, &client.sock, NULL), 0);
     CHECK_EQ(client.closes, 0);
     turn(f->loop);
     CHECK_EQ(client.closes, 1);
@@ -376,22 +375,21 @@ TEST(connect, to_a_name_that_is_none_closes_with_not_found)
 TEST(connect, refuses_bad_options)
 {
     struct bop_socket_events no_close = {.on_data = end_on_data};
-    struct bop_socket_connect_options options = {.host = "127.0.0.1", .port = 1};
+    struct bop_connect_options options = {.host = "127.0.0.1", .port = 1};
     struct bop_socket *sock = NULL;
 
-    CHECK_EQ(bop_socket_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
+    CHECK_EQ(bop_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
     options.events = &no_close;
-    CHECK_EQ(bop_socket_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
+    CHECK_EQ(bop_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
     options.events = &end_events;
     options.host = NULL;
-    CHECK_EQ(bop_socket_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
+    CHECK_EQ(bop_connect(f->loop, &options, &sock, NULL), BOP_EINVAL);
     CHECK_PTR_EQ(sock, NULL);
 }
 
 TEST(connect, without_descriptors_is_refused_at_once)
 {
-    struct bop_socket_connect_options options = {
-        .host = "127.0.0.1", .port = 1, .events = &end_events};
+    struct bop_connect_options options = {.host = "127.0.0.1", .port = 1, .events = &end_events};
     struct bop_error err = {0};
     struct rlimit before, none;
     struct bop_socket *sock = NULL;
@@ -401,7 +399,7 @@ TEST(connect, without_descriptors_is_refused_at_once)
     none = before;
     none.rlim_cur = 0;
     REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-    rc = bop_socket_connect(f->loop, &options, &sock, &err);
+    rc = bop_connect(f->loop, &options, &sock, &err);
     REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     CHECK_EQ(rc, -EMFILE);
     CHECK_STR_HAS(err.message, "connect to 127.0.0.1:1: ");
@@ -462,20 +460,20 @@ static void keep_some(struct end *end)
 static int whole_life(struct fixture *f, struct end *client)
 {
     struct bop_loop_options options = {.allocator = &f->heap.allocator};
-    struct bop_socket_listen_options listen = {.on_accept = fixture_on_accept, .user = f};
-    struct bop_socket_connect_options connect = {
+    struct bop_listen_options listen = {.on_accept = fixture_on_accept, .user = f};
+    struct bop_connect_options connect = {
         .host = "127.0.0.1", .timeout_ms = 10000, .events = &end_events, .user = client};
     int rc = bop_loop_create(&options, &f->loop);
 
     if (rc != 0) {
         return rc;
     }
-    rc = bop_socket_listen(f->loop, &listen, &f->listener, NULL);
+    rc = bop_listen(f->loop, &listen, &f->listener, NULL);
     if (rc != 0) {
         return rc;
     }
-    connect.port = bop_socket_listener_port(f->listener);
-    rc = bop_socket_connect(f->loop, &connect, &client->sock, NULL);
+    connect.port = bop_listener_port(f->listener);
+    rc = bop_connect(f->loop, &connect, &client->sock, NULL);
     if (rc != 0) {
         client->closes = 1; /* It will not be called: as good as closed. */
         return rc;

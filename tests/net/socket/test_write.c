@@ -99,8 +99,8 @@ TEST(write, above_the_bound_is_refused_whole)
 {
     int fd;
 
-    bop_socket_listener_close(f->listener);
-    fixture_listen(f, (struct bop_socket_listen_options){.limits.write_buffer_max = 5});
+    bop_listener_close(f->listener);
+    fixture_listen(f, (struct bop_listen_options){.limits.write_buffer_max = 5});
     fd = raw_connect(f, 0);
     write_text(&f->accepted[0], "abc");
     CHECK_EQ(bop_socket_write(f->accepted[0].sock, bytes("def")), BOP_EFULL);
@@ -124,8 +124,8 @@ TEST(drain, comes_once_when_a_high_queue_has_fallen)
     uint8_t data[101] = {0};
     int fd;
 
-    bop_socket_listener_close(f->listener);
-    fixture_listen(f, (struct bop_socket_listen_options){.limits = limits});
+    bop_listener_close(f->listener);
+    fixture_listen(f, (struct bop_listen_options){.limits = limits});
     fd = raw_connect(f, 0);
     REQUIRE_EQ(bop_socket_write(f->accepted[0].sock, bop_slice(data, 100)), 0);
     turn(f->loop);
@@ -158,15 +158,15 @@ static void produce(struct end *end)
     }
 }
 
-/* A source that listens to on_drain moves any amount through little memory. */
+/* A source that listens to on_pressure moves any amount through little memory. */
 TEST(drain, lets_a_source_keep_pace_with_a_slow_reader)
 {
     struct bop_socket_limits limits = {.write_high = 100000, .write_low = 20000};
     size_t received = 0, heap_max = 0, idle;
     int fd;
 
-    bop_socket_listener_close(f->listener);
-    fixture_listen(f, (struct bop_socket_listen_options){.limits = limits});
+    bop_listener_close(f->listener);
+    fixture_listen(f, (struct bop_listen_options){.limits = limits});
     fd = raw_connect(f, 8192);
     idle = f->heap.live;
     f->accepted[0].drain = produce;
