@@ -18,6 +18,8 @@
  * a consumer has claimed and not touched is not lost to the others: one that
  * finds nothing else takes it over where it keeps its own order that way, and
  * in any case once the token is closed or the thread that claimed has exited.
+ * A producer token that is some 65,000 items ahead offers its CPU to other
+ * threads from time to time (sched_yield); the try_ forms do not.
  *
  * `fifo` runs on segments whose slots producers reserve by fetch-and-add (after
  * Correia and Ramalhete's FAAArrayQueue, 2016), with a bulk published by one

@@ -17,11 +17,12 @@
 #define LANE_BIG_BACKLOG    2048u /* Items inside a lane from which on it gets big blocks. */
 #define LANE_MAP_UNITS_MIN  16u   /* Slots of a new map: one big block. */
 #define LANE_SPARES         8u    /* Blocks of a size kept for a backlog that rises again. */
-#define LANES_SHARED        8u    /* Lanes of producers without tokens. */
-#define LANES_BUDGET        256u  /* Items from one lane before the next one's turn. */
-#define LANES_CLAIM         16u   /* Items to claim at once, where the user leaves it to us ... */
-#define LANES_CLAIM_BACKLOG 64u   /* ... and of a backlog. */
-#define LANES_CHUNKS        28u   /* Of 8, 16, 32 ... lanes. */
+#define LANE_FAR_AHEAD      (LANE_SPARES * LANE_BIG) /* Items inside: as many as spares hold. */
+#define LANES_SHARED        8u                       /* Lanes of producers without tokens. */
+#define LANES_BUDGET        256u /* Items from one lane before the next one's turn. */
+#define LANES_CLAIM         16u  /* Items to claim at once, where the user leaves it to us ... */
+#define LANES_CLAIM_BACKLOG 64u  /* ... and of a backlog. */
+#define LANES_CHUNKS        28u  /* Of 8, 16, 32 ... lanes. */
 #define LANES_CHUNK_FIRST   8u
 
 /* -- Blocks and lanes -------------------------------------------------------------------------- */

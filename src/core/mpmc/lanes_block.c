@@ -258,11 +258,11 @@ static bool has_spare(_Atomic(struct lane_block *) *spares)
  * are waiting for this CPU, they get it now: what they will read is still in its cache, and the
  * blocks that they hand back save fresh pages, which cost more than the items in them. Else the
  * producer would go on until its time is up, millions of items later. Where nobody waits for the
- * CPU it is a system call for each big block. Who holds up other producers does not yield.
+ * CPU it is a short system call for each big block. Who holds up other producers does not yield.
  */
-static void yield_if_ahead(struct lane *lane, unsigned flags)
+static void yield_if_far_ahead(struct lane *lane, unsigned flags)
 {
-    if (!(flags & (BOP__MPMC_NO_ALLOC | BOP__MPMC_LOCKED)) && backlog_of(lane) > LANE_BIG_BACKLOG &&
+    if (!(flags & (BOP__MPMC_NO_ALLOC | BOP__MPMC_LOCKED)) && backlog_of(lane) >= LANE_FAR_AHEAD &&
         !has_spare(lane->spares[LANE_SIZE_BIG])) {
         sched_yield();
     }
@@ -274,7 +274,7 @@ int bop__lane_gather(struct lane *lane, size_t count, unsigned flags, struct lan
     uint64_t backlog;
     int rc = 0;
 
-    yield_if_ahead(lane, flags);
+    yield_if_far_ahead(lane, flags);
     backlog = backlog_of(lane);
 
     while (room.items < count) {

@@ -6,6 +6,8 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <bop/mpmc.h>
 
@@ -37,6 +39,15 @@ struct fixture {
     _Atomic uint8_t *seen;
     atomic_bool done;
 };
+
+/* As the library's, and counted. */
+static _Thread_local unsigned yields;
+
+__attribute__((visibility("default"))) int sched_yield(void)
+{
+    yields++;
+    return (int)syscall(SYS_sched_yield);
+}
 
 static void open_queue(struct fixture *f, size_t memory_bytes_max)
 {
@@ -241,6 +252,62 @@ TEST(lanes, keep_their_order_with_claims_of_one)
         pop_run(f, i % 3 ? one : NULL, i, 1);
     }
     bop_mpmc_consumer_close(one);
+}
+
+/* Of what waits a token claims an eighth at most (a quarter of its share, with two open) where
+ * that is more than 16, and 64 at most. */
+TEST(lanes, claim_more_of_a_backlog)
+{
+    push(f, 0, 400);
+    pop_run(f, f->a, 0, 1);
+    pop_run(f, NULL, 50, 1); /* 400 / 8. */
+    pop_run(f, f->a, 1, 49);
+    pop_run(f, f->a, 51, 349);
+    push(f, 400, 4000);
+    pop_run(f, f->a, 400, 1);
+    pop_run(f, NULL, 464, 1);
+    pop_run(f, f->a, 401, 63);
+    pop_run(f, f->a, 465, 3935);
+}
+
+TEST(lanes, claim_no_more_than_was_asked_for)
+{
+    struct bop_mpmc_consumer *consumer;
+
+    REQUIRE_EQ(bop_mpmc_consumer_open(f->queue, 16, &consumer), 0);
+    push(f, 0, 4000);
+    pop_run(f, consumer, 0, 1);
+    pop_run(f, NULL, 16, 1);
+    bop_mpmc_consumer_close(consumer);
+}
+
+/* -- Far ahead --------------------------------------------------------------------------------- */
+
+/* Push so many items one by one and return how often the CPU was offered to others. */
+static unsigned yields_of(struct fixture *f, struct bop_mpmc_producer *producer, size_t count)
+{
+    yields = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        REQUIRE_EQ(bop_mpmc_push(f->queue, producer, i), 0);
+    }
+    return yields;
+}
+
+TEST(lanes, offer_the_cpu_for_each_big_block_of_a_backlog_that_grows)
+{
+    uint64_t item;
+
+    CHECK_EQ(yields_of(f, f->producer, LANE_FAR_AHEAD), 0);
+    CHECK_EQ(yields_of(f, f->producer, 4 * LANE_BIG), 4);
+    while (bop_mpmc_pop(f->queue, f->a, &item) == 1) {
+    }
+    CHECK_EQ(yields_of(f, f->producer, LANE_FAR_AHEAD), 0);
+}
+
+/* Others wait for the lock of a shared lane. */
+TEST(lanes, do_not_offer_the_cpu_without_a_token)
+{
+    CHECK_EQ(yields_of(f, NULL, LANE_FAR_AHEAD + 4 * LANE_BIG), 0);
 }
 
 /* -- Closing with claims ----------------------------------------------------------------------- */
