@@ -34,7 +34,7 @@ model: ## the queues' protocols in every interleaving, within larger bounds than
 	scripts/deps test
 	tests/core/mpmc/model/run_models.py --large
 
-bench: bench-cluster bench-alloc bench-queue bench-kv bench-aof ## all benchmarks
+bench: bench-cluster bench-alloc bench-queue bench-kv bench-aof bench-net ## all benchmarks
 
 bench-cluster: release ## writes, reads, failover and memory, with etcd beside us
 	scripts/deps bench
@@ -50,6 +50,10 @@ bench-queue: release ## queues between threads, beside those of Debian
 
 bench-kv: release ## the key-value store, beside LMDB itself
 	bench/kv
+
+bench-net: release ## HTTP and WebSocket servers, beside nginx, h2o, libwebsockets and the limit of epoll
+	scripts/deps bench
+	bench/network
 
 bench-aof: release ## the append-only log, beside RocksDB, SQLite and LMDB used as logs
 	scripts/deps bench
@@ -93,4 +97,4 @@ build/fuzz/build.ninja:
 	scripts/deps fuzz
 	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Dc_args=-fsanitize=fuzzer-no-link
 
-.PHONY: release demo test test-thread test-malloc-long sim model bench bench-cluster bench-alloc bench-queue bench-kv bench-aof fuzz lint fmt clean help
+.PHONY: release demo test test-thread test-malloc-long sim model bench bench-cluster bench-alloc bench-queue bench-kv bench-aof bench-net fuzz lint fmt clean help

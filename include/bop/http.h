@@ -75,6 +75,7 @@ struct bop_http_listen_options {
     bool proxy_protocol; /* Each connection begins with a PROXY v1 or v2 header (HAProxy's
                             specification); without one it is closed. */
 };
+/** out_listener may be NULL: the server closes it. */
 BOP_API BOP_MUST_USE int bop_http_listen(struct bop_http_server *server,
                                          const struct bop_http_listen_options *options,
                                          struct bop_listener **out_listener, struct bop_error *err);
