@@ -62,25 +62,29 @@ struct bop_post {
 /** Have fn called on the loop's thread, in order of posting. Any thread; never fails or blocks. */
 BOP_API void bop_loop_post(struct bop_loop *loop, struct bop_post *post);
 
-/* ---- Timers: millisecond wheel or heap, no descriptor each ---- */
+/* ---- Timers: a wheel of 1 ms ticks; no allocation, descriptor or system call each ---- */
 
-/** Intrusive; init before use, stop before its memory goes. */
+/** Intrusive; init before use, stop before its memory goes. Its user data lies around it. */
 struct bop_timer {
+    struct bop_list link; /* The loop's while running; next is NULL while stopped. */
     uint64_t due_ms;
-    size_t slot; /* Position in the loop's timer queue; SIZE_MAX while stopped. */
     void (*fn)(struct bop_timer *timer);
 };
 
 BOP_API void bop_timer_init(struct bop_timer *timer, void (*fn)(struct bop_timer *timer));
 
-/** Fire once, delay_ms after the current turn's time; a running timer is moved. 0 or BOP_ENOMEM. */
-BOP_API BOP_MUST_USE int bop_timer_start(struct bop_loop *loop, struct bop_timer *timer,
-                                         uint64_t delay_ms);
+/**
+ * Fire once, delay_ms after the current turn's time; a running timer is moved.
+ * Any delay is fine; one past the end of time never fires. In constant time. What is
+ * started by a timer fires in the next turn at the earliest. Always returns 0.
+ */
+BOP_API int bop_timer_start(struct bop_loop *loop, struct bop_timer *timer, uint64_t delay_ms);
+/** In constant time; nothing happens if it is stopped. A timer is stopped when it fires. */
 BOP_API void bop_timer_stop(struct bop_loop *loop, struct bop_timer *timer);
 
 static inline bool bop_timer_is_running(const struct bop_timer *timer)
 {
-    return timer->slot != SIZE_MAX;
+    return timer->link.next != NULL;
 }
 
 /* ---- Turn hooks ---- */

@@ -87,13 +87,50 @@ void bop__loop_leave_spare(struct bop_loop *loop, struct bop_buf *buf)
     bop_buf_deinit(buf);
 }
 
+/* ---- Guests ---- */
+
+void bop__loop_add_guest(struct bop_loop *loop, struct bop__guest *guest)
+{
+    BOP_ASSERT(guest->close != NULL && guest->finish != NULL);
+    bop_list_push_back(&loop->guests, &guest->link);
+}
+
+void bop__loop_guest_leaves(struct bop_loop *loop, struct bop__guest *guest)
+{
+    bop_list_remove(&guest->link);
+    bop_list_push_back(&loop->leaving, &guest->link);
+}
+
+/* Those that leave from here on are finished by the next turn, as sockets are. */
+static void finish_guests(struct bop_loop *loop)
+{
+    struct bop_list now, *link;
+
+    bop__list_take(&loop->leaving, &now);
+    while ((link = bop_list_pop_front(&now)) != NULL) {
+        struct bop__guest *guest = BOP_CONTAINER_OF(link, struct bop__guest, link);
+
+        guest->finish(guest);
+    }
+}
+
+static void close_guests(struct bop_loop *loop)
+{
+    while (!bop_list_empty(&loop->guests)) {
+        struct bop__guest *guest = BOP_CONTAINER_OF(loop->guests.next, struct bop__guest, link);
+
+        guest->close(guest);
+        BOP_ASSERT(loop->guests.next != &guest->link);
+    }
+}
+
 /* ---- The turn ---- */
 
 static bool has_work(struct bop_loop *loop)
 {
     return !bop_list_empty(&loop->redeliver) || !bop_list_empty(&loop->flush) ||
            !bop_list_empty(&loop->closing) || !bop_list_empty(&loop->retired) ||
-           bop__posts_pending(loop);
+           !bop_list_empty(&loop->leaving) || bop__posts_pending(loop);
 }
 
 /* Microseconds to wait, UINT64_MAX for no limit. */
@@ -105,14 +142,11 @@ static uint64_t wait_us(struct bop_loop *loop, int timeout_ms)
     if (limit_us == 0 || has_work(loop)) {
         return 0;
     }
-    if (loop->timers.count == 0) {
-        return limit_us;
-    }
-    due_ms = loop->timers.heap[0].due_ms;
-    now_us = bop_clock_monotonic_us(loop->clock);
+    due_ms = bop__timers_next_ms(&loop->timers);
     if (due_ms > UINT64_MAX / 1000) {
-        return limit_us;
+        return limit_us; /* There is none, or as good as none. */
     }
+    now_us = bop_clock_monotonic_us(loop->clock);
     return due_ms * 1000 <= now_us ? 0 : bop_min_u64(limit_us, due_ms * 1000 - now_us);
 }
 
@@ -209,7 +243,7 @@ int bop_loop_run_once(struct bop_loop *loop, int timeout_ms)
         return count;
     }
     loop->in_turn = true;
-    loop->now_ms = bop_clock_monotonic_ms(loop->clock);
+    bop__loop_read_clock(loop);
     bop__posts_run(loop);
     for (int i = 0; i < count; i++) {
         struct bop__source *source = (struct bop__source *)events[i].data.ptr;
@@ -224,6 +258,7 @@ int bop_loop_run_once(struct bop_loop *loop, int timeout_ms)
     run_hooks(loop);
     bop__socket_flush_all(loop);
     bop__socket_finish_closes(loop);
+    finish_guests(loop);
     loop->in_turn = false;
     return 0;
 }
@@ -244,6 +279,11 @@ int bop_loop_run(struct bop_loop *loop)
         stop = atomic_exchange_explicit(&loop->wake.stop, false, memory_order_acquire);
     } while (!stop);
     return 0;
+}
+
+void bop__loop_read_clock(struct bop_loop *loop)
+{
+    loop->now_ms = bop_max_u64(loop->now_ms, bop_clock_monotonic_ms(loop->clock));
 }
 
 uint64_t bop_loop_now_ms(const struct bop_loop *loop)
@@ -292,7 +332,7 @@ static void free_loop(struct bop_loop *loop)
 {
     struct bop_allocator *allocator = loop->allocator;
 
-    bop__timers_deinit(loop);
+    bop__timers_deinit(&loop->timers);
     while (loop->spare_count > 0) {
         bop_buf_deinit(&loop->spares[--loop->spare_count]);
     }
@@ -323,6 +363,8 @@ int bop_loop_create(const struct bop_loop_options *options, struct bop_loop **ou
     loop->busy_poll_us = options ? options->busy_poll_us : 0;
     loop->epoll_fd = -1;
     loop->wake_fd = -1;
+    bop__loop_read_clock(loop);
+    bop__timers_init(&loop->timers, loop->now_ms);
     bop_list_init(&loop->hooks);
     bop_list_init(&loop->connections);
     bop_list_init(&loop->listeners);
@@ -330,6 +372,8 @@ int bop_loop_create(const struct bop_loop_options *options, struct bop_loop **ou
     bop_list_init(&loop->flush);
     bop_list_init(&loop->closing);
     bop_list_init(&loop->retired);
+    bop_list_init(&loop->guests);
+    bop_list_init(&loop->leaving);
     atomic_init(&loop->wake.posted, NULL);
     atomic_init(&loop->wake.stop, false);
     loop->receive = (uint8_t *)bop_alloc(allocator, BOP__RECEIVE_BYTES);
@@ -338,7 +382,6 @@ int bop_loop_create(const struct bop_loop_options *options, struct bop_loop **ou
         free_loop(loop);
         return rc;
     }
-    loop->now_ms = bop_clock_monotonic_ms(loop->clock);
     *out_loop = loop;
     return 0;
 }
@@ -353,8 +396,11 @@ void bop_loop_destroy(struct bop_loop *loop)
     loop->in_turn = true;
     bop__posts_run(loop);
     bop__socket_close_all(loop);
-    while (!bop_list_empty(&loop->closing) || !bop_list_empty(&loop->retired)) {
+    close_guests(loop);
+    while (!bop_list_empty(&loop->closing) || !bop_list_empty(&loop->retired) ||
+           !bop_list_empty(&loop->leaving)) {
         bop__socket_finish_closes(loop);
+        finish_guests(loop);
     }
     /* What was posted by those; what these post in their turn has no loop left to
      * run on and is dropped, or one that posts itself again would never end. */

@@ -42,19 +42,32 @@ struct bop__source {
     void (*on_events)(struct bop__source *source, uint32_t events);
 };
 
-/** One timer in the queue. The key lies here, so that sifting touches no timer but the moved. */
-struct bop__timer_entry {
-    uint64_t due_ms;
-    uint64_t sequence; /* Of starting: among equal times the first started fires first. */
-    struct bop_timer *timer;
+/**
+ * What lives on a loop besides its sockets and listeners, UDP sockets and names
+ * being resolved: so that the loop ends them with itself, and frees no source in
+ * mid-turn. Embedded.
+ */
+struct bop__guest {
+    struct bop_list link;                     /* loop.guests, or loop.leaving. */
+    void (*close)(struct bop__guest *guest);  /* The loop is destroyed: has it leave at once. */
+    void (*finish)(struct bop__guest *guest); /* It left, and a turn ends: calls back, frees. */
 };
 
-/** A binary heap, earliest at 0. */
+/* 11 digits to the base 64 are 66 bits: the last level has 16 slots in use. */
+#define BOP__WHEEL_DIGIT_BITS 6
+#define BOP__WHEEL_SLOTS      64
+#define BOP__WHEEL_LEVELS     11
+
+/** The timer wheel: see timer.c. */
 struct bop__timers {
-    struct bop__timer_entry *heap;
-    size_t count;
-    size_t capacity;
-    uint64_t sequence; /* Of the next start. */
+    uint64_t now_ms;  /* The wheel's time: what was due before it has been taken off. */
+    uint64_t next_ms; /* If known: no timer is due earlier. UINT64_MAX: there is none. */
+    bool next_known;
+    size_t count;         /* Running, in the wheel or due. */
+    uint32_t used_levels; /* A bit each. */
+    uint64_t used_slots[BOP__WHEEL_LEVELS];
+    struct bop_list due; /* Off the wheel, to be fired in this order by this turn. */
+    struct bop_list slots[BOP__WHEEL_LEVELS][BOP__WHEEL_SLOTS];
 };
 
 /** What other threads touch. */
@@ -85,6 +98,8 @@ struct bop_loop {
     struct bop_list flush;       /* bop_socket.queued of those with output to send. */
     struct bop_list closing;     /* bop_socket.link of those that owe an on_close. */
     struct bop_list retired;     /* bop_listener.link of those closed. */
+    struct bop_list guests;      /* bop__guest.link of those that live here. */
+    struct bop_list leaving;     /* bop__guest.link of those whose finish is due. */
 
     uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
     unsigned spare_count;
@@ -105,6 +120,9 @@ static inline void bop__list_take(struct bop_list *from, struct bop_list *to)
 
 /* ---- loop.c ---- */
 
+/** Bring now_ms up to date. It never goes back. */
+void bop__loop_read_clock(struct bop_loop *loop);
+
 /** Watch a descriptor for epoll events. Returns 0 or -errno. */
 BOP_MUST_USE int bop__loop_watch(struct bop_loop *loop, struct bop__source *source,
                                  uint32_t events);
@@ -119,6 +137,11 @@ void bop__loop_take_spare(struct bop_loop *loop, struct bop_buf *buf);
 /** Take the memory of a buffer whose content is not needed any more. */
 void bop__loop_leave_spare(struct bop_loop *loop, struct bop_buf *buf);
 
+/** Live on the loop. Both of its functions are set. */
+void bop__loop_add_guest(struct bop_loop *loop, struct bop__guest *guest);
+/** Have finish called once, at the end of the turn. */
+void bop__loop_guest_leaves(struct bop_loop *loop, struct bop__guest *guest);
+
 /* ---- post.c ---- */
 
 /** Call what was posted before now, in order. */
@@ -131,10 +154,15 @@ static inline bool bop__posts_pending(struct bop_loop *loop)
 
 /* ---- timer.c ---- */
 
+void bop__timers_init(struct bop__timers *timers, uint64_t now_ms);
+/** Mark all as stopped. */
+void bop__timers_deinit(struct bop__timers *timers);
 /** Fire what is due at now_ms and was started before this call, in order of due time. */
 void bop__timers_run(struct bop_loop *loop);
-/** Mark all as stopped and free the queue. */
-void bop__timers_deinit(struct bop_loop *loop);
+/** Nothing is due before that time. UINT64_MAX: no timer runs. */
+uint64_t bop__timers_next_ms(struct bop__timers *timers);
+/** Assert the invariants, looking at every timer. */
+void bop__timers_check(const struct bop__timers *timers);
 
 /* ---- sock.c, tcp_listen.c: the steps of a turn and of the loop's end ---- */
 

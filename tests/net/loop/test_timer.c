@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../net_fixture.h"
+#include "net/loop/loop_internal.h"
 
 #define LOG_MAX 4096
 
@@ -220,69 +221,214 @@ TEST(timer, is_stopped_by_the_end_of_the_loop)
     CHECK_EQ(f->log_count, 0);
 }
 
-/* Against a plain array: start, move, stop and fire at random. */
-TEST(timer, queue_agrees_with_a_model)
+/* ---- Against a model ---- */
+
+enum { MODEL_COUNT = 300, MODEL_ROUNDS = 30000 };
+
+struct model {
+    bool running[MODEL_COUNT];
+    uint64_t due_ms[MODEL_COUNT];
+    uint64_t started[MODEL_COUNT]; /* A number: which was started first. */
+    uint64_t starts;
+};
+
+static uint64_t next_random(uint64_t *state)
 {
-    enum { COUNT = 300, ROUNDS = 20000 };
+    *state ^= *state << 13, *state ^= *state >> 7, *state ^= *state << 17;
+    return *state;
+}
+
+/* Of any magnitude: as many short as long ones. */
+static uint64_t random_ms(uint64_t *state, unsigned bits_max)
+{
+    unsigned bits = (unsigned)(next_random(state) % (bits_max + 1));
+
+    return bits == 0 ? 0 : next_random(state) >> (64 - bits);
+}
+
+/* The one that a sorted list would have first; -1: none is due at now_ms. */
+static int model_first(const struct model *model, uint64_t now_ms)
+{
+    int first = -1;
+
+    for (int i = 0; i < MODEL_COUNT; i++) {
+        if (model->running[i] && model->due_ms[i] <= now_ms &&
+            (first < 0 || model->due_ms[i] < model->due_ms[first] ||
+             (model->due_ms[i] == model->due_ms[first] &&
+              model->started[i] < model->started[first]))) {
+            first = i;
+        }
+    }
+    return first;
+}
+
+static void change_one(struct fixture *f, struct model *model, struct test_timer *timers,
+                       uint64_t *random, unsigned delay_bits)
+{
+    int i = (int)(next_random(random) % MODEL_COUNT);
+
+    if (next_random(random) % 3 == 0) {
+        bop_timer_stop(f->loop, &timers[i].timer);
+        model->running[i] = false;
+        return;
+    }
+    start(f, &timers[i], random_ms(random, delay_bits));
+    model->running[i] = true;
+    model->due_ms[i] = timers[i].timer.due_ms;
+    model->started[i] = model->starts++;
+}
+
+static void step(struct fixture *f, struct model *model, uint64_t ms)
+{
+    uint64_t now_ms = f->clock.now_us / 1000 + ms;
+
+    f->log_count = 0;
+    advance_ms(f, ms);
+    for (size_t i = 0; i < f->log_count; i++) {
+        int expected = model_first(model, now_ms);
+
+        REQUIRE_EQ(f->log[i], expected);
+        model->running[expected] = false;
+    }
+    REQUIRE_EQ(model_first(model, now_ms), -1);
+}
+
+/* Start, move, stop and let time pass at random; magnitudes of both differ by the seed. */
+static void compare_with_model(struct fixture *f, uint64_t seed, unsigned delay_bits,
+                               unsigned step_bits)
+{
+    struct test_timer *timers = malloc(MODEL_COUNT * sizeof(*timers));
+    struct model model = {.starts = 0};
+    uint64_t random = seed;
+
+    REQUIRE(timers != NULL);
+    for (int i = 0; i < MODEL_COUNT; i++) {
+        init(f, &timers[i], i);
+    }
+    for (int round = 0; round < MODEL_ROUNDS; round++) {
+        change_one(f, &model, timers, &random, delay_bits);
+        if (next_random(&random) % 8 == 0) {
+            /* The clock's microseconds must not pass the end of time. */
+            uint64_t left_ms = (UINT64_MAX - f->clock.now_us) / 1000;
+
+            step(f, &model, bop_min_u64(random_ms(&random, step_bits), left_ms / 2));
+        }
+        if (round % 64 == 0) {
+            uint64_t next_ms = bop__timers_next_ms(&f->loop->timers);
+
+            bop__timers_check(&f->loop->timers);
+            /* Not later than the first one due, and not lower than the wheel's time. */
+            for (int i = 0; i < MODEL_COUNT; i++) {
+                REQUIRE(!model.running[i] || next_ms <= model.due_ms[i]);
+            }
+            REQUIRE(next_ms >= f->loop->timers.now_ms);
+        }
+    }
+    for (int i = 0; i < MODEL_COUNT; i++) {
+        bop_timer_stop(f->loop, &timers[i].timer);
+    }
+    bop__timers_check(&f->loop->timers);
+    CHECK_EQ(bop__timers_next_ms(&f->loop->timers), UINT64_MAX);
+    free(timers);
+}
+
+TEST(timer, wheel_agrees_with_a_model_of_near_timers)
+{
+    compare_with_model(f, 88172645463325252u, 9, 7);
+}
+
+TEST(timer, wheel_agrees_with_a_model_of_timers_of_all_kinds)
+{
+    compare_with_model(f, 1234567u, 20, 14);
+}
+
+/* Delays up to the end of time, and steps of up to 2^40 ms, 35 years. */
+TEST(timer, wheel_agrees_with_a_model_of_far_timers)
+{
+    compare_with_model(f, 424242u, 64, 40);
+}
+
+/* Few timers far away: the loop sleeps until the first of them, not to move it. */
+TEST(timer, next_is_exact_among_few)
+{
+    struct test_timer timers[3];
+
+    for (int i = 0; i < 3; i++) {
+        init(f, &timers[i], i);
+    }
+    start(f, &timers[0], 5000);
+    start(f, &timers[1], 4999);
+    start(f, &timers[2], 300000);
+    CHECK_EQ(bop__timers_next_ms(&f->loop->timers), 1000 + 4999);
+    bop_timer_stop(f->loop, &timers[1].timer);
+    CHECK_EQ(bop__timers_next_ms(&f->loop->timers), 1000 + 5000);
+    advance_ms(f, 5000);
+    CHECK_EQ(bop__timers_next_ms(&f->loop->timers), 1000 + 300000);
+    start(f, &timers[2], 300000); /* Moved, at 6,000. */
+    CHECK_EQ(bop__timers_next_ms(&f->loop->timers), 6000 + 300000);
+    bop_timer_stop(f->loop, &timers[2].timer);
+    CHECK_EQ(bop__timers_next_ms(&f->loop->timers), UINT64_MAX);
+}
+
+/* Many in one slot of the wheel: one wake at its begin and one for the first of them. */
+TEST(timer, many_cost_few_wakes)
+{
+    enum { COUNT = 1000 };
     struct test_timer *timers = malloc(COUNT * sizeof(*timers));
-    uint64_t random = 88172645463325252u;
+    unsigned wakes = 0;
 
     REQUIRE(timers != NULL);
     for (int i = 0; i < COUNT; i++) {
         init(f, &timers[i], i);
+        start(f, &timers[i], 60000); /* All at 61,000, two levels up. */
     }
-    for (int round = 0; round < ROUNDS; round++) {
-        struct test_timer *timer;
-        uint64_t last_due = 0, due[COUNT];
-        size_t expected = 0;
+    while (f->log_count == 0) {
+        uint64_t next_ms = bop__timers_next_ms(&f->loop->timers);
 
-        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-        timer = &timers[random % COUNT];
-        if ((random >> 32) % 3 == 0) {
-            bop_timer_stop(f->loop, &timer->timer);
-        } else {
-            start(f, timer, 1 + (random >> 40) % 500);
-        }
-        if ((random >> 20) % 8 != 0) {
-            continue;
-        }
-        f->clock.now_us += ((random >> 50) % 40) * 1000;
-        for (int i = 0; i < COUNT; i++) {
-            due[i] = bop_timer_is_running(&timers[i].timer) ? timers[i].timer.due_ms : UINT64_MAX;
-            expected += due[i] <= f->clock.now_us / 1000;
-        }
-        f->log_count = 0;
+        REQUIRE(next_ms > f->clock.now_us / 1000);
+        f->clock.now_us = next_ms * 1000;
         turn(f->loop);
-        REQUIRE_EQ(f->log_count, expected);
-        for (size_t i = 0; i < f->log_count; i++) {
-            REQUIRE(due[f->log[i]] >= last_due);
-            last_due = due[f->log[i]];
-        }
+        wakes++;
     }
-    bop_loop_destroy(f->loop);
-    f->loop = NULL;
+    CHECK_EQ(f->log_count, COUNT);
+    CHECK_EQ(f->clock.now_us / 1000, 61000);
+    CHECK(wakes <= 3);
     free(timers);
 }
 
-TEST(timer, survives_each_fault)
+/* A clock that goes back, which none should, must not confuse the wheel. */
+TEST(timer, survives_a_clock_that_goes_back)
 {
-    struct bop_loop_options options = {.allocator = &f->heap.allocator};
+    struct test_timer timer;
 
+    init(f, &timer, 1);
+    advance_ms(f, 1000);
+    f->clock.now_us -= 500 * 1000;
+    start(f, &timer, 10);
+    CHECK_EQ(timer.timer.due_ms, 2010); /* From the latest time seen. */
+    turn(f->loop);
+    bop__timers_check(&f->loop->timers);
+    CHECK_EQ(f->log_count, 0);
+    advance_ms(f, 510);
+    CHECK_EQ(f->log_count, 1);
+}
+
+/* Starting, moving and stopping have nothing that could fail. */
+TEST(timer, allocates_nothing)
+{
+    struct test_timer *timers = malloc(1000 * sizeof(*timers));
+    size_t live = f->heap.live;
+
+    REQUIRE(timers != NULL);
+    for (int i = 0; i < 1000; i++) {
+        init(f, &timers[i], i);
+        start(f, &timers[i], (uint64_t)i * i);
+    }
+    CHECK_EQ(f->heap.live, live);
     bop_loop_destroy(f->loop);
     f->loop = NULL;
-    FAULT_SWEEP(&f->faults) {
-        struct test_timer timers[40];
-        struct bop_loop *loop = NULL;
-        int rc = bop_loop_create(&options, &loop);
-
-        for (int i = 0; i < 40 && rc == 0; i++) {
-            init(f, &timers[i], i);
-            rc = bop_timer_start(loop, &timers[i].timer, 5);
-            CHECK_EQ(bop_timer_is_running(&timers[i].timer), rc == 0);
-        }
-        CHECK_EQ(rc, f->faults.fired);
-        bop_loop_destroy(loop);
-        CHECK_EQ(f->heap.live, 0);
+    for (int i = 0; i < 1000; i++) {
+        REQUIRE(!bop_timer_is_running(&timers[i].timer));
     }
-    CHECK_EQ(f->faults.at, 5); /* 2 of the loop; the queue at 16, 32 and 64. */
+    free(timers);
 }
