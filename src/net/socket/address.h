@@ -1,5 +1,5 @@
 /*
- * Socket addresses: resolved from host and port, kept small, written for people.
+ * Addresses of sockets, as their own files see them.
  */
 #ifndef BOP_NET_ADDRESS_H
 #define BOP_NET_ADDRESS_H
@@ -7,32 +7,21 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <bop/address.h>
 #include <bop/base.h>
 #include <bop/error.h>
 
 struct addrinfo;
 
-/* "[" 45 of IPv6 "%" 10 of a scope "]:" 5 of a port, and the NUL. */
-#define BOP__ADDRESS_TEXT_MAX 72
-
-/** The part of a sockaddr that names the other side: a quarter of its size. */
-struct bop__address {
-    uint8_t ip[16]; /* Network order; the first 4 for AF_INET. */
-    uint32_t scope;
-    uint16_t port; /* Host order. */
-    uint16_t family;
-};
-
-/** Any other family gives an address that is written "unknown". */
-struct bop__address bop__address_of(const struct sockaddr *sockaddr);
-
-/** "127.0.0.1:4000", "[::1]:4000". */
-void bop__address_format(const struct bop__address *address, char text[BOP__ADDRESS_TEXT_MAX]);
+#define BOP__ADDRESS_TEXT_MAX BOP_ADDRESS_TEXT_MAX
+#define bop__address          bop_address
+#define bop__address_of       bop_address_from_sockaddr
+#define bop__address_format   bop_address_format
 
 /**
- * The TCP addresses of a host, to be freed with freeaddrinfo(). May block for a
- * name. Returns 0, BOP_ENOTFOUND for a name without an address, BOP_ENOMEM or
- * -errno; the error is "<what> HOST:PORT: reason".
+ * The TCP addresses to listen on, to be freed with freeaddrinfo(). Blocks for a
+ * name. Returns 0, BOP_EINVAL for a malformed address, BOP_ENOTFOUND for a name
+ * without one, BOP_ENOMEM or -errno; the error is "<what> HOST:PORT: reason".
  */
 BOP_MUST_USE int bop__address_resolve(const char *host, uint16_t port, const char *what,
                                       struct addrinfo **out_list, struct bop_error *err);
