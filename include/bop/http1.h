@@ -4,9 +4,9 @@
  *
  * Strict as RFC 9112 allows a server to be, since what two programs on a path
  * read differently is how requests are smuggled: only CRLF ends a line; no
- * space before a colon, no folding; a Content-Length that is repeated with
- * another value, or stands beside Transfer-Encoding, is an error, as is any
- * transfer coding but one final `chunked`.
+ * space before a colon, no folding; a Content-Length that is repeated, or stands
+ * beside Transfer-Encoding, is an error, as is any transfer coding but one
+ * `chunked`. docs/design/net-http.md has a table of all such decisions.
  *
  * Everything a parse gives borrows from the bytes parsed.
  *
@@ -125,6 +125,15 @@ BOP_API BOP_MUST_USE int bop_http1_parse_request(struct bop_slice bytes,
                                                  const struct bop_http1_limits *limits,
                                                  struct bop_http_head *out_head,
                                                  const char **out_why);
+
+/**
+ * Whether parsing a head again is worthwhile, now that bytes are there, of which the first `seen`
+ * gave BOP_ETRUNCATED: a line has ended since, or a limit is passed. For heads that come a byte at
+ * a time, which would else be parsed once a byte: this looks at new bytes only, and says yes once a
+ * line. Nothing is lost by waiting but that some errors show at the end of their line.
+ */
+BOP_API bool bop_http1_may_go_on(struct bop_slice bytes, size_t seen,
+                                 const struct bop_http1_limits *limits);
 
 /**
  * Parse a response's head. request_method decides about the body (HEAD, CONNECT have none).

@@ -1,0 +1,22 @@
+/*
+ * The engine for any processor: a table look-up a byte.
+ */
+#include "parse.h"
+
+#define CORE
+
+static inline const uint8_t *scan(const uint8_t *at, const uint8_t *end, enum bop__http_class which)
+{
+    while (at < end && bop__http_is(*at, which)) {
+        at++;
+    }
+    return at;
+}
+
+#include "parse_core.h"
+
+const struct bop__http_engine bop__http_engine_scalar = {
+    .name = "scalar",
+    .request = request_head,
+    .response = response_head,
+};
