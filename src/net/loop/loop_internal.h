@@ -14,14 +14,13 @@
 #include <bop/loop.h>
 #include <bop/slice.h>
 
+#include "backend.h"
+
 /* What one recv can bring. One buffer serves all connections of a loop, so an
  * idle connection holds none. Not more than fits the processor's cache; and what
  * a flood of requests brings is handled in parts, of which one can be on its way
  * to disks and peers while the next is read. */
 #define BOP__RECEIVE_BYTES (128u * 1024)
-
-/* Descriptors one epoll_wait reports; the others wait for the next turn. */
-#define BOP__EVENTS_MAX 512
 
 /* Looking for events in vain so many times doubles the pause until the next try. */
 #define BOP__POLL_MISSES_MAX 6
@@ -38,7 +37,8 @@
 /** A descriptor watched by the loop. Embedded; must live until the turn that unwatched it ends. */
 struct bop__source {
     int fd;           /* -1 while there is none. */
-    uint32_t watched; /* The epoll events asked for. */
+    uint16_t watched; /* The epoll events asked for. */
+    bool attached;    /* Watched, be it for nothing. */
     void (*on_events)(struct bop__source *source, uint32_t events);
 };
 
@@ -70,27 +70,42 @@ struct bop__timers {
     struct bop_list slots[BOP__WHEEL_LEVELS][BOP__WHEEL_SLOTS];
 };
 
+#define BOP__HOOK_KINDS 3
+
 /** What other threads touch. */
 struct bop__wake {
     _Atomic(struct bop_post *) posted; /* A stack, newest first. */
     atomic_bool stop;
+    atomic_bool wakeup;       /* bop_loop_wakeup() was called. */
+    atomic_bool closed;       /* Being destroyed. */
+    _Atomic uint64_t thread;  /* bop__thread_id() of who ran it last; 0: nobody yet. */
+    atomic_bool running;      /* In one of the calls that run it. */
+    _Atomic uint64_t written; /* Writes to the wake descriptor. */
 };
 
 struct bop_loop {
     struct bop_allocator *allocator;
     struct bop_clock *clock;
+    struct bop__backend *backend;
     uint64_t now_ms;
-    int epoll_fd;
+    uint64_t iteration;
     int wake_fd; /* An eventfd, edge-triggered: never read, each write is one wake. */
     bool in_turn;
     bool destroying;
+    bool draining;         /* bop_loop_drain() was called, and there is something left. */
     unsigned busy_poll_us; /* As in the options. */
     unsigned poll_misses;  /* Searches in a row that found nothing, up to a bound... */
     unsigned poll_skips;   /* ...and waits that go without one for it. */
-    bool lacks_pwait2;     /* The kernel refused epoll_pwait2: wait in whole milliseconds. */
+    size_t source_count;   /* Watched. */
+    int64_t holds;         /* bop_loop_hold() less bop_loop_release(). */
     struct bop__timers timers;
-    struct bop_list hooks;
-    struct bop_list *hook_next; /* The hook to run next, while they run. */
+    struct bop_timer drain_timer;
+    struct bop_list hooks[BOP__HOOK_KINDS];
+    struct bop_list *hook_next;     /* The hook to run next, while they run. */
+    struct bop_loop_handle *handle; /* NULL until asked for. */
+
+    struct bop__source outside; /* A timerfd, for a loop that another one drives; fd -1: none. */
+    uint64_t outside_due_us;    /* When it rings; UINT64_MAX: never. */
 
     struct bop_list connections; /* bop_socket.link of all that are not closing. */
     struct bop_list listeners;   /* bop_listener.link of all that are listening. */
@@ -98,8 +113,8 @@ struct bop_loop {
     struct bop_list flush;       /* bop_socket.queued of those with output to send. */
     struct bop_list closing;     /* bop_socket.link of those that owe an on_close. */
     struct bop_list retired;     /* bop_listener.link of those closed. */
-    struct bop_list guests;      /* bop__guest.link of those that live here. */
-    struct bop_list leaving;     /* bop__guest.link of those whose finish is due. */
+    struct bop_list guests;      /* bop__guest.link of those that stay. */
+    struct bop_list leaving;     /* bop__guest.link of those that owe their finish. */
 
     uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
     unsigned spare_count;
@@ -118,10 +133,36 @@ static inline void bop__list_take(struct bop_list *from, struct bop_list *to)
     }
 }
 
-/* ---- loop.c ---- */
+/* ---- turn.c ---- */
 
 /** Bring now_ms up to date. It never goes back. */
 void bop__loop_read_clock(struct bop_loop *loop);
+/** Microseconds that a turn would wait, UINT64_MAX for no limit. */
+uint64_t bop__loop_wait_us(struct bop_loop *loop);
+/** Whether something could still happen without a call from outside. */
+bool bop__loop_has_left(const struct bop_loop *loop);
+
+/* ---- outside.c ---- */
+
+/** If another loop drives this one: let its descriptor become readable when a turn is due. */
+void bop__outside_settle(struct bop_loop *loop);
+void bop__outside_close(struct bop_loop *loop);
+
+/* ---- drain.c ---- */
+
+void bop__drain_init(struct bop_loop *loop);
+/** The end of a turn: stop the loop if all is closed. */
+void bop__drain_look(struct bop_loop *loop);
+bool bop__drain_done(const struct bop_loop *loop);
+
+/* ---- handle.c ---- */
+
+/** Let no post through any more; returns once those on their way have arrived. */
+void bop__loop_close_handle(struct bop_loop *loop);
+/** A number for the calling thread, never 0, that no other thread ever had. */
+uint64_t bop__thread_id(void);
+
+/* ---- source.c ---- */
 
 /** Watch a descriptor for epoll events. Returns 0 or -errno. */
 BOP_MUST_USE int bop__loop_watch(struct bop_loop *loop, struct bop__source *source,
@@ -129,6 +170,12 @@ BOP_MUST_USE int bop__loop_watch(struct bop_loop *loop, struct bop__source *sour
 /** Change the events. Returns 0 or -errno. */
 BOP_MUST_USE int bop__loop_rewatch(struct bop_loop *loop, struct bop__source *source,
                                    uint32_t events);
+/** Let `to`, which has its on_events, take over the descriptor of `from`, which has none then.
+ * Returns 0 or -errno, with nothing changed. */
+BOP_MUST_USE int bop__loop_move_source(struct bop_loop *loop, struct bop__source *from,
+                                       struct bop__source *to);
+/** Leave the descriptor open, for another loop or for good. */
+void bop__loop_unwatch(struct bop_loop *loop, struct bop__source *source);
 /** Unwatch and close the descriptor, if there is one. */
 void bop__loop_close_source(struct bop_loop *loop, struct bop__source *source);
 
@@ -137,16 +184,26 @@ void bop__loop_take_spare(struct bop_loop *loop, struct bop_buf *buf);
 /** Take the memory of a buffer whose content is not needed any more. */
 void bop__loop_leave_spare(struct bop_loop *loop, struct bop_buf *buf);
 
+/* ---- guest.c ---- */
+
 /** Live on the loop. Both of its functions are set. */
 void bop__loop_add_guest(struct bop_loop *loop, struct bop__guest *guest);
 /** Have finish called once, at the end of the turn. */
 void bop__loop_guest_leaves(struct bop_loop *loop, struct bop__guest *guest);
+/** Call finish for those that have left so far. */
+void bop__guests_finish(struct bop_loop *loop);
+/** Have all leave. */
+void bop__guests_close_all(struct bop_loop *loop);
 
 /* ---- post.c ---- */
 
 /** Call what was posted before now, in order. */
 void bop__posts_run(struct bop_loop *loop);
-static inline bool bop__posts_pending(struct bop_loop *loop)
+/** Forget what is posted. */
+void bop__posts_drop(struct bop_loop *loop);
+/** Let the loop's wait end. Any thread and signal handlers. */
+void bop__loop_wake(struct bop_loop *loop);
+static inline bool bop__posts_pending(const struct bop_loop *loop)
 {
     /* Relaxed: only a hint to look; taking the posts synchronizes. */
     return atomic_load_explicit(&loop->wake.posted, memory_order_relaxed) != NULL;

@@ -254,6 +254,9 @@ int bop_timer_start(struct bop_loop *loop, struct bop_timer *timer, uint64_t del
         /* Known or not: if not, all that is known is that nothing is due earlier. */
         timers->next_ms = timer->due_ms;
     }
+    if (!loop->in_turn) {
+        bop__outside_settle(loop);
+    }
     return 0;
 }
 

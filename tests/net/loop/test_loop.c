@@ -168,7 +168,7 @@ TEST(loop, survives_each_fault)
         bop_loop_destroy(loop);
         CHECK_EQ(f->heap.live, 0);
     }
-    CHECK_EQ(f->faults.at, 2); /* The loop and its receive buffer. */
+    CHECK_EQ(f->faults.at, 3); /* The loop, its receive buffer and the backend. */
 }
 
 /* Looking before sleeping changes when, not what: posts, timers and waits in vain end as ever. */

@@ -1,0 +1,48 @@
+/*
+ * Which backend a loop gets.
+ *
+ * The default is epoll: io_uring saves system calls where many small messages
+ * go to and fro, but is forbidden in many containers, and gains nothing where
+ * messages are large. Who wants it says so, and gets epoll where it is not to be had.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bop/error.h>
+
+#include "backend.h"
+
+#define BACKEND_DEFAULT BOP_LOOP_BACKEND_EPOLL
+
+static enum bop_loop_backend choose(enum bop_loop_backend wanted)
+{
+    /* Not for programs that run with more rights than their user. */
+    const char *forced = secure_getenv("BOP_LOOP_BACKEND");
+
+    if (forced != NULL && strcmp(forced, "epoll") == 0) {
+        return BOP_LOOP_BACKEND_EPOLL;
+    }
+    if (forced != NULL && strcmp(forced, "io_uring") == 0) {
+        return BOP_LOOP_BACKEND_IO_URING;
+    }
+    return wanted == BOP_LOOP_BACKEND_DEFAULT ? BACKEND_DEFAULT : wanted;
+}
+
+int bop__backend_create(struct bop_loop *loop, enum bop_loop_backend wanted,
+                        struct bop__backend **out_backend)
+{
+#ifdef BOP_HAVE_LIBURING
+    if (choose(wanted) == BOP_LOOP_BACKEND_IO_URING) {
+        int rc = bop__uring_create(loop, out_backend);
+
+        /* Lack of memory or descriptors is not for want of io_uring. */
+        if (rc == 0 || rc == BOP_ENOMEM || rc == -EMFILE || rc == -ENFILE) {
+            return rc;
+        }
+    }
+#else
+    (void)choose(wanted);
+#endif
+    return bop__epoll_create(loop, out_backend);
+}
