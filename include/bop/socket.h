@@ -23,6 +23,7 @@
 #ifndef BOP_SOCKET_H
 #define BOP_SOCKET_H
 
+#include <bop/address.h>
 #include <bop/base.h>
 #include <bop/error.h>
 #include <bop/loop.h>
@@ -31,6 +32,7 @@
 
 struct bop_socket;
 struct bop_listener;
+struct bop_resolver; /* bop/resolve.h */
 struct bop_tls; /* bop/tls.h: certificates and rules, shared by sockets. */
 
 /** What happens on a socket. user is the one of the socket. NULL callbacks are skipped. */
@@ -145,10 +147,12 @@ struct bop_connect_options {
     const char *host; /* A numeric address, or a name (resolved on another thread, RFC 8305). */
     uint16_t port;
     const char *path;        /* Instead of host and port: a Unix socket, '@': abstract. */
+    const struct bop_address *address; /* Instead of host and port: numeric. Copied. */
     const char *source_host; /* Numeric, optional: connect from this address, */
     uint16_t source_port;    /* and this port. */
     uint64_t timeout_ms;  /* To be established, TLS included; 0: 30 s. Then on_close(-ETIMEDOUT). */
     struct bop_tls *tls;  /* NULL: plain. Borrowed until on_close. */
+    struct bop_resolver *resolver; /* Of names. Borrowed until on_close; NULL: the process's. */
     const char *tls_name; /* Sent as SNI and checked in the certificate. Default: host. */
     struct bop_socket_limits limits;
     const struct bop_socket_events *events; /* Borrowed while connected. */
