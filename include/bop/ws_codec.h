@@ -7,7 +7,8 @@
  * close code to send, found at the first byte that shows it. Text is checked to
  * be UTF-8 as it comes, so a bad byte fails before its frame or message ends.
  *
- * An endpoint between two messages keeps nothing: a decoder is then all zeros.
+ * An endpoint between two messages keeps nothing: a decoder that is idle may be
+ * zeroed, or given up.
  *
  * Speed: unmasking and UTF-8 32 bytes at a time where the processor can, chosen
  * at run time; scalar twins give the same results on every input (fuzzed).
@@ -18,6 +19,7 @@
 #define BOP_WS_CODEC_H
 
 #include <bop/base.h>
+#include <bop/error.h>
 #include <bop/http1.h>
 #include <bop/slice.h>
 
@@ -102,8 +104,8 @@ struct bop_ws_rules {
 };
 
 /**
- * Where a connection's decoding stands. Zeroed: at a message's beginning, which is also where it
- * is after each message; so it can be given up while bop_ws_decoder_is_idle().
+ * Where a connection's decoding stands. Zeroed: at a message's beginning. While it is idle nothing
+ * in it matters, so a connection need not keep it between messages.
  */
 struct bop_ws_decoder {
     uint64_t left; /* Payload of the data frame under way that is yet to come. */

@@ -8,7 +8,6 @@
 #include <bop/ws_codec.h>
 
 /* Bits of struct bop_ws_decoder's flags. */
-#define WS_IN_FRAME   1u /* Payload of a frame is yet to come, or its message yet to end. */
 #define WS_FRAME_LAST 2u /* Which is the message's last. */
 #define WS_DEFLATED   4u /* The message is compressed. */
 
