@@ -28,30 +28,11 @@
 #include <bop/slice.h>
 #include <bop/socket.h>
 #include <bop/tls.h>
+#include <bop/ws_codec.h>
 
 struct bop_ws;
 struct bop_topics;
 struct bop_ws_prepared;
-
-enum bop_ws_opcode {
-    BOP_WS_TEXT = 1, /* UTF-8: checked when received, the caller's care when sent. */
-    BOP_WS_BINARY = 2,
-};
-
-/** Status codes of RFC 6455, 7.4.1. Others: 3000 to 4999. */
-enum bop_ws_code {
-    BOP_WS_NORMAL = 1000,
-    BOP_WS_GOING_AWAY = 1001,
-    BOP_WS_PROTOCOL = 1002,
-    BOP_WS_UNSUPPORTED = 1003,
-    BOP_WS_NO_STATUS = 1005, /* Given to on_close only: the peer named none. */
-    BOP_WS_ABNORMAL = 1006,  /* Given to on_close only: no close frame came. */
-    BOP_WS_INVALID = 1007,
-    BOP_WS_POLICY = 1008,
-    BOP_WS_TOO_BIG = 1009,
-    BOP_WS_EXTENSION = 1010,
-    BOP_WS_INTERNAL = 1011,
-};
 
 enum bop_ws_compression {
     BOP_WS_COMPRESS_DEFAULT = 0, /* Negotiated, without context takeover: no memory a connection. */

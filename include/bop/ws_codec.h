@@ -25,7 +25,7 @@
 
 enum bop_ws_opcode {
     BOP_WS_CONTINUATION = 0,
-    BOP_WS_TEXT = 1,
+    BOP_WS_TEXT = 1, /* UTF-8: checked when received, the caller's care when sent. */
     BOP_WS_BINARY = 2,
     BOP_WS_CLOSE = 8,
     BOP_WS_PING = 9,
@@ -36,21 +36,22 @@ enum bop_ws_opcode {
 #define BOP_WS_FIN        0x80u
 #define BOP_WS_COMPRESSED 0x40u /* RSV1, on a compressed message's first frame. */
 
-/* Close codes that have a meaning here. The last three are never sent. */
-#define BOP_WS_CLOSE_NORMAL      1000
-#define BOP_WS_CLOSE_GOING_AWAY  1001
-#define BOP_WS_CLOSE_PROTOCOL    1002
-#define BOP_WS_CLOSE_UNSUPPORTED 1003
-#define BOP_WS_CLOSE_INVALID     1007 /* Text that is not UTF-8, data that does not inflate. */
-#define BOP_WS_CLOSE_POLICY      1008
-#define BOP_WS_CLOSE_TOO_BIG     1009
-#define BOP_WS_CLOSE_EXTENSION   1010
-#define BOP_WS_CLOSE_INTERNAL    1011
-#define BOP_WS_CLOSE_RESTART     1012
-#define BOP_WS_CLOSE_TRY_LATER   1013
-#define BOP_WS_CLOSE_NO_STATUS   1005 /* A close frame without a code. */
-#define BOP_WS_CLOSE_ABNORMAL    1006 /* No close frame at all. */
-#define BOP_WS_CLOSE_TLS         1015
+/** Close codes of RFC 6455, 7.4.1, and of IANA's registry. Others: 3000 to 4999. */
+enum bop_ws_code {
+    BOP_WS_NORMAL = 1000,
+    BOP_WS_GOING_AWAY = 1001,
+    BOP_WS_PROTOCOL = 1002,
+    BOP_WS_UNSUPPORTED = 1003,
+    BOP_WS_NO_STATUS = 1005, /* Never sent: the peer's close frame named none. */
+    BOP_WS_ABNORMAL = 1006,  /* Never sent: no close frame came. */
+    BOP_WS_INVALID = 1007,   /* Text that is not UTF-8, data that does not inflate. */
+    BOP_WS_POLICY = 1008,
+    BOP_WS_TOO_BIG = 1009,
+    BOP_WS_EXTENSION = 1010,
+    BOP_WS_INTERNAL = 1011,
+    BOP_WS_RESTART = 1012,
+    BOP_WS_TRY_LATER = 1013,
+};
 
 #define BOP_WS_HEADER_MAX  14  /* Of a frame. */
 #define BOP_WS_CONTROL_MAX 125 /* Payload of a control frame. */
@@ -295,8 +296,8 @@ BOP_API const char *bop_ws_protocol_choose(const struct bop_http_head *head,
                                            const char *const *protocols, size_t protocol_count);
 
 /** Sec-WebSocket-Accept for a key of 24 characters. */
-BOP_API void bop_ws_accept(const char key[BOP_WS_KEY_SIZE],
-                           char out_accept[BOP_WS_ACCEPT_SIZE + 1]);
+BOP_API void bop_ws_accept_key(const char key[BOP_WS_KEY_SIZE],
+                               char out_accept[BOP_WS_ACCEPT_SIZE + 1]);
 
 /* ---- The opening handshake, client ---- */
 

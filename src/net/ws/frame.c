@@ -46,7 +46,7 @@ static int fail(struct bop_ws_event *event, unsigned code, const char *why)
 
 static int protocol_error(struct bop_ws_event *event, const char *why)
 {
-    return fail(event, BOP_WS_CLOSE_PROTOCOL, why);
+    return fail(event, BOP_WS_PROTOCOL, why);
 }
 
 /* The first byte: flags and opcode, in the light of the message under way. */
@@ -160,7 +160,7 @@ static int read_close(struct bop_ws_event *event)
 {
     unsigned code;
 
-    event->close_code = BOP_WS_CLOSE_NO_STATUS;
+    event->close_code = BOP_WS_NO_STATUS;
     if (event->size == 0) {
         return 1;
     }
@@ -175,7 +175,7 @@ static int read_close(struct bop_ws_event *event)
     event->data += 2;
     event->size -= 2;
     if (!bop_slice_is_utf8(bop_slice(event->data, event->size))) {
-        return fail(event, BOP_WS_CLOSE_INVALID, "the reason of closing is not UTF-8");
+        return fail(event, BOP_WS_INVALID, "the reason of closing is not UTF-8");
     }
     return 1;
 }
@@ -224,14 +224,14 @@ static inline int give_piece(struct bop_ws_decoder *decoder, const struct bop_ws
     bool last;
 
     if (!take_payload(decoder, rules, data, size)) {
-        return fail(event, BOP_WS_CLOSE_INVALID, "text is not UTF-8");
+        return fail(event, BOP_WS_INVALID, "text is not UTF-8");
     }
     bytes->data += size;
     bytes->size -= size;
     decoder->left -= size;
     last = decoder->left == 0 && (decoder->flags & WS_FRAME_LAST);
     if (last && decoder->utf8.missing != 0 && !(decoder->flags & WS_DEFLATED)) {
-        return fail(event, BOP_WS_CLOSE_INVALID, "text ends within a character");
+        return fail(event, BOP_WS_INVALID, "text ends within a character");
     }
     *event = (struct bop_ws_event){.opcode = decoder->opcode,
                                    .first = first,
@@ -276,7 +276,7 @@ int bop_ws_decode(struct bop_ws_decoder *decoder, const struct bop_ws_rules *rul
     }
     if (!(decoder->flags & WS_DEFLATED)) {
         if (header.payload > rules->message_bytes_max - decoder->size) {
-            return fail(out_event, BOP_WS_CLOSE_TOO_BIG, "the message is too big");
+            return fail(out_event, BOP_WS_TOO_BIG, "the message is too big");
         }
         decoder->size += header.payload;
     }
@@ -343,7 +343,7 @@ int bop_ws_close_payload(uint8_t out_payload[BOP_WS_CONTROL_MAX], unsigned code,
 {
     size_t size = reason.size < BOP_WS_REASON_MAX ? reason.size : BOP_WS_REASON_MAX;
 
-    if (code == BOP_WS_CLOSE_NO_STATUS) {
+    if (code == BOP_WS_NO_STATUS) {
         return reason.size == 0 ? 0 : BOP_EINVAL;
     }
     if (!bop_ws_close_code_is_valid(code) || !bop_slice_is_utf8(reason)) {
