@@ -23,7 +23,6 @@
 #ifndef BOP_SOCKET_H
 #define BOP_SOCKET_H
 
-#include <bop/address.h>
 #include <bop/base.h>
 #include <bop/error.h>
 #include <bop/loop.h>
@@ -32,8 +31,9 @@
 
 struct bop_socket;
 struct bop_listener;
+struct bop_address;  /* bop/address.h */
 struct bop_resolver; /* bop/resolve.h */
-struct bop_tls; /* bop/tls.h: certificates and rules, shared by sockets. */
+struct bop_tls;      /* bop/tls.h: certificates and rules, shared by sockets. */
 
 /** What happens on a socket. user is the one of the socket. NULL callbacks are skipped. */
 struct bop_socket_events {
@@ -146,14 +146,14 @@ BOP_API struct bop_listener_counters bop_listener_counters(const struct bop_list
 struct bop_connect_options {
     const char *host; /* A numeric address, or a name (resolved on another thread, RFC 8305). */
     uint16_t port;
-    const char *path;        /* Instead of host and port: a Unix socket, '@': abstract. */
+    const char *path;                  /* Instead of host and port: a Unix socket, '@': abstract. */
     const struct bop_address *address; /* Instead of host and port: numeric. Copied. */
-    const char *source_host; /* Numeric, optional: connect from this address, */
-    uint16_t source_port;    /* and this port. */
-    uint64_t timeout_ms;  /* To be established, TLS included; 0: 30 s. Then on_close(-ETIMEDOUT). */
-    struct bop_tls *tls;  /* NULL: plain. Borrowed until on_close. */
+    const char *source_host;           /* Numeric, optional: connect from this address, */
+    uint16_t source_port;              /* and this port. */
+    uint64_t timeout_ms; /* To be established, TLS included; 0: 30 s. Then on_close(-ETIMEDOUT). */
+    struct bop_tls *tls; /* NULL: plain. Borrowed until on_close. */
     struct bop_resolver *resolver; /* Of names. Borrowed until on_close; NULL: the process's. */
-    const char *tls_name; /* Sent as SNI and checked in the certificate. Default: host. */
+    const char *tls_name;          /* Sent as SNI and checked in the certificate. Default: host. */
     struct bop_socket_limits limits;
     const struct bop_socket_events *events; /* Borrowed while connected. */
     size_t user_bytes;                      /* As in bop_listen_options. */

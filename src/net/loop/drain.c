@@ -7,7 +7,7 @@
 
 bool bop__drain_done(const struct bop_loop *loop)
 {
-    return loop->draining && bop_list_empty(&loop->connections) && bop_list_empty(&loop->closing);
+    return loop->draining && loop->socket_count == 0 && bop_list_empty(&loop->closing);
 }
 
 /* Time is over. */

@@ -46,9 +46,7 @@ static void free_loop(struct bop_loop *loop)
     struct bop_allocator *allocator = loop->allocator;
 
     bop__timers_deinit(&loop->timers);
-    while (loop->spare_count > 0) {
-        bop_buf_deinit(&loop->spares[--loop->spare_count]);
-    }
+    bop__sockets_free(loop);
     if (loop->backend != NULL) {
         bop__outside_close(loop);
         loop->backend->ops->destroy(loop->backend);
@@ -74,7 +72,6 @@ static void init_loop(struct bop_loop *loop, const struct bop_loop_options *opti
     for (unsigned kind = 0; kind < BOP__HOOK_KINDS; kind++) {
         bop_list_init(&loop->hooks[kind]);
     }
-    bop_list_init(&loop->connections);
     bop_list_init(&loop->listeners);
     bop_list_init(&loop->redeliver);
     bop_list_init(&loop->flush);

@@ -28,12 +28,6 @@
 /* Looks of one search, whatever the clock says. */
 #define BOP__POLL_TRIES_MAX 4096
 
-/* Output buffers kept for reuse, and the largest worth keeping: at most 4 MiB a
- * loop, and none for a connection with nothing to send. One takes what a read of
- * requests makes for a peer, or it would be grown anew, by copying, each turn. */
-#define BOP__SPARE_BUFS_MAX      16
-#define BOP__SPARE_BUF_BYTES_MAX (256u * 1024)
-
 /** A descriptor watched by the loop. Embedded; must live until the turn that unwatched it ends. */
 struct bop__source {
     int fd;           /* -1 while there is none. */
@@ -107,18 +101,17 @@ struct bop_loop {
     struct bop__source outside; /* A timerfd, for a loop that another one drives; fd -1: none. */
     uint64_t outside_due_us;    /* When it rings; UINT64_MAX: never. */
 
-    struct bop_list connections; /* bop_socket.link of all that are not closing. */
-    struct bop_list listeners;   /* bop_listener.link of all that are listening. */
-    struct bop_list redeliver;   /* bop_socket.pending of those resumed with bytes kept. */
-    struct bop_list flush;       /* bop_socket.queued of those with output to send. */
-    struct bop_list closing;     /* bop_socket.link of those that owe an on_close. */
-    struct bop_list retired;     /* bop_listener.link of those closed. */
-    struct bop_list guests;      /* bop__guest.link of those that stay. */
-    struct bop_list leaving;     /* bop__guest.link of those that owe their finish. */
+    struct bop__sockets *sockets; /* Their memory; NULL until the first. */
+    size_t socket_count;          /* Of those that are not closing. */
+    struct bop_list listeners;    /* bop_listener.link of all that are listening. */
+    struct bop_list redeliver;    /* bop__socket.work of those resumed with bytes kept. */
+    struct bop_list flush;        /* bop__socket.work of those with output to send. */
+    struct bop_list closing;      /* bop__socket.work of those that owe an on_close. */
+    struct bop_list retired;      /* bop_listener.link of those closed. */
+    struct bop_list guests;       /* bop__guest.link of those that stay. */
+    struct bop_list leaving;      /* bop__guest.link of those that owe their finish. */
 
     uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
-    unsigned spare_count;
-    struct bop_buf spares[BOP__SPARE_BUFS_MAX];
     char apart[64]; /* Keeps what other threads write off the lines the loop reads. */
     struct bop__wake wake;
 };
@@ -179,11 +172,6 @@ void bop__loop_unwatch(struct bop_loop *loop, struct bop__source *source);
 /** Unwatch and close the descriptor, if there is one. */
 void bop__loop_close_source(struct bop_loop *loop, struct bop__source *source);
 
-/** Give an empty buffer memory that another has left, if there is some. */
-void bop__loop_take_spare(struct bop_loop *loop, struct bop_buf *buf);
-/** Take the memory of a buffer whose content is not needed any more. */
-void bop__loop_leave_spare(struct bop_loop *loop, struct bop_buf *buf);
-
 /* ---- guest.c ---- */
 
 /** Live on the loop. Both of its functions are set. */
@@ -229,5 +217,7 @@ void bop__socket_flush_all(struct bop_loop *loop);
 void bop__socket_finish_closes(struct bop_loop *loop);
 /** Begin to close all connections and listeners. */
 void bop__socket_close_all(struct bop_loop *loop);
+/** Free the memory of sockets: handles of the past cannot be looked at any more. */
+void bop__sockets_free(struct bop_loop *loop);
 
 #endif

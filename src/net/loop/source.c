@@ -1,6 +1,5 @@
 /*
- * Sources: descriptors that take part in the loop. And buffers that one
- * connection leaves to another.
+ * Sources: descriptors that take part in the loop.
  */
 #include <unistd.h>
 
@@ -79,32 +78,4 @@ void bop__loop_close_source(struct bop_loop *loop, struct bop__source *source)
     /* Linux closes it whatever close() returns. */
     BOP_IGNORE(close(source->fd));
     source->fd = -1;
-}
-
-/* ---- Spare buffers ---- */
-
-void bop__loop_take_spare(struct bop_loop *loop, struct bop_buf *buf)
-{
-    BOP_DEBUG_ASSERT(buf->data == NULL);
-    if (loop->spare_count > 0) {
-        struct bop_buf *spare = &loop->spares[--loop->spare_count];
-
-        buf->data = spare->data;
-        buf->capacity = spare->capacity;
-    }
-}
-
-void bop__loop_leave_spare(struct bop_loop *loop, struct bop_buf *buf)
-{
-    buf->size = 0;
-    if (buf->data == NULL) {
-        return;
-    }
-    if (buf->capacity <= BOP__SPARE_BUF_BYTES_MAX && loop->spare_count < BOP__SPARE_BUFS_MAX) {
-        loop->spares[loop->spare_count++] = *buf;
-        buf->data = NULL;
-        buf->capacity = 0;
-        return;
-    }
-    bop_buf_deinit(buf);
 }

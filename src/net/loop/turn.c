@@ -32,7 +32,7 @@ static bool has_work(const struct bop_loop *loop)
 bool bop__loop_has_left(const struct bop_loop *loop)
 {
     return (int64_t)(loop->source_count + loop->timers.count) + loop->holds > 0 ||
-           !bop_list_empty(&loop->connections) || !bop_list_empty(&loop->guests) || has_work(loop);
+           loop->socket_count > 0 || !bop_list_empty(&loop->guests) || has_work(loop);
 }
 
 uint64_t bop__loop_wait_us(struct bop_loop *loop)

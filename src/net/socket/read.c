@@ -1,165 +1,396 @@
 /*
  * Reading: one recv a readiness event, into the loop's buffer, lent to on_data;
- * only what it leaves is copied to the connection.
+ * only what it leaves is copied to the socket.
  *
  * A small rest is put in front of what the next recv brings, so that a stream
  * of messages whose reads end within a message costs a copy of that piece, not
  * of the whole read. A larger one, a big message on its way, is appended to.
+ *
+ * The peer's end waits until all bytes before it were given, and reading is not
+ * paused; so does a hang-up without an error, which is reported as long as the
+ * descriptor is watched.
  */
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "../tls/tls_internal.h"
 #include "socket_internal.h"
 
 /* A rest up to this size is put in front of the next read. */
 #define FRONT_BYTES_MAX (16u * 1024)
 
+/* To send what is queued for a peer that has ended its side, to users who do not
+ * care for that. */
+#define LEAVE_BY_PEER_MS 30000
+
+/* Of a read that a rate limit made wait: the part of a second's worth that is
+ * worth reading. */
+#define RATE_PARTS_PER_S 16
+
+/* ---- What is kept ---- */
+
+static void free_kept(struct bop__socket *sock)
+{
+    struct bop__kept *kept = sock->kept;
+
+    sock->kept = NULL;
+    if (kept != NULL) {
+        bop_free(bop__socket_loop(sock)->allocator, kept, sizeof(*kept) + kept->capacity);
+    }
+}
+
+static size_t kept_size(const struct bop__socket *sock)
+{
+    return sock->kept != NULL ? sock->kept->size : 0;
+}
+
+/* Drop the first bytes of what is kept, and the memory with the last. */
+static void drop_kept(struct bop__socket *sock, size_t count)
+{
+    struct bop__kept *kept = sock->kept;
+
+    if (count == kept_size(sock)) {
+        free_kept(sock);
+    } else if (count > 0) {
+        kept->size -= count;
+        memmove(kept->data, kept->data + count, kept->size);
+    }
+}
+
+/* Append; closes if that fails. */
+static void keep(struct bop__socket *sock, struct bop_slice bytes)
+{
+    struct bop_allocator *allocator = bop__socket_loop(sock)->allocator;
+    struct bop__kept *kept = sock->kept;
+    size_t size = kept_size(sock), old = kept != NULL ? sizeof(*kept) + kept->capacity : 0;
+
+    if (kept == NULL || bytes.size > kept->capacity - size) {
+        /* The first is exact: mostly a piece of a message that the next read completes. */
+        size_t capacity = size == 0 ? bop_max_u64(bytes.size, 64)
+                                    : bop_max_u64(size + bytes.size, 2 * kept->capacity);
+
+        kept = (struct bop__kept *)bop_realloc(allocator, kept, old, sizeof(*kept) + capacity);
+        if (kept == NULL) {
+            bop__socket_begin_close(sock, BOP_ENOMEM);
+            return;
+        }
+        kept->capacity = capacity;
+        sock->kept = kept;
+    }
+    memcpy(kept->data + size, bytes.data, bytes.size);
+    kept->size = size + bytes.size;
+}
+
+/* ---- Giving ---- */
+
+static bool takes_input(const struct bop__socket *sock)
+{
+    return sock->state == BOP__SOCKET_OPEN && !sock->leaving && !sock->deaf;
+}
+
+/* The user, or a full queue, wants no input now. */
+static bool is_held(const struct bop__socket *sock)
+{
+    return sock->paused || sock->held;
+}
+
 /* Hand the bytes over. Returns what was consumed. */
-static size_t deliver(struct bop_socket *sock, struct bop_slice bytes)
+static size_t deliver(struct bop__socket *sock, struct bop_slice bytes)
 {
     size_t consumed;
 
-    bop_list_remove(&sock->pending);
-    consumed = sock->events->on_data(sock, sock->user, bytes);
+    sock->wants_delivery = false;
+    if (sock->counts) {
+        sock->more->counters.reads++;
+    }
+    consumed = sock->events->on_data(bop__socket_handle(sock), sock->user, bytes);
     BOP_ASSERT(consumed <= bytes.size);
     return consumed;
 }
 
-/* Drop the first bytes of what is kept, and the memory with the last. */
-static void drop_kept(struct bop_socket *sock, size_t count)
+/* What on_data leaves is bounded; what waits for it to be called, by one read. */
+static void check_bound(struct bop__socket *sock, size_t left)
 {
-    if (count == sock->in.size) {
-        bop_buf_deinit(&sock->in);
-    } else {
-        bop_buf_consume(&sock->in, count);
-    }
-}
-
-static void deliver_kept(struct bop_socket *sock)
-{
-    size_t consumed = deliver(sock, bop_buf_slice(&sock->in));
-
-    if (sock->state == BOP__SOCKET_CLOSED || sock->leaving) {
-        return; /* No on_data will follow. */
-    }
-    drop_kept(sock, consumed);
-    if (sock->in.size > sock->limits.read_buffer_max) {
+    if (left > sock->context->limits.read_buffer_max) {
         bop__socket_begin_close(sock, BOP_EFULL);
     }
 }
 
-/* The receive buffer holds `front` bytes copied from what is kept, and new ones. */
-static void deliver_received(struct bop_socket *sock, size_t front, size_t size)
+static void deliver_kept(struct bop__socket *sock)
 {
-    const uint8_t *bytes = sock->loop->receive;
-    size_t consumed = deliver(sock, bop_slice(bytes, size));
-    int rc;
+    size_t consumed = deliver(sock, bop_slice(sock->kept->data, sock->kept->size));
 
-    if (sock->state == BOP__SOCKET_CLOSED || sock->leaving) {
-        return; /* No on_data will follow. */
+    if (takes_input(sock)) {
+        drop_kept(sock, consumed);
+        check_bound(sock, kept_size(sock));
     }
-    if (size - consumed > sock->limits.read_buffer_max) {
-        bop__socket_begin_close(sock, BOP_EFULL);
+}
+
+/* The loop's buffer has room in front of the bytes for what is kept. */
+static bool fits_in_front(const struct bop__socket *sock, struct bop_slice bytes)
+{
+    uintptr_t buffer = (uintptr_t)bop__socket_loop(sock)->receive;
+    uintptr_t at = (uintptr_t)bytes.data;
+
+    return at >= buffer + sock->kept->size && at < buffer + BOP__RECEIVE_BYTES &&
+           sock->kept->size <= FRONT_BYTES_MAX;
+}
+
+void bop__socket_received(struct bop__socket *sock, struct bop_slice bytes)
+{
+    size_t front = kept_size(sock), consumed;
+
+    if (bytes.size == 0 || !takes_input(sock)) {
         return;
+    }
+    if (is_held(sock) || sock->wants_delivery || (front > 0 && !fits_in_front(sock, bytes))) {
+        keep(sock, bytes);
+        if (takes_input(sock) && !is_held(sock) && !sock->wants_delivery) {
+            deliver_kept(sock);
+        }
+        return;
+    }
+    if (front > 0) {
+        bytes = bop_slice(bytes.data - front, bytes.size + front);
+        memcpy((uint8_t *)bytes.data, sock->kept->data, front);
+    }
+    consumed = deliver(sock, bytes);
+    if (takes_input(sock)) {
+        check_bound(sock, bytes.size - consumed);
+    }
+    if (!takes_input(sock)) {
+        return; /* No on_data will follow. */
     }
     if (front > 0) {
         drop_kept(sock, bop_min_u64(consumed, front));
     }
     consumed = bop_max_u64(consumed, front);
-    if (consumed < size) {
-        rc = bop_buf_append(&sock->in, bytes + consumed, size - consumed);
-        if (rc != 0) {
-            bop__socket_begin_close(sock, rc);
-        }
+    if (consumed < bytes.size) {
+        keep(sock, bop_slice(bytes.data + consumed, bytes.size - consumed));
     }
 }
 
-static void read_and_deliver(struct bop_socket *sock)
-{
-    uint8_t *buffer = sock->loop->receive;
-    size_t front = sock->in.size <= FRONT_BYTES_MAX ? sock->in.size : 0;
-    ssize_t got = recv(sock->source.fd, buffer + front, BOP__RECEIVE_BYTES - front, MSG_DONTWAIT);
-    int rc;
+/* ---- The peer's end ---- */
 
-    if (got < 0) {
-        if (errno != EAGAIN && errno != EINTR) {
-            bop__socket_begin_close(sock, -errno);
+static void tell_end(struct bop__socket *sock)
+{
+    if (!sock->end_owed || sock->state != BOP__SOCKET_OPEN || sock->leaving || is_held(sock) ||
+        sock->wants_delivery) {
+        return;
+    }
+    sock->end_owed = false;
+    if (sock->events->on_end != NULL) {
+        sock->events->on_end(bop__socket_handle(sock), sock->user);
+        if (sock->said_bye) {
+            bop__socket_begin_close(sock, 0);
         }
         return;
     }
-    if (got == 0) {
-        /* What this turn has queued would go out at its end: do that now. */
-        if (!bop__socket_blocked(sock)) {
-            BOP_IGNORE(bop__socket_send(sock)); /* The connection ends here either way. */
-        }
-        bop__socket_begin_close(sock, 0);
+    /* What was queued has one attempt now, and time if it does not go at once. */
+    bop__socket_transmit(sock);
+    if (sock->state == BOP__SOCKET_OPEN && !sock->leaving) {
+        sock->left_by_peer = true;
+        bop__socket_close_after_flush(sock, LEAVE_BY_PEER_MS);
+        bop__socket_transmit(sock);
+    }
+}
+
+void bop__socket_ended(struct bop__socket *sock)
+{
+    if (sock->state != BOP__SOCKET_OPEN || sock->at_end) {
         return;
     }
-    if (sock->in.size > FRONT_BYTES_MAX) {
-        rc = bop_buf_append(&sock->in, buffer, (size_t)got);
-        if (rc != 0) {
-            bop__socket_begin_close(sock, rc);
+    sock->at_end = true;
+    if (sock->leaving) {
+        if (sock->said_bye) {
+            bop__socket_begin_close(sock, BOP_ECANCELED);
             return;
         }
-        deliver_kept(sock);
-        return;
+    } else {
+        sock->end_owed = true;
+        tell_end(sock);
     }
-    if (front > 0) {
-        memcpy(buffer, sock->in.data, front);
-    }
-    deliver_received(sock, front, front + (size_t)got);
+    bop__socket_update_reading(sock);
 }
 
-/* A leaving connection reads only to learn of the peer's end. */
-static void read_and_drop(struct bop_socket *sock)
+/* ---- Input ---- */
+
+/* What callbacks queued on this socket goes out at once: the memory is at hand, and the peer waits.
+ */
+static void end_input(struct bop__socket *sock)
 {
-    ssize_t got;
-
-    if (sock->at_end) {
-        /* Only an error or a hang-up is reported any more: nothing can be sent. */
-        int error = bop__socket_error(sock->source.fd);
-
-        bop__socket_begin_close(sock, error != 0 ? error : BOP_ECANCELED);
+    sock->in_input = false;
+    if (sock->state != BOP__SOCKET_OPEN) {
         return;
     }
-    got = recv(sock->source.fd, sock->loop->receive, BOP__RECEIVE_BYTES, MSG_DONTWAIT);
+    if (sock->wants_flush) {
+        bop__socket_flush(sock);
+    }
+}
+
+void bop__socket_input(struct bop__socket *sock, struct bop_slice bytes)
+{
+    bop__socket_note_active(sock);
+    if (sock->counts) {
+        sock->more->counters.bytes_received += bytes.size;
+    }
+    sock->in_input = true;
+    if (sock->has_tls) {
+        bop__tls_received(sock, bytes);
+    } else {
+        bop__socket_received(sock, bytes);
+    }
+    end_input(sock);
+}
+
+void bop__socket_input_end(struct bop__socket *sock)
+{
+    sock->in_input = true;
+    if (sock->has_tls && !sock->leaving) {
+        bop__tls_end(sock);
+    } else {
+        bop__socket_ended(sock);
+    }
+    end_input(sock);
+}
+
+/* How much may be read now; 0 when the rate's limit makes it wait. */
+static size_t read_allowance(struct bop__socket *sock, size_t wanted)
+{
+    struct bop_loop *loop = bop__socket_loop(sock);
+    struct bop__rate *rate = sock->more->read_rate;
+    uint64_t worth = sock->context->limits.read_rate.bytes_per_s / RATE_PARTS_PER_S;
+    uint64_t least = bop_max_u64(1, bop_min_u64(wanted, worth)), wait_ms;
+    size_t allowed = (size_t)bop__rate_allowed(rate, loop->now_ms, wanted);
+
+    wait_ms = allowed == 0 ? bop__rate_wait_ms(rate, loop->now_ms, least) : 0;
+    if (wait_ms == 0) {
+        return allowed;
+    }
+    sock->read_waits = true;
+    sock->more->read_due_ms = loop->now_ms + wait_ms;
+    bop__socket_arm(sock);
+    bop__socket_update_reading(sock);
+    if (sock->counts) {
+        sock->more->counters.limited++;
+    }
+    if (sock->events->on_limited != NULL && sock->state == BOP__SOCKET_OPEN) {
+        sock->events->on_limited(bop__socket_handle(sock), sock->user, wanted, allowed);
+    }
+    return 0;
+}
+
+static void read_ready(struct bop__socket *sock)
+{
+    struct bop_loop *loop = bop__socket_loop(sock);
+    bool limited = sock->more != NULL && sock->more->read_rate != NULL;
+    size_t kept = sock->has_tls ? 0 : kept_size(sock);
+    size_t front = kept <= FRONT_BYTES_MAX ? kept : 0, room = BOP__RECEIVE_BYTES - front;
+    ssize_t got;
+
+    if (limited) {
+        room = read_allowance(sock, room);
+        if (room == 0) {
+            return;
+        }
+    }
+    got = recv(sock->source.fd, loop->receive + front, room, MSG_DONTWAIT);
+    if (got > 0) {
+        if (limited) {
+            bop__rate_take(sock->more->read_rate, loop->now_ms, (uint64_t)got);
+        }
+        bop__socket_input(sock, bop_slice(loop->receive + front, (size_t)got));
+    } else if (got == 0) {
+        bop__socket_input_end(sock);
+    } else if (errno != EAGAIN && errno != EINTR) {
+        bop__socket_begin_close(sock, -errno);
+    }
+}
+
+/* Input that nobody wants is read to learn of the peer's end. */
+static void read_and_drop(struct bop__socket *sock)
+{
+    struct bop_loop *loop = bop__socket_loop(sock);
+    ssize_t got = recv(sock->source.fd, loop->receive, BOP__RECEIVE_BYTES, MSG_DONTWAIT);
+
     if (got < 0) {
         if (errno != EAGAIN && errno != EINTR) {
             bop__socket_begin_close(sock, -errno);
         }
     } else if (got == 0) {
-        sock->at_end = true;
-        if (sock->said_bye) {
-            bop__socket_begin_close(sock, BOP_ECANCELED);
-            return;
-        }
-        bop__socket_watch(sock, sock->source.watched & ~(uint32_t)EPOLLIN);
+        bop__socket_ended(sock);
+    }
+}
+
+/* ---- Events ---- */
+
+static bool wants_reading(const struct bop__socket *sock)
+{
+    if (sock->at_end) {
+        return false;
+    }
+    return sock->leaving || sock->deaf || (!is_held(sock) && !sock->read_waits);
+}
+
+void bop__socket_update_reading(struct bop__socket *sock)
+{
+    uint32_t watched = sock->source.watched;
+
+    if (wants_reading(sock)) {
+        bop__socket_watch(sock, watched | EPOLLIN);
+    } else if (sock->at_end && sock->source.attached) {
+        bop__socket_watch(sock, watched & ~(uint32_t)EPOLLIN);
+    } /* Else only when bytes come: to pause and resume in one turn costs no call. */
+}
+
+/* An error or a hang-up of one that does not read. */
+static void on_hang_up(struct bop__socket *sock)
+{
+    int error = bop__socket_error(sock->source.fd);
+
+    if (error != 0) {
+        bop__socket_begin_close(sock, error);
+    } else if (sock->leaving) {
+        bop__socket_begin_close(sock, BOP_ECANCELED);
+    } else if (sock->at_end && !sock->end_owed) {
+        bop__socket_begin_close(sock, 0); /* Both sides are done. */
+    } else {
+        /* Bytes may be there to read yet, and it is reported until they are read. */
+        bop__loop_unwatch(bop__socket_loop(sock), &sock->source);
     }
 }
 
 void bop__socket_on_events(struct bop__source *source, uint32_t events)
 {
-    struct bop_socket *sock = BOP_CONTAINER_OF(source, struct bop_socket, source);
+    struct bop__socket *sock = BOP_CONTAINER_OF(source, struct bop__socket, source);
 
-    if ((events & EPOLLOUT) && bop_list_empty(&sock->queued)) {
-        bop_list_push_back(&sock->loop->flush, &sock->queued);
+    if (BOP_LIKELY(events == EPOLLIN && !sock->leaving && !sock->deaf && wants_reading(sock))) {
+        read_ready(sock);
+        return;
+    }
+    if ((events & EPOLLOUT) && !sock->wants_flush) {
+        sock->wants_flush = true;
+        if (bop_list_empty(&sock->work)) {
+            bop_list_push_back(&bop__socket_loop(sock)->flush, &sock->work);
+        }
     }
     if (!(events & (EPOLLIN | EPOLLERR | EPOLLHUP))) {
         return;
     }
-    if (sock->leaving) {
+    if (!wants_reading(sock)) {
+        if (events & (EPOLLERR | EPOLLHUP)) {
+            on_hang_up(sock);
+        } else {
+            bop__socket_watch(sock, source->watched & ~(uint32_t)EPOLLIN);
+        }
+    } else if (sock->leaving || sock->deaf) {
         read_and_drop(sock);
-    } else if (!sock->paused) {
-        read_and_deliver(sock);
-    } else if (events & (EPOLLERR | EPOLLHUP)) {
-        int error = bop__socket_error(source->fd);
-
-        bop__socket_begin_close(sock, error != 0 ? error : -ECONNRESET);
     } else {
-        /* Only now that bytes came: to pause and resume in one turn costs no call. */
-        bop__socket_watch(sock, source->watched & ~(uint32_t)EPOLLIN);
+        read_ready(sock);
     }
 }
+
+/* ---- Pausing ---- */
 
 void bop__socket_redeliver_all(struct bop_loop *loop)
 {
@@ -167,31 +398,112 @@ void bop__socket_redeliver_all(struct bop_loop *loop)
 
     bop__list_take(&loop->redeliver, &now);
     while ((link = bop_list_pop_front(&now)) != NULL) {
-        struct bop_socket *sock = BOP_CONTAINER_OF(link, struct bop_socket, pending);
+        struct bop__socket *sock = BOP_CONTAINER_OF(link, struct bop__socket, work);
 
-        if (!sock->paused && sock->in.size > 0) {
+        sock->wants_delivery = false;
+        if (sock->wants_flush) {
+            bop_list_push_back(&loop->flush, &sock->work);
+        }
+        sock->in_input = true;
+        if (sock->kept != NULL && takes_input(sock) && !is_held(sock)) {
             deliver_kept(sock);
+        }
+        tell_end(sock);
+        end_input(sock);
+    }
+}
+
+/* Give what is kept in the next turn's course, if it is not to wait any more. */
+static void deliver_later(struct bop__socket *sock)
+{
+    if (is_held(sock) || sock->wants_delivery || sock->leaving) {
+        return;
+    }
+    sock->wants_delivery = true;
+    bop_list_remove(&sock->work);
+    /* Whether bytes are kept may be known only when a running on_data returns. */
+    bop_list_push_back(&bop__socket_loop(sock)->redeliver, &sock->work);
+    bop__socket_update_reading(sock);
+}
+
+static void deliver_not(struct bop__socket *sock)
+{
+    if (sock->wants_delivery) {
+        sock->wants_delivery = false;
+        bop_list_remove(&sock->work);
+        if (sock->wants_flush && !sock->in_input) {
+            bop_list_push_back(&bop__socket_loop(sock)->flush, &sock->work);
         }
     }
 }
 
-void bop_socket_pause(struct bop_socket *sock)
+void bop__socket_pause(struct bop__socket *sock)
 {
-    if (sock->state != BOP__SOCKET_CLOSED && !sock->leaving) {
-        sock->paused = true;
-        bop_list_remove(&sock->pending);
+    if (sock->state == BOP__SOCKET_CLOSED || sock->leaving || sock->paused) {
+        return;
     }
+    sock->paused = true;
+    if (sock->counts) {
+        sock->more->counters.pauses++;
+    }
+    deliver_not(sock);
 }
 
-void bop_socket_resume(struct bop_socket *sock)
+void bop__socket_resume(struct bop__socket *sock)
 {
     if (sock->state == BOP__SOCKET_CLOSED || !sock->paused) {
         return;
     }
     sock->paused = false;
-    /* Whether bytes are kept may be known only when a running on_data returns. */
-    bop_list_push_back(&sock->loop->redeliver, &sock->pending);
-    if (sock->state == BOP__SOCKET_OPEN) {
-        bop__socket_watch(sock, sock->source.watched | EPOLLIN);
+    deliver_later(sock);
+}
+
+void bop__socket_hold(struct bop__socket *sock)
+{
+    if (!sock->held) {
+        sock->held = true;
+        deliver_not(sock);
     }
+}
+
+void bop__socket_release(struct bop__socket *sock)
+{
+    if (sock->held) {
+        sock->held = false;
+        deliver_later(sock);
+    }
+}
+
+void bop_socket_pause(struct bop_socket *socket)
+{
+    struct bop__socket *sock = bop__socket_of(socket);
+
+    if (sock != NULL) {
+        bop__socket_pause(sock);
+    }
+}
+
+void bop_socket_resume(struct bop_socket *socket)
+{
+    struct bop__socket *sock = bop__socket_of(socket);
+
+    if (sock != NULL) {
+        bop__socket_resume(sock);
+    }
+}
+
+int bop_socket_shutdown_read(struct bop_socket *socket)
+{
+    struct bop__socket *sock = bop__socket_of(socket);
+
+    if (sock == NULL || sock->state == BOP__SOCKET_CLOSED) {
+        return BOP_ECLOSED;
+    }
+    sock->deaf = true;
+    deliver_not(sock);
+    if (!sock->in_input) { /* Else on_data may be looking at it. */
+        free_kept(sock);
+    }
+    bop__socket_update_reading(sock);
+    return 0;
 }

@@ -18,7 +18,7 @@
 
 /** First member of what lives in a slot. */
 struct bop__slot {
-    uint32_t generation; /* Of 22 bits; below BOP__SLOT_GENERATIONS - 1 while in use. */
+    uint32_t generation; /* 1 to BOP__SLOT_GENERATIONS - 2 while in use; pages given back read 0. */
 };
 
 /** The handle of a slot's present generation. */
