@@ -19,6 +19,9 @@
  * Body: what on_body does not take (bop_http_on_body was not called in the
  * handler) is read and dropped up to a bound, then the connection closes.
  *
+ * Bounds: of requests sent ahead, no more is read than one receive brings; while
+ * answers above write_high wait for the client to take them, no request is begun.
+ *
  * Threads: the loop's. For several, one server a loop on one port (reuse_port).
  */
 #ifndef BOP_HTTP_H
@@ -43,16 +46,18 @@ struct bop_http_server_options {
     uint64_t idle_timeout_ms;      /* Between requests. Default 60 s. */
     uint64_t write_timeout_ms;     /* An answer that the peer does not take. Default 30 s. */
     unsigned requests_max;         /* Of a connection, then "Connection: close". Default: 2^20. */
-    unsigned pipelined_max;  /* Requests read ahead of the one that is answered. Default 64. */
-    size_t write_high;       /* Of an answer queued: BOP_HTTP_PRESSURE. Default 64 KiB. */
-    const char *server_name; /* The Server header. NULL: none. */
-    bool no_date;            /* Leave the Date header out. */
+    size_t write_high;             /* Of an answer queued: BOP_HTTP_PRESSURE. Default 64 KiB. */
+    const char *server_name;       /* The Server header. NULL: none. Borrowed until destroy. */
+    bool no_date;                  /* Leave the Date header out. */
+    bool end_aborts; /* A client that has closed its sending side gets no answer that is not there
+                        yet: so on_abort tells early of one that is gone. Default: it gets it. */
 };
 
 BOP_API BOP_MUST_USE int bop_http_server_create(struct bop_loop *loop,
                                                 const struct bop_http_server_options *options,
                                                 struct bop_http_server **out_server);
-/** Close all at once. NULL is fine. */
+/** Close all at once; on_abort of open exchanges follows from the loop. Before the loop's own end.
+ * NULL is fine. */
 BOP_API void bop_http_server_destroy(struct bop_http_server *server);
 
 /**
@@ -73,9 +78,11 @@ struct bop_http_listen_options {
     unsigned connections_max;
     bool reuse_port;
     bool proxy_protocol; /* Each connection begins with a PROXY v1 or v2 header (HAProxy's
-                            specification); without one it is closed. */
+                            specification); without one it is closed. Not with tls: it would come
+                            before the handshake. */
 };
 /** out_listener may be NULL: the server closes it. */
+/** The listener is the server's, which closes it; out_listener may be NULL. */
 BOP_API BOP_MUST_USE int bop_http_listen(struct bop_http_server *server,
                                          const struct bop_http_listen_options *options,
                                          struct bop_listener **out_listener, struct bop_error *err);
@@ -92,7 +99,7 @@ typedef void (*bop_http_handler_fn)(struct bop_http_exchange *http,
  * over wildcard, segment by segment; a method of its own over any. HEAD is answered by GET's
  * handler, without the body; OPTIONS, and 405 with Allow, by the server. host: NULL for any, a
  * name, or
- * "*.example.org". Returns 0, BOP_EEXISTS, BOP_EINVAL or BOP_ENOMEM.
+ * "*.example.org". Returns 0, BOP_EEXISTS, BOP_EINVAL, BOP_ENOMEM, or BOP_EBUSY inside a handler.
  */
 BOP_API BOP_MUST_USE int bop_http_route(struct bop_http_server *server, const char *method,
                                         const char *pattern, bop_http_handler_fn handler,
@@ -118,14 +125,19 @@ BOP_API BOP_MUST_USE int bop_http_query(const struct bop_http_head *head, const 
 typedef void (*bop_http_body_fn)(struct bop_http_exchange *http, struct bop_slice bytes, bool last,
                                  void *user);
 BOP_API int bop_http_on_body(struct bop_http_exchange *http, bop_http_body_fn on_body, void *user);
-/** Have the whole body at once, up to body_bytes_max (then the server answers 413). */
+/** Have the whole body at once. Both return 0, BOP_ECLOSED, BOP_EINVAL outside the handler, or
+ * BOP_ETOOBIG: the length is above the bound, the server has answered 413. A body without a length
+ * that grows above it is answered so, too, and on_abort called. */
 BOP_API int bop_http_on_whole_body(struct bop_http_exchange *http, bop_http_body_fn on_body,
                                    void *user);
+/** Another bound for this request's body than body_bytes_max, before asking for it. */
+BOP_API int bop_http_body_max(struct bop_http_exchange *http, uint64_t bytes_max);
 /** Stop and go on reading the body: back-pressure towards the client. */
 BOP_API void bop_http_pause(struct bop_http_exchange *http);
 BOP_API void bop_http_resume(struct bop_http_exchange *http);
 
-/** The connection went before the answer was whole. The handle is closed when this is called. */
+/** The connection went before the answer was whole, or the server answered in the handler's place
+ * (408, 413, 400 for a malformed body). The handle is closed when this is called. */
 BOP_API void bop_http_on_abort(struct bop_http_exchange *http,
                                void (*on_abort)(struct bop_http_exchange *http, void *user),
                                void *user);
@@ -141,9 +153,14 @@ BOP_API struct bop_loop *bop_http_loop(const struct bop_http_exchange *http);
 /** What writing returns when it took the bytes but the client is slow: wait for on_drain. */
 #define BOP_HTTP_PRESSURE 1
 
-/** The whole answer in one call. content_type NULL: none. 0, PRESSURE or a code. */
+/** The whole answer in one call. content_type NULL: none. 0 or a code. */
 BOP_API int bop_http_reply(struct bop_http_exchange *http, unsigned status,
                            const char *content_type, struct bop_slice body);
+
+/** The same from a counted buffer, which is sent without a copy. */
+BOP_API int bop_http_reply_shared(struct bop_http_exchange *http, unsigned status,
+                                  const char *content_type, struct bop_shared *buffer,
+                                  size_t offset, size_t size);
 
 /** Or in steps: status (default 200), headers, then write any number of times, then end. A header
  * that is not valid, or that frames the message (Content-Length with another value than is written,
@@ -151,13 +168,14 @@ BOP_API int bop_http_reply(struct bop_http_exchange *http, unsigned status,
 BOP_API int bop_http_status(struct bop_http_exchange *http, unsigned status);
 BOP_API int bop_http_header(struct bop_http_exchange *http, const char *name,
                             struct bop_slice value);
-/** Announce the length of a body that is written in pieces; without it pieces are chunked. */
+/** Announce the length of a body that is written in pieces; without it pieces are chunked. To write
+ * more is BOP_EINVAL; to end with less is, too, and closes the connection. */
 BOP_API int bop_http_content_length(struct bop_http_exchange *http, uint64_t size);
 BOP_API int bop_http_write(struct bop_http_exchange *http, struct bop_slice bytes);
 BOP_API int bop_http_write_shared(struct bop_http_exchange *http, struct bop_shared *buffer,
                                   size_t offset, size_t size);
 BOP_API int bop_http_end(struct bop_http_exchange *http, struct bop_slice last_bytes);
-/** A part of a file as the body, from fd, which the exchange closes; ends the answer. */
+/** A part of a file as the body, from fd, which is closed in any case; ends the answer. */
 BOP_API int bop_http_end_file(struct bop_http_exchange *http, int fd, uint64_t offset,
                               uint64_t size);
 /** Bytes of the answer's body written so far, and those still queued. */
@@ -166,12 +184,14 @@ BOP_API size_t bop_http_queued(const struct bop_http_exchange *http);
 BOP_API void bop_http_on_drain(struct bop_http_exchange *http,
                                void (*on_drain)(struct bop_http_exchange *http, void *user),
                                void *user);
-/** Close the connection without (the rest of) an answer. */
+/** Close the connection without (the rest of) an answer. on_abort follows from the loop. */
 BOP_API void bop_http_close(struct bop_http_exchange *http);
 BOP_API bool bop_http_is_open(const struct bop_http_exchange *http);
 
 /** Take the connection over: sends 101 with the headers set so far and Upgrade: protocol, and gives
- * the socket, with bytes that came after the head delivered to the events. The exchange ends. */
+ * the socket, with bytes that came after the head delivered to the events once the handler has
+ * returned. The exchange ends. Returns 0, BOP_ECLOSED, BOP_EINVAL (an answer was begun, a body is
+ * yet to be read, HTTP/1.0), or what writing returns. */
 BOP_API BOP_MUST_USE int bop_http_upgrade(struct bop_http_exchange *http, const char *protocol,
                                           const struct bop_socket_events *events, void *user,
                                           struct bop_socket **out_socket);
