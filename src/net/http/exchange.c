@@ -188,6 +188,7 @@ static int want_body(struct bop_http_exchange *http, bop_http_body_fn on_body, v
         return BOP_EINVAL; /* Too late: some of it may be gone. */
     }
     if (ex->head->framing == BOP_HTTP_LENGTH && ex->head->content_length > ex->body_max) {
+        ex->close_after = true; /* It is not worth reading. */
         bop__exchange_reply_text(ex, 413, "the request's body is too large");
         return BOP_ETOOBIG;
     }

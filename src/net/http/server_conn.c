@@ -137,17 +137,15 @@ static size_t read_head(struct bop__http_conn *conn, struct bop_slice bytes)
     return size;
 }
 
-/* Is it worth to parse a head again of which conn->seen bytes were not enough? At its end, or at
- * twice the size: what is malformed shall not wait for the timeout. */
+/* Is it worth to parse a head again of which conn->seen bytes were not enough? With each further
+ * line, which the limit on headers bounds, and at twice the size: what is malformed shall not wait
+ * for the timeout. */
 static bool worth_parsing(const struct bop__http_conn *conn, struct bop_slice bytes)
 {
-    size_t from = conn->seen > 3 ? conn->seen - 3 : 0;
+    size_t seen = conn->seen;
 
-    if (conn->phase == BOP__HTTP_IDLE || bytes.size >= 2 * (size_t)conn->seen) {
-        return true;
-    }
-    return memmem(bytes.data + from, bytes.size - from, "\r\n\r\n", 4) != NULL ||
-           bytes.size > conn->server->options.limits.head_bytes_max;
+    return conn->phase == BOP__HTTP_IDLE || bytes.size >= 2 * seen ||
+           memchr(bytes.data + seen, '\n', bytes.size - seen) != NULL;
 }
 
 /* Empty lines between requests, as RFC 9112, 2.2 has us take them, are no head's beginning. */
