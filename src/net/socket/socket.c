@@ -39,8 +39,7 @@ void bop__socket_context_init(struct bop__socket_context *context, struct bop_lo
         .loop = loop, .limits = with_defaults(limits), .user_bytes = user_bytes};
 }
 
-/* The memory of the loop's sockets, made with the first. */
-static struct bop__sockets *sockets_of(struct bop_loop *loop)
+struct bop__sockets *bop__sockets_of(struct bop_loop *loop)
 {
     if (loop->sockets == NULL) {
         loop->sockets = (struct bop__sockets *)bop_alloc_zeroed(loop->allocator,
@@ -65,7 +64,7 @@ struct bop__socket_context *bop__socket_context(struct bop_loop *loop,
                                                 const struct bop_socket_limits *limits,
                                                 size_t user_bytes)
 {
-    struct bop__sockets *sockets = sockets_of(loop);
+    struct bop__sockets *sockets = bop__sockets_of(loop);
     struct bop_socket_limits full = with_defaults(limits);
     struct bop__socket_context *context;
 
@@ -131,7 +130,7 @@ static int set_up_limits(struct bop__socket *sock)
 
 struct bop__socket *bop__socket_create(struct bop__socket_context *context)
 {
-    struct bop__sockets *sockets = sockets_of(context->loop);
+    struct bop__sockets *sockets = bop__sockets_of(context->loop);
     struct bop__socket *sock;
 
     if (sockets != NULL && context->pool == NULL) {

@@ -142,6 +142,9 @@ struct bop__sockets {
 
 #define BOP__FILE_BYTES (64u * 1024)
 
+/** The memory of a loop's sockets, made with the first. NULL: no memory. */
+struct bop__sockets *bop__sockets_of(struct bop_loop *loop);
+
 /* Of a socket's own memory: what does not fit is better allocated. */
 #define BOP__USER_BYTES_MAX 4096
 
