@@ -140,9 +140,7 @@ void bop__resolve_answered(struct bop_resolve *resolve, const struct bop__lookup
 
 /* ---- The beginning ---- */
 
-/* Whether a name server could know it: labels of a length that DNS allows, of
- * characters that are no separators elsewhere. */
-static bool may_be_name(const char *host)
+bool bop__host_may_be_name(const char *host)
 {
     size_t label = 0;
 
@@ -175,19 +173,15 @@ static int begin(struct bop_resolve *resolve, const struct bop_resolve_options *
     if (rc != BOP_ENOTFOUND) {
         return rc;
     }
-    if (!may_be_name(options->host)) {
+    if (!bop__host_may_be_name(options->host)) {
         resolve->family = AF_UNSPEC; /* It has no address of any. */
         answer(resolve);
         return 0;
     }
-    rc = bop_timer_start(resolve->loop, &resolve->timer, timeout_ms);
+    rc = bop__lookup_start(options->resolver != NULL ? options->resolver : bop__resolver_default(),
+                           resolve->loop, resolve, options->host, &resolve->lookup);
     if (rc == 0) {
-        rc = bop__lookup_start(options->resolver != NULL ? options->resolver
-                                                         : bop__resolver_default(),
-                               resolve->loop, resolve, options->host, &resolve->lookup);
-    }
-    if (rc != 0) {
-        bop_timer_stop(resolve->loop, &resolve->timer);
+        bop_timer_start(resolve->loop, &resolve->timer, timeout_ms);
     }
     return rc;
 }

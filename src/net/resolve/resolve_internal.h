@@ -45,6 +45,10 @@ struct bop__lookup {
 
 /* ---- resolve.c ---- */
 
+/** Whether a name server could know it: labels of a length that DNS allows, of characters that are
+ * no separators elsewhere. */
+bool bop__host_may_be_name(const char *host);
+
 /** Forget a lookup: on_done is not called. For who outlives it not. */
 void bop__resolve_drop(struct bop_resolve *resolve);
 
