@@ -129,9 +129,9 @@ void bop_loop_destroy(struct bop_loop *loop)
     }
     BOP_ASSERT(!loop->in_turn);
     loop->destroying = true; /* From here on nothing new is opened. */
-    /* Relaxed: who posts from another thread at this time must use a handle. */
-    atomic_store_explicit(&loop->wake.closed, true, memory_order_relaxed);
     bop__loop_close_handle(loop);
+    /* Relaxed: who posts from another thread at this time must use a handle, and has. */
+    atomic_store_explicit(&loop->wake.closed, true, memory_order_relaxed);
     loop->in_turn = true;
     bop__posts_run(loop);
     bop__socket_close_all(loop);

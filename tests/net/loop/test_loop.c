@@ -1,6 +1,11 @@
 /*
  * Turns: hooks, their order, the loop's making and end.
  */
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "../net_fixture.h"
 
 struct fixture {
@@ -133,6 +138,133 @@ TEST(loop, turns_through_posts_then_timers_then_hooks)
     bop_loop_post(f->loop, &post.post);
     turn(f->loop);
     CHECK_STR_EQ(f->order, "pth");
+}
+
+TEST(hook, before_and_at_wakeup_have_their_places)
+{
+    struct test_hook before = hook(f, 'b'), wakeup = hook(f, 'w'), end = hook(f, 'e');
+    struct lettered_post post = {.post.fn = on_post, .f = f};
+    struct lettered_timer timer = {.f = f};
+
+    bop_loop_add_hook_at(f->loop, &end.hook, BOP_HOOK_END);
+    bop_loop_add_hook_at(f->loop, &wakeup.hook, BOP_HOOK_WAKEUP);
+    bop_loop_add_hook_at(f->loop, &before.hook, BOP_HOOK_BEFORE);
+    bop_timer_init(&timer.timer, on_timer);
+    CHECK_EQ(bop_timer_start(f->loop, &timer.timer, 0), 0);
+    bop_loop_post(f->loop, &post.post);
+    bop_loop_wakeup(f->loop);
+    bop_loop_wakeup(f->loop); /* Counts once. */
+    turn(f->loop);
+    CHECK_STR_EQ(f->order, "bwpte");
+    turn(f->loop);
+    CHECK_STR_EQ(f->order, "bwptebe");
+    bop_loop_remove_hook(f->loop, &before.hook);
+    bop_loop_remove_hook(f->loop, &end.hook);
+    bop_loop_wakeup(f->loop);
+    turn(f->loop);
+    CHECK_STR_EQ(f->order, "bwptebew");
+}
+
+/* What a hook before the wait asks for, this very turn does. */
+static void start_from_hook(struct bop_hook *self)
+{
+    struct test_hook *test_hook = BOP_CONTAINER_OF(self, struct test_hook, hook);
+    static struct lettered_post post;
+
+    note(test_hook->f, 'b');
+    post = (struct lettered_post){.post.fn = on_post, .f = test_hook->f};
+    bop_loop_post(test_hook->f->loop, &post.post);
+}
+
+TEST(hook, before_may_ask_for_what_the_turn_then_does)
+{
+    struct test_hook before = {.hook.fn = start_from_hook, .f = f};
+
+    bop_loop_add_hook_at(f->loop, &before.hook, BOP_HOOK_BEFORE);
+    CHECK_EQ(bop_loop_run_once(f->loop, -1), 0); /* Would wait for ever. */
+    CHECK_STR_EQ(f->order, "bp");
+}
+
+TEST(loop, counts_its_turns)
+{
+    uint64_t first = bop_loop_iteration(f->loop);
+
+    turn(f->loop);
+    turn(f->loop);
+    CHECK_EQ(bop_loop_iteration(f->loop), first + 2);
+}
+
+TEST(loop, tells_its_backend)
+{
+    const char *forced = getenv("BOP_LOOP_BACKEND");
+    const char *name = bop_loop_backend_name(f->loop);
+
+    CHECK(strcmp(name, "epoll") == 0 || strcmp(name, "io_uring") == 0);
+    if (forced == NULL || strcmp(forced, "epoll") == 0) {
+        CHECK_STR_EQ(name, "epoll"); /* The default, and always to be had. */
+    }
+}
+
+static void *ask_thread(void *argument)
+{
+    CHECK(!bop_loop_is_on_thread(argument));
+    return NULL;
+}
+
+static void ask_inside(struct bop_post *post)
+{
+    struct fixture *f = BOP_CONTAINER_OF(post, struct lettered_post, post)->f;
+    pthread_t thread;
+
+    CHECK(bop_loop_is_on_thread(f->loop));
+    CHECK(bop_loop_is_running(f->loop));
+    REQUIRE_EQ(pthread_create(&thread, NULL, ask_thread, f->loop), 0);
+    pthread_join(thread, NULL);
+}
+
+TEST(loop, knows_its_thread)
+{
+    struct lettered_post post = {.post.fn = ask_inside, .f = f};
+
+    CHECK(!bop_loop_is_on_thread(f->loop)); /* It may be run by any yet. */
+    CHECK(!bop_loop_is_running(f->loop));
+    bop_loop_post(f->loop, &post.post);
+    turn(f->loop);
+    CHECK(bop_loop_is_on_thread(f->loop));
+    CHECK(!bop_loop_is_running(f->loop));
+}
+
+/* At each number of descriptors that is too few, creation says so and keeps none open. */
+TEST(loop, is_not_created_without_descriptors)
+{
+    struct bop_loop_options options = {.allocator = &f->heap.allocator};
+    struct rlimit before, few;
+    int lowest = dup(0), rc = -EMFILE;
+    unsigned failures = 0;
+
+    REQUIRE(lowest >= 0);
+    close(lowest);
+    REQUIRE_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (int more = 0; rc != 0; more++) {
+        struct bop_loop *loop = NULL;
+        size_t live = f->heap.live;
+
+        few = (struct rlimit){.rlim_cur = (rlim_t)(lowest + more), .rlim_max = before.rlim_max};
+        REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+        rc = bop_loop_create(&options, &loop);
+        setrlimit(RLIMIT_NOFILE, &before);
+        if (rc != 0) {
+            CHECK_EQ(rc, -EMFILE);
+            CHECK(loop == NULL);
+            CHECK_EQ(f->heap.live, live);
+            failures++;
+        }
+        bop_loop_destroy(loop);
+        REQUIRE(more < 10);
+    }
+    CHECK_EQ(failures, 2);    /* The wake descriptor, and the backend's. */
+    CHECK_EQ(dup(0), lowest); /* None was left open. */
+    close(lowest);
 }
 
 TEST(loop, gives_its_allocator_and_time)
