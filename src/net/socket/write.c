@@ -236,8 +236,10 @@ void bop__socket_flush_later(struct bop__socket *sock)
         sock->queue->boundaries = false; /* Without memory nothing can be dropped any more. */
     }
     bop__socket_note_height(sock);
-    /* A connecting one begins to send when open, a blocked one on EPOLLOUT. */
-    if (sock->wants_flush || sock->state != BOP__SOCKET_OPEN || bop__socket_blocked(sock)) {
+    /* A connecting one begins to send when open, a blocked one on EPOLLOUT; but of
+     * pressure it is told from the flush. */
+    if (sock->wants_flush || sock->state != BOP__SOCKET_OPEN ||
+        (bop__socket_blocked(sock) && !sock->rose)) {
         return;
     }
     sock->wants_flush = true;

@@ -24,6 +24,7 @@ struct end {
     struct fixture *f;
     struct bop_buf got; /* All bytes consumed. */
     unsigned opens, datas, drains, closes;
+    unsigned ends, rises, idles, lifetimes, limits;
     int reason;
     bool in_callback;
 
@@ -33,6 +34,7 @@ struct end {
     size_t (*data)(struct end *end, struct bop_slice bytes); /* Instead of all these. */
     void (*open)(struct end *end);
     void (*drain)(struct end *end);
+    void (*finish)(struct end *end); /* The peer sends no more. */
     void (*close)(struct end *end);
 };
 
@@ -47,6 +49,7 @@ struct fixture {
     unsigned accepts;
     unsigned refused;
     bool refuse; /* on_accept says no. */
+    bool full;   /* Attach all callbacks, those included whose lack means something. */
     void (*accept)(struct end *end);
     void (*prepare)(struct end *end); /* Before it is attached. */
 };
@@ -94,6 +97,8 @@ static inline void end_on_pressure(struct bop_socket *sock, void *user, bool on)
 
     CHECK_EQ(end->closes, 0);
     if (on) {
+        CHECK_EQ(end->rises, end->drains);
+        end->rises++;
         return;
     }
     end->drains++;
@@ -122,6 +127,45 @@ static const struct bop_socket_events end_events = {
     .on_close = end_on_close,
 };
 
+static inline void end_on_end(struct bop_socket *sock, void *user)
+{
+    struct end *end = user;
+
+    CHECK_EQ(end->closes, 0);
+    end->ends++;
+    if (end->finish != NULL) {
+        end->finish(end);
+    }
+}
+
+static inline void end_on_idle(struct bop_socket *sock, void *user)
+{
+    ((struct end *)user)->idles++;
+}
+
+static inline void end_on_lifetime(struct bop_socket *sock, void *user)
+{
+    ((struct end *)user)->lifetimes++;
+}
+
+static inline void end_on_limited(struct bop_socket *sock, void *user, uint64_t asked,
+                                  uint64_t available)
+{
+    CHECK(available < asked);
+    ((struct end *)user)->limits++;
+}
+
+static const struct bop_socket_events full_events = {
+    .on_open = end_on_open,
+    .on_data = end_on_data,
+    .on_end = end_on_end,
+    .on_pressure = end_on_pressure,
+    .on_idle = end_on_idle,
+    .on_lifetime = end_on_lifetime,
+    .on_limited = end_on_limited,
+    .on_close = end_on_close,
+};
+
 static inline void end_init(struct end *end, struct fixture *f)
 {
     *end = (struct end){.f = f};
@@ -146,7 +190,7 @@ static inline bool fixture_on_accept(struct bop_listener *listener, struct bop_s
     if (f->prepare != NULL) {
         f->prepare(end);
     }
-    bop_socket_attach(sock, &end_events, end);
+    bop_socket_attach(sock, f->full ? &full_events : &end_events, end);
     if (f->accept != NULL) {
         f->accept(end);
     }
@@ -201,7 +245,7 @@ static inline void end_connect(struct end *end, struct bop_socket_limits limits)
     struct bop_connect_options options = {.host = "127.0.0.1",
                                           .port = bop_listener_port(end->f->listener),
                                           .limits = limits,
-                                          .events = &end_events,
+                                          .events = end->f->full ? &full_events : &end_events,
                                           .user = end};
 
     REQUIRE_EQ(bop_connect(end->f->loop, &options, &end->sock, NULL), 0);
