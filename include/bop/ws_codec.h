@@ -221,9 +221,9 @@ struct bop_ws_zip_state;
 /** Zero fields take the defaults. */
 struct bop_ws_zip_options {
     struct bop_allocator *allocator; /* Of everything here, zlib's memory too. */
-    int level;                       /* 1 (fast) to 9 (small). Default 1. */
-    int mem_level;                   /* zlib's, 1 to 9. Default 8. */
-    unsigned spare_max;              /* States kept for later use. Default 16. */
+    int level;                       /* 1 (fast) to 9 (small). Default 6. */
+    int mem_level;      /* zlib's, 1 to 9, of states that keep their window. Default 8. */
+    unsigned spare_max; /* States kept for later use, of each kind. Default 4. */
 };
 /** Returns 0, BOP_EINVAL or BOP_ENOMEM. */
 BOP_API BOP_MUST_USE int bop_ws_zip_create(const struct bop_ws_zip_options *options,
@@ -249,9 +249,9 @@ BOP_API void bop_ws_zip_stream_deinit(struct bop_ws_zip *zip, struct bop_ws_zip_
  * Compress a message, or a part of one, and append the payload to send; the first frame of a
  * message has COMPRESSED set.
  *
- * Returns 0; 1 if a whole message without takeover got no smaller, to be sent as it is (nothing
- * was appended); BOP_ENOMEM or BOP_EFULL (nothing was appended, but a stream with takeover, or
- * inside a message, is lost: close).
+ * Returns 0; 1 if a whole message is better sent as it is (empty, or without takeover no smaller;
+ * nothing was appended); BOP_ENOMEM or BOP_EFULL (nothing was appended, but a stream with takeover,
+ * or inside a message, is lost: close).
  */
 BOP_API BOP_MUST_USE int bop_ws_deflate(struct bop_ws_zip *zip, struct bop_ws_zip_stream *send,
                                         struct bop_slice part, bool last, struct bop_buf *out);
