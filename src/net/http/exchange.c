@@ -41,20 +41,23 @@ struct bop__exchange *bop__exchange_take(struct bop__http_conn *conn,
     if (BOP_UNLIKELY(ex == NULL)) {
         return NULL;
     }
-    /* Everything but the two buffers, which are empty and come last. */
-    memset(ex, 0, offsetof(struct bop__exchange, whole));
+    memset(&ex->body_received, 0,
+           offsetof(struct bop__exchange, zeros_end) -
+               offsetof(struct bop__exchange, body_received));
     ex->conn = conn;
     ex->head = head;
+    ex->match = NULL;
     ex->body_max = server->options.body_bytes_max;
     ex->status = 200;
     ex->method = (uint8_t)head->method;
     ex->minor_0 = head->minor == 0;
     ex->keep_alive = head->keep_alive;
-    ex->expects = head->expect_continue;
-    ex->rate_ms = bop__http_now(server);
-    if (head->framing == BOP_HTTP_NO_BODY) {
-        ex->body_done = true;
-    } else {
+    ex->body_done = true;
+    if (head->framing != BOP_HTTP_NO_BODY) {
+        ex->body_done = false;
+        ex->expects = head->expect_continue;
+        ex->rate_ms = bop__http_now(server);
+        ex->rate_received = 0;
         bop_http1_body_init(&ex->body, head);
     }
     conn->exchange = ex;
@@ -195,7 +198,11 @@ static int want_body(struct bop_http_exchange *http, bop_http_body_fn on_body, v
     ex->on_body = on_body;
     ex->body_user = user;
     ex->body_whole = whole;
-    ex->body_done = false; /* One last call for no body, too. */
+    if (ex->body_done) {
+        /* One last call for no body, too. */
+        ex->body_done = false;
+        bop_http1_body_init(&ex->body, ex->head);
+    }
     bop__exchange_continue(ex);
     return 0;
 }

@@ -57,7 +57,7 @@ static void refresh_lines(struct bop_http_server *server)
                     server->options.no_date ? "" : "\r\n");
     BOP_ASSERT(size > 0 && (size_t)size < sizeof(server->lines));
     server->lines_size = (size_t)size;
-    server->lines_until_ms = bop_loop_now_ms(server->loop) + 1000 - wall_ms % 1000;
+    server->lines_until_ms = server->loop->now_ms + 1000 - wall_ms % 1000;
 }
 
 /* The status line and the server's lines. An answer that has its own Date or Server, which is
@@ -67,7 +67,7 @@ static uint8_t *put_status(uint8_t *at, struct bop_http_server *server, unsigned
 {
     const char *reason;
 
-    if (BOP_UNLIKELY(bop_loop_now_ms(server->loop) >= server->lines_until_ms)) {
+    if (BOP_UNLIKELY(server->loop->now_ms >= server->lines_until_ms)) {
         refresh_lines(server);
     }
     if (BOP_LIKELY(status == 200 && (ex == NULL || (!ex->has_date && !ex->has_server)))) {

@@ -77,44 +77,48 @@ struct bop__http_deflate; /* compress.c */
 /** A request and its answer, from the server's pool. */
 struct bop__exchange {
     struct bop__http_conn *conn;
-    struct bop__exchange *next;       /* In the pool. */
-    const struct bop_http_head *head; /* While the handler runs, else NULL. */
-    struct bop_http1_body body;
-    uint64_t body_max;      /* 413 above it. */
-    uint64_t body_received; /* Decoded. */
-    uint64_t rate_received; /* body_received when the present window of the rate began, */
-    uint32_t rate_ms;       /* and when that was. */
-    uint16_t status;
-    uint8_t method;      /* enum bop_http_method */
-    bool minor_0 : 1;    /* HTTP/1.0 */
-    bool keep_alive : 1; /* The client would. */
-    bool expects : 1;    /* "100 Continue" was asked for and not sent. */
-    bool accepts_gzip : 1;
+    struct bop__exchange *next; /* In the pool. */
+
+    /* From here to the mark each exchange begins with zeros. */
+    uint64_t body_received;            /* Decoded. */
+    uint64_t written;                  /* Of the answer's body. */
+    struct bop__http_deflate *deflate; /* bop_http_compress(): the answer goes through it. */
+    bop_http_body_fn on_body;
+    void (*on_abort)(struct bop_http_exchange *http, void *user);
+    void (*on_drain)(struct bop_http_exchange *http, void *user);
+    bool expects : 1;     /* "100 Continue" was asked for and not sent. */
     bool body_whole : 1;  /* on_body wants all at once. */
     bool body_paused : 1; /* By the user. */
-    bool body_done : 1;
     bool head_sent : 1;
     bool has_length : 1;  /* content_length was announced. */
     bool chunked : 1;     /* How the answer's body is framed... */
     bool no_content : 1;  /* ...or HEAD, 204, 304: it is not sent. */
-    bool close_after : 1; /* The answer said "Connection: close". */
+    bool close_after : 1; /* The answer says "Connection: close". */
     bool has_date : 1;    /* Set by the user. */
     bool has_server : 1;
-    bool pressed : 1;        /* PRESSURE was returned. */
-    bool answered : 1;       /* The answer is whole, the handle of the past. */
-    bool next_route : 1;     /* bop_http_next() was called. */
-    uint64_t content_length; /* Of the answer. */
-    uint64_t written;
-    struct bop__http_deflate *deflate; /* bop_http_compress(): the answer goes through it. */
-    bop_http_body_fn on_body;
-    void *body_user;
-    void (*on_abort)(struct bop_http_exchange *http, void *user);
-    void *abort_user;
-    void (*on_drain)(struct bop_http_exchange *http, void *user);
-    void *drain_user;
+    bool pressed : 1;    /* PRESSURE was returned. */
+    bool answered : 1;   /* The answer is whole, the handle of the past. */
+    bool next_route : 1; /* bop_http_next() was called. */
+    uint8_t zeros_end;
+
+    bool minor_0;    /* HTTP/1.0 */
+    bool keep_alive; /* The client would. */
+    bool body_done;
+    uint8_t method; /* enum bop_http_method */
+    uint16_t status;
+    const struct bop_http_head *head;     /* While the handler runs, else NULL. */
     const struct bop_router_match *match; /* While the handler runs. */
-    struct bop_buf whole;                 /* The body so far, if wanted whole. */
+    uint64_t body_max;                    /* 413 above it. */
     struct bop_buf headers;               /* Of the answer, as they will be sent. */
+    /* The rest means something only where something above says so. */
+    struct bop_buf whole;    /* The body so far, if wanted whole. */
+    uint64_t content_length; /* Of the answer. */
+    struct bop_http1_body body;
+    uint64_t rate_received; /* body_received when the present window of the rate began, */
+    uint32_t rate_ms;       /* and when that was. */
+    void *body_user;
+    void *abort_user;
+    void *drain_user;
 };
 
 #define BOP__HTTP_WHEEL_SLOTS 64u
@@ -126,7 +130,10 @@ struct bop__http_guest {
     void (*on_stop)(struct bop__http_guest *guest, uint64_t deadline_ms);
     /* The deadline passed, or bop_http_server_destroy(): close all at once, and leave. */
     void (*on_kill)(struct bop__http_guest *guest);
-    struct bop_http_server *server;
+    /* The server's memory goes, and with it what sends requests here. */
+    void (*on_free)(struct bop__http_guest *guest);
+    struct bop_http_server *server; /* NULL once it is freed. */
+    bool stays;                     /* It did not leave. */
 };
 
 struct bop_http_server {
@@ -138,6 +145,7 @@ struct bop_http_server {
     struct bop_list routes;    /* struct bop__http_route.link, server_dispatch.c */
     struct bop_list listeners; /* struct bop__http_listener.link */
     struct bop_list guests;    /* struct bop__http_guest.link */
+    size_t guests_staying;
     struct bop_list files;     /* struct bop__files.link, files.c */
     struct bop__exchange *pool;
     unsigned pooled;
@@ -237,7 +245,7 @@ size_t bop__http_body_read(struct bop__http_conn *conn, struct bop_slice bytes);
 
 static inline uint32_t bop__http_now(const struct bop_http_server *server)
 {
-    return (uint32_t)bop_loop_now_ms(server->loop);
+    return (uint32_t)server->loop->now_ms;
 }
 void bop__http_wheel_add(struct bop__http_conn *conn);
 void bop__http_wheel_remove(struct bop__http_conn *conn);
