@@ -11,6 +11,9 @@
  * peer that does not take its answer is found in one and a half times of
  * write_timeout_ms.
  */
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include "server_internal.h"
 
 #define NEVER UINT32_MAX
@@ -96,12 +99,18 @@ void bop__http_wheel_wait(struct bop__http_conn *conn)
     }
 }
 
-/* Has the peer taken nothing of what is queued for too long? */
+/* Has the peer taken nothing of what is queued for too long? The kernel's own queue may hold
+ * megabytes, for which a slow peer needs minutes: so what counts is what it has acknowledged. */
 static bool is_stuck(struct bop__http_conn *conn, uint32_t now)
 {
-    uint32_t queued = (uint32_t)bop__socket_queued(bop__http_sock(conn));
+    const struct bop__socket *sock = bop__http_sock(conn);
+    uint32_t queued = (uint32_t)bop__socket_queued(sock);
     uint32_t taken = conn->out_total - queued;
+    int unacknowledged = 0;
 
+    if (queued > 0 && ioctl(sock->source.fd, SIOCOUTQ, &unacknowledged) == 0) {
+        taken -= (uint32_t)unacknowledged;
+    }
     if (queued == 0 || taken != conn->taken_total) {
         conn->taken_total = taken;
         conn->taken_ms = now;
