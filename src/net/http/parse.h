@@ -103,9 +103,10 @@ struct bop__http_parse {
     struct bop_http_head *head;
     size_t target_bytes_max;
     unsigned headers_max;
-    bool in_headers;   /* The first line is done. */
-    uint32_t seen;     /* Bit n: known name n was there. */
-    uint32_t repeated; /* Bit n: more than once. */
+    const uint8_t *host_stop; /* Where Host, if it was there, ceases to be a plain name. */
+    bool in_headers;          /* The first line is done. */
+    uint32_t seen;            /* Bit n: known name n was there. */
+    uint32_t repeated;        /* Bit n: more than once. */
     const char *why;
 };
 
@@ -154,6 +155,9 @@ int bop__http_target(struct bop__http_parse *parse);
 /* How large the body is and what becomes of the connection. */
 int bop__http_request_framing(struct bop__http_parse *parse, uint64_t body_bytes_max);
 int bop__http_response_framing(struct bop__http_parse *parse, enum bop_http_method request_method);
+
+/* ":" and a port up to 65535, or nothing. "host:" has an empty port, which the grammar allows. */
+bool bop__http_port_is_valid(const uint8_t *at, const uint8_t *end);
 
 /* "host", "host:port", "[v6]:port" without user information: what Host may have. An empty host is
  * good where allowed and without a port. */

@@ -6,11 +6,11 @@
 
 #include "parse.h"
 
-#define CORE  __attribute__((target("avx2,bmi")))
-#define WIDTH 32
+#define CORE __attribute__((target("avx2,bmi")))
 
-/* Bit n: byte n is not of the class. */
-CORE static inline uint32_t misfits(const uint8_t *at, enum bop__http_class which)
+/* Bit n: byte n of 32 is not of the class. */
+CORE static inline __attribute__((always_inline)) uint32_t misfits(const uint8_t *at,
+                                                                   enum bop__http_class which)
 {
     const __m256i bits = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(1, 2, 4, 8, 16, 32, 64, (char)128, 0, 0, 0, 0, 0, 0, 0, 0));

@@ -4,6 +4,9 @@
  *
  *      CORE                      attributes of every function here
  *      scan(at, end, class)      the first byte not of the class, or end
+ *      marks_begin(at, end)      a struct marks, with which
+ *      marks_find(marks, at, class)   does what scan() does for TOKEN and VALUE, for
+ *                                places that only go up
  *
  * and gets request_head() and response_head(). All results depend on the bytes
  * alone, not on how scan() reads them, so every engine gives the same.
@@ -69,6 +72,7 @@ CORE static int header_lines(struct bop__http_parse *parse, const uint8_t *at)
 {
     const uint8_t *const end = parse->end;
     struct bop_http_head *const head = parse->head;
+    struct marks marks = marks_begin(at, end);
     unsigned count = 0;
 
     parse->in_headers = true;
@@ -76,7 +80,7 @@ CORE static int header_lines(struct bop__http_parse *parse, const uint8_t *at)
         const uint8_t *line = at, *value;
         unsigned known;
 
-        at = scan(line, end, BOP__HTTP_TOKEN);
+        at = marks_find(&marks, line, BOP__HTTP_TOKEN);
         if (BOP_UNLIKELY(line == end)) {
             return BOP_ETRUNCATED;
         }
@@ -105,7 +109,10 @@ CORE static int header_lines(struct bop__http_parse *parse, const uint8_t *at)
         for (at++; at < end && (*at == ' ' || *at == '\t'); at++) {
         }
         value = at;
-        at = scan(value, end, BOP__HTTP_VALUE);
+        if (known == BOP_HTTP_HOST) {
+            parse->host_stop = scan(value, end, BOP__HTTP_HOST);
+        }
+        at = marks_find(&marks, value, BOP__HTTP_VALUE);
         if (BOP_UNLIKELY(end - at < 2)) {
             return at < end && *at != '\r' ? refuse_value(parse, at) : BOP_ETRUNCATED;
         }
@@ -161,14 +168,21 @@ CORE static inline int target_of_request(struct bop__http_parse *parse, const ui
     return 0;
 }
 
-CORE static int request_head(struct bop__http_parse *parse)
+CORE static inline int method_of_request(struct bop__http_parse *parse, const uint8_t **in_out_at)
 {
     struct bop_http_head *head = parse->head;
-    const uint8_t *start = parse->at;
-    const uint8_t *at = scan(start, parse->end, BOP__HTTP_TOKEN);
-    size_t size = (size_t)(at - start);
-    int rc;
+    const uint8_t *start = *in_out_at, *at;
+    size_t size;
 
+    /* What nearly all requests are. */
+    if (BOP_LIKELY(parse->end - start >= 4 && memcmp(start, "GET ", 4) == 0)) {
+        head->method_text = bop_slice(start, 3);
+        head->method = BOP_HTTP_GET;
+        *in_out_at = start + 4;
+        return 0;
+    }
+    at = scan(start, parse->end, BOP__HTTP_TOKEN);
+    size = (size_t)(at - start);
     if (BOP_UNLIKELY(size > BOP__HTTP_METHOD_MAX)) {
         return bop__http_refuse(parse, 501, "the method is too long");
     }
@@ -180,7 +194,19 @@ CORE static int request_head(struct bop__http_parse *parse)
     }
     head->method_text = bop_slice(start, size);
     head->method = bop__http_method_find(start, size);
-    at++;
+    *in_out_at = at + 1;
+    return 0;
+}
+
+CORE static int request_head(struct bop__http_parse *parse)
+{
+    struct bop_http_head *head = parse->head;
+    const uint8_t *at = parse->at;
+    int rc = method_of_request(parse, &at);
+
+    if (BOP_UNLIKELY(rc != 0)) {
+        return rc;
+    }
     rc = target_of_request(parse, &at);
     if (BOP_UNLIKELY(rc != 0)) {
         return rc;

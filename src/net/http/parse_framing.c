@@ -145,6 +145,15 @@ static void read_connection(struct bop__http_parse *parse)
 
 /* ---- Requests ---- */
 
+/* A plain name has been seen to be one while its line was read; anything else is looked at anew. */
+static bool host_is_valid(const struct bop__http_parse *parse, struct bop_slice host)
+{
+    const uint8_t *stop = parse->host_stop, *end = host.data + host.size;
+
+    return (stop > host.data && bop__http_port_is_valid(stop, end)) ||
+           bop__http_authority_is_valid(host, true);
+}
+
 static int check_host(struct bop__http_parse *parse)
 {
     struct bop_http_head *head = parse->head;
@@ -156,7 +165,7 @@ static int check_host(struct bop__http_parse *parse)
     if (BOP_UNLIKELY(parse->repeated >> BOP_HTTP_HOST & 1)) {
         return bop__http_refuse(parse, 400, "Host stands there more than once");
     }
-    if (BOP_UNLIKELY(!bop__http_authority_is_valid(host, true))) {
+    if (BOP_UNLIKELY(!host_is_valid(parse, host))) {
         return bop__http_refuse(parse, 400, "Host is not valid");
     }
     /* What the target says wins (RFC 9112, 3.2.2). */

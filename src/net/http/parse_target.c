@@ -15,8 +15,7 @@ static bool is_digit(uint8_t c)
     return c >= '0' && c <= '9';
 }
 
-/* ":" and a port, or nothing. "host:" has an empty port, which the grammar allows. */
-static bool port_is_valid(const uint8_t *at, const uint8_t *end)
+bool bop__http_port_is_valid(const uint8_t *at, const uint8_t *end)
 {
     unsigned port = 0;
 
@@ -47,12 +46,12 @@ bool bop__http_authority_is_valid(struct bop_slice authority, bool empty_allowed
         const uint8_t *close = memchr(at, ']', authority.size);
 
         return close && bop__url_ip_literal_is_valid(at + 1, close) &&
-               port_is_valid(close + 1, end);
+               bop__http_port_is_valid(close + 1, end);
     }
     while (at < end && (bop__http_is(*at, BOP__HTTP_HOST) || bop__url_is_encoded(at, end))) {
         at += *at == '%' ? 3 : 1;
     }
-    return at > authority.data && port_is_valid(at, end);
+    return at > authority.data && bop__http_port_is_valid(at, end);
 }
 
 /* ---- Forms ---- */
