@@ -70,9 +70,10 @@ struct bop_ws_options {
     void (*on_ping)(struct bop_ws *ws, void *user,
                     struct bop_slice payload); /* Answered already. */
     void (*on_pong)(struct bop_ws *ws, void *user, struct bop_slice payload);
+    /* From inside bop_ws_subscribe() and bop_ws_unsubscribe(); for those left, before on_close. */
     void (*on_subscription)(struct bop_ws *ws, void *user, const char *topic, bool subscribed);
-    /* code: of the peer's close frame, NO_STATUS, or ABNORMAL; for a client that could not open,
-     * ABNORMAL with a reason in words. */
+    /* code: of the peer's close frame, NO_STATUS if it named none; or ABNORMAL if none came, then
+     * with what went wrong in words, if anything did: for a client that could not open, too. */
     void (*on_close)(struct bop_ws *ws, void *user, unsigned code, struct bop_slice reason);
 
     size_t
@@ -94,7 +95,7 @@ struct bop_ws_options {
                                      none. The first that both know is chosen. */
     const char *const *origins; /* Origin headers allowed, NULL-terminated; NULL: any. Else 403. */
     struct bop_topics *topics;  /* For bop_ws_subscribe(). NULL: none. */
-    size_t user_bytes;          /* Zeroed memory in the connection's block, as its user. */
+    size_t user_bytes;          /* Zeroed memory of the connection, as its user. */
 };
 
 /* ---- Servers ---- */
@@ -103,7 +104,8 @@ struct bop_ws_options {
  * the connection's unless on_upgrade sets another. As bop_http_route(). */
 BOP_API BOP_MUST_USE int bop_ws_route(struct bop_http_server *server, const char *pattern,
                                       const struct bop_ws_options *options, void *user);
-/** Or from a handler of one's own: answers the exchange. 0, or the code why it was refused. */
+/** Or from a handler of one's own: answers the exchange; on_open is called before it returns. 0, or
+ * the code why it was refused. out_ws may be NULL. */
 BOP_API int bop_ws_accept(struct bop_http_exchange *http, const struct bop_http_head *head,
                           const struct bop_ws_options *options, void *user, struct bop_ws **out_ws);
 /** In on_upgrade: choose a subprotocol that the client offered. BOP_EINVAL if it did not. */
@@ -137,7 +139,8 @@ BOP_API int bop_ws_send(struct bop_ws *ws, enum bop_ws_opcode opcode, struct bop
 /** As it is, whatever was negotiated. */
 BOP_API int bop_ws_send_plain(struct bop_ws *ws, enum bop_ws_opcode opcode,
                               struct bop_slice message);
-/** A message in pieces: a frame each. No other message may be sent until the last. */
+/** A message in pieces: a frame each. Until the last, other messages get BOP_EBUSY, and those of
+ * topics wait. */
 BOP_API int bop_ws_send_part(struct bop_ws *ws, enum bop_ws_opcode opcode, struct bop_slice bytes,
                              bool last);
 BOP_API int bop_ws_ping(struct bop_ws *ws, struct bop_slice payload);
@@ -163,7 +166,8 @@ BOP_API const char *bop_ws_protocol(const struct bop_ws *ws); /* Chosen, or NULL
 BOP_API bool bop_ws_is_compressed(const struct bop_ws *ws);
 BOP_API const char *bop_ws_peer_name(const struct bop_ws *ws);
 BOP_API struct bop_loop *bop_ws_loop(const struct bop_ws *ws);
-/** Stop and go on reading: back-pressure towards the peer. */
+/** Stop and go on reading: back-pressure towards the peer. Of a piece of a compressed message that
+ * is given to on_part, the rest may still come. */
 BOP_API void bop_ws_pause(struct bop_ws *ws);
 BOP_API void bop_ws_resume(struct bop_ws *ws);
 

@@ -55,7 +55,7 @@ static void on_stopped(struct bop_post *post)
 void bop__http_server_look_stopped(struct bop_http_server *server)
 {
     if (server->stopping && !server->stop_posted && server->counters.connections_now == 0 &&
-        bop_list_empty(&server->guests)) {
+        server->guests_staying == 0) {
         server->stop_posted = true;
         server->references++;
         bop_timer_stop(server->loop, &server->deadline);
@@ -73,7 +73,9 @@ static void kill_all(struct bop_http_server *server)
     BOP_LIST_FOR_EACH_SAFE(guest_link, &server->guests) {
         struct bop__http_guest *guest = BOP_CONTAINER_OF(guest_link, struct bop__http_guest, link);
 
-        guest->on_kill(guest);
+        if (guest->stays) {
+            guest->on_kill(guest);
+        }
     }
 }
 
@@ -123,6 +125,18 @@ int bop_http_server_create(struct bop_loop *loop, const struct bop_http_server_o
     return 0;
 }
 
+static void free_guests(struct bop_http_server *server)
+{
+    struct bop_list *link;
+
+    while ((link = bop_list_pop_front(&server->guests)) != NULL) {
+        struct bop__http_guest *guest = BOP_CONTAINER_OF(link, struct bop__http_guest, link);
+
+        guest->server = NULL;
+        guest->on_free(guest);
+    }
+}
+
 void bop__http_server_unref(struct bop_http_server *server)
 {
     if (--server->references > 0) {
@@ -134,6 +148,7 @@ void bop__http_server_unref(struct bop_http_server *server)
     bop__http_deflate_free(server);
     bop_router_destroy(server->router);
     bop__http_routes_free(server);
+    free_guests(server);
     bop_free(server->allocator, server, sizeof(*server));
 }
 
@@ -188,7 +203,9 @@ void bop_http_server_stop(struct bop_http_server *server, uint64_t deadline_ms,
     BOP_LIST_FOR_EACH_SAFE(guest_link, &server->guests) {
         struct bop__http_guest *guest = BOP_CONTAINER_OF(guest_link, struct bop__http_guest, link);
 
-        guest->on_stop(guest, deadline_ms);
+        if (guest->stays) {
+            guest->on_stop(guest, deadline_ms);
+        }
     }
     bop__http_server_look_stopped(server);
     if (!server->stop_posted) {
@@ -252,13 +269,16 @@ struct bop_http_counters bop_http_counters(const struct bop_http_server *server)
 void bop__http_guest_join(struct bop_http_server *server, struct bop__http_guest *guest)
 {
     guest->server = server;
-    server->references++;
+    guest->stays = true;
+    server->guests_staying++;
     bop_list_push_back(&server->guests, &guest->link);
 }
 
 void bop__http_guest_leave(struct bop__http_guest *guest)
 {
-    bop_list_remove(&guest->link);
-    bop__http_server_look_stopped(guest->server);
-    bop__http_server_unref(guest->server);
+    if (guest->stays) {
+        guest->stays = false;
+        guest->server->guests_staying--;
+        bop__http_server_look_stopped(guest->server);
+    }
 }

@@ -151,6 +151,19 @@ int bop_loop_handle_call(struct bop_loop_handle *handle, void (*fn)(void *arg), 
     return rc;
 }
 
+bool bop__loop_handle_is_here(struct bop_loop_handle *handle)
+{
+    struct bop_loop *loop = use(handle);
+    bool here;
+
+    if (loop == NULL) {
+        return false;
+    }
+    here = bop_loop_is_on_thread(loop);
+    leave(handle);
+    return here;
+}
+
 bool bop_loop_handle_is_open(const struct bop_loop_handle *handle)
 {
     /* Relaxed: it may be closed when the asker looks at the answer. */

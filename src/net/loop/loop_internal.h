@@ -28,6 +28,10 @@
 /* Looks of one search, whatever the clock says. */
 #define BOP__POLL_TRIES_MAX 4096
 
+/* Beside the events to watch: the source reads until nothing is left, so that only
+ * changes need be reported, which costs the kernel less. A hint. */
+#define BOP__SOURCE_CHANGES 0x8000u
+
 /** A descriptor watched by the loop. Embedded; must live until the turn that unwatched it ends. */
 struct bop__source {
     int fd;           /* -1 while there is none. */
@@ -77,6 +81,10 @@ struct bop__wake {
     _Atomic uint64_t written; /* Writes to the wake descriptor. */
 };
 
+struct bop__tls_wire;
+
+struct bop__ws_home; /* src/net/ws */
+
 struct bop_loop {
     struct bop_allocator *allocator;
     struct bop_clock *clock;
@@ -97,6 +105,9 @@ struct bop_loop {
     struct bop_list hooks[BOP__HOOK_KINDS];
     struct bop_list *hook_next;     /* The hook to run next, while they run. */
     struct bop_loop_handle *handle; /* NULL until asked for. */
+    struct bop__tls_wire *tls;      /* NULL until a socket has TLS. */
+
+    struct bop__ws_home *ws; /* What its WebSockets share; NULL while there are none. */
 
     struct bop__source outside; /* A timerfd, for a loop that another one drives; fd -1: none. */
     uint64_t outside_due_us;    /* When it rings; UINT64_MAX: never. */
@@ -108,8 +119,8 @@ struct bop_loop {
     struct bop_list flush;        /* bop__socket.work of those with output to send. */
     struct bop_list closing;      /* bop__socket.work of those that owe an on_close. */
     struct bop_list retired;      /* bop_listener.link of those closed. */
-    struct bop_list guests;       /* bop__guest.link of those that stay. */
-    struct bop_list leaving;      /* bop__guest.link of those that owe their finish. */
+    struct bop_list guests;      /* bop__guest.link of those that stay. */
+    struct bop_list leaving;     /* bop__guest.link of those that owe their finish. */
 
     uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
     char apart[64]; /* Keeps what other threads write off the lines the loop reads. */
@@ -152,6 +163,8 @@ bool bop__drain_done(const struct bop_loop *loop);
 
 /** Let no post through any more; returns once those on their way have arrived. */
 void bop__loop_close_handle(struct bop_loop *loop);
+/** As bop_loop_is_on_thread(); false once the loop is closed. Any thread. */
+bool bop__loop_handle_is_here(struct bop_loop_handle *handle);
 /** A number for the calling thread, never 0, that no other thread ever had. */
 uint64_t bop__thread_id(void);
 
@@ -171,6 +184,7 @@ BOP_MUST_USE int bop__loop_move_source(struct bop_loop *loop, struct bop__source
 void bop__loop_unwatch(struct bop_loop *loop, struct bop__source *source);
 /** Unwatch and close the descriptor, if there is one. */
 void bop__loop_close_source(struct bop_loop *loop, struct bop__source *source);
+
 
 /* ---- guest.c ---- */
 
