@@ -27,9 +27,6 @@
 
 #define ACCEPT_AGAIN_MS 100
 
-/* For the TLS handshake of a client. */
-#define HANDSHAKE_MS 30000
-
 static void release(struct bop_listener *listener)
 {
     /* Release what was done with it; the last one acquires what all did. */
@@ -69,8 +66,9 @@ static bool introduce(struct bop_listener *listener, struct bop__socket *sock)
             return false;
         }
     }
-    bop__socket_set_timeout(sock,
-                            sock->opening ? HANDSHAKE_MS : sock->context->limits.idle_timeout_ms);
+    if (!sock->opening) { /* A handshake has a time of its own. */
+        bop__socket_set_timeout(sock, sock->context->limits.idle_timeout_ms);
+    }
     if (!options->on_accept(listener, bop__socket_handle(sock), options->user)) {
         sock->events = NULL; /* It was never the user's: no on_close. */
         return false;
@@ -92,11 +90,12 @@ static void take_connection(struct bop__socket_context *context, int fd)
         return;
     }
     sock->source.fd = fd;
-    if (bop__loop_watch(context->loop, &sock->source, EPOLLIN) != 0) {
-        bop__socket_discard(sock);
-        return;
-    }
+    sock->streams = listener->path == NULL && listener->port != 0;
     sock->state = BOP__SOCKET_OPEN;
+    bop__socket_watch(sock, EPOLLIN);
+    if (sock->state == BOP__SOCKET_CLOSED) {
+        return; /* Without memory to watch it. */
+    }
     if (!introduce(listener, sock)) {
         bop__socket_begin_close(sock, BOP_ECANCELED);
     }
