@@ -85,7 +85,11 @@ static void fail(struct bop__connecting *connecting, int code)
 {
     struct bop_error err;
 
-    bop_error_set(&err, code, "connect to %s", connecting->target);
+    if (code == BOP_EINVAL) {
+        bop_error_say(&err, code, "connect to %s: no valid host and port", connecting->target);
+    } else {
+        bop_error_set(&err, code, "connect to %s", connecting->target);
+    }
     bop__socket_set_error_text(connecting->sock, err.message);
     bop__socket_begin_close(connecting->sock, code);
 }

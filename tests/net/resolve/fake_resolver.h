@@ -5,6 +5,7 @@
 #define BOP_TESTS_FAKE_RESOLVER_H
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include <bop/resolve.h>
 
