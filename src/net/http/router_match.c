@@ -22,7 +22,7 @@ struct search {
 
 static bool is_text(struct bop_slice slice, const char *text, size_t size)
 {
-    return slice.size == size && memcmp(slice.data, text, size) == 0;
+    return bop_slice_equal(slice, bop_slice(text, size));
 }
 
 /* Its own method first, then GET for HEAD, then any. */
@@ -85,9 +85,10 @@ static void collect_methods(struct search *search, const struct bop__router_node
     for (unsigned i = 0; i < node->leaf_count; i++) {
         struct bop_slice method = node->leaves[i].method;
 
-        if (method.data) {
-            collect_method(search, method);
+        if (!method.data) {
+            continue;
         }
+        collect_method(search, method);
         if (is_text(method, "GET", 3)) {
             collect_method(search, bop_slice("HEAD", 4));
         }

@@ -22,7 +22,7 @@ static int decode(struct bop_slice text, bool is_form, struct bop_buf *buf)
             *out = is_form && *at == '+' ? ' ' : *at;
             at++;
         } else if (bop__url_is_encoded(at, end)) {
-            *out = (uint8_t)(bop__url_hex(at[1]) << 4 | bop__url_hex(at[2]));
+            *out = bop__url_decoded(at);
             at += 3;
         } else {
             return BOP_EMALFORMED;
@@ -129,7 +129,7 @@ static bool decodes_to(struct bop_slice text, const char *name)
             if (!bop__url_is_encoded(at, end)) {
                 return false;
             }
-            c = (uint8_t)(bop__url_hex(at[1]) << 4 | bop__url_hex(at[2]));
+            c = bop__url_decoded(at);
             at += 2;
         }
         at++;
