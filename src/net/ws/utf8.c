@@ -147,11 +147,23 @@ __attribute__((target("ssse3"))) static bool whole_sse(const uint8_t *at, size_t
     __m128i before = _mm_setzero_si128(), errors = _mm_setzero_si128();
     uint8_t rest[16] = {0};
 
-    for (; size >= 16; size -= 16, at += 16) {
+    while (size >= 16) {
         __m128i bytes = LOAD16(at);
 
-        errors = _mm_or_si128(errors, errors_sse(bytes, before));
+        if (_mm_movemask_epi8(_mm_or_si128(bytes, before)) != 0) {
+            errors = _mm_or_si128(errors, errors_sse(bytes, before));
+        }
         before = bytes;
+        size -= 16, at += 16;
+        while (size >= 64 && _mm_movemask_epi8(before) == 0) {
+            __m128i a = _mm_or_si128(LOAD16(at), LOAD16(at + 16));
+            __m128i b = _mm_or_si128(LOAD16(at + 32), LOAD16(at + 48));
+
+            if (_mm_movemask_epi8(_mm_or_si128(a, b)) != 0) {
+                break;
+            }
+            size -= 64, at += 64;
+        }
     }
     /* Zeros after the end make a character that is cut there an error. */
     memcpy(rest, at, size);
