@@ -558,3 +558,129 @@ TEST(bodies, of_a_length_end_with_it)
     CHECK_EQ(d.rc, BOP_ETRUNCATED);
     CHECK_SLICE_EQ(bop_slice(d.content, d.content_size), bytes("hello"));
 }
+
+/* ---- Whole connections ---- */
+
+/* What a server keeps of one. */
+struct stream {
+    struct fixture *f;
+    uint8_t kept[1024]; /* Bytes of a head that is not whole. */
+    size_t kept_size;
+    size_t seen; /* Of them, when they were parsed last. */
+    bool in_body;
+    struct decoded decoded;
+    bool is_over;
+    FILE *log;
+};
+
+/* A head, if there is a whole one. True: go on. */
+static bool stream_head(struct stream *s)
+{
+    struct fixture *f = s->f;
+    struct bop_slice bytes = bop_slice(s->kept, s->kept_size);
+    int rc = BOP_ETRUNCATED;
+
+    if (bytes.size > 0 && bop_http1_may_go_on(bytes, s->seen, NULL)) {
+        rc = parse(f, bytes, NULL);
+        s->seen = bytes.size;
+    }
+    if (rc == BOP_ETRUNCATED) {
+        return false;
+    }
+    if (rc != 0) {
+        fprintf(s->log, "%d", -rc);
+        s->is_over = true;
+        return false;
+    }
+    put_slice(s->log, "", f->head.method_text, " ");
+    put_slice(s->log, "", f->head.path, "");
+    s->in_body = f->head.framing != BOP_HTTP_NO_BODY;
+    if (s->in_body) {
+        decode_begin(&s->decoded, f->head.framing, f->head.content_length);
+        fputc(' ', s->log);
+    } else {
+        fputs("; ", s->log);
+    }
+    s->kept_size -= f->head.size;
+    memmove(s->kept, s->kept + f->head.size, s->kept_size);
+    s->seen = 0;
+    return true;
+}
+
+static bool stream_body(struct stream *s)
+{
+    decode_piece(&s->decoded, bop_slice(s->kept, s->kept_size));
+    memmove(s->kept, s->kept + s->kept_size - s->decoded.rest, s->decoded.rest);
+    s->kept_size = s->decoded.rest;
+    if (s->decoded.rc == BOP_ETRUNCATED) {
+        return false;
+    }
+    if (s->decoded.rc != 0) {
+        fprintf(s->log, "%d", -s->decoded.rc);
+        s->is_over = true;
+        return false;
+    }
+    put_slice(s->log, "[", bop_slice(s->decoded.content, s->decoded.content_size), "]; ");
+    s->in_body = false;
+    return true;
+}
+
+static void stream_give(struct stream *s, struct bop_slice bytes)
+{
+    if (s->is_over) {
+        return;
+    }
+    REQUIRE(s->kept_size + bytes.size <= sizeof(s->kept));
+    memcpy(s->kept + s->kept_size, bytes.data, bytes.size);
+    s->kept_size += bytes.size;
+    while (s->in_body ? stream_body(s) : stream_head(s)) {
+    }
+}
+
+/* In two pieces, or by the byte where cut is past the end. */
+static void check_stream(struct fixture *f, const char *section, struct bop_slice text,
+                         const char *expected, size_t cut)
+{
+    char log[512] = "";
+    struct stream s = {.f = f, .log = fmemopen(log, sizeof(log), "w")};
+
+    if (cut <= text.size) {
+        stream_give(&s, bop_slice(text.data, cut));
+        stream_give(&s, bop_slice(text.data + cut, text.size - cut));
+    } else {
+        for (size_t i = 0; i < text.size; i++) {
+            stream_give(&s, bop_slice(text.data + i, 1));
+        }
+    }
+    if (!s.is_over) {
+        fputs("...", s.log);
+    }
+    fclose(s.log);
+    /* By the byte, what is wrong in a line that never ends is not seen. */
+    if (cut <= text.size || text.data[text.size - 1] == '\n') {
+        CHECK_STR_EQ(log, expected);
+        if (strcmp(log, expected) != 0) {
+            tell(f, section, text, cut);
+        }
+    }
+}
+
+static void check_streams(struct fixture *f, const char *section, struct bop_slice text,
+                          const char *expected)
+{
+    for (size_t cut = 0; cut <= text.size + (text.size > 0); cut++) {
+        check_stream(f, section, text, expected, cut);
+    }
+}
+
+static void streams(struct fixture *f)
+{
+#define STREAM(section, text, log) check_streams(f, section, TEXT(text), log);
+#include "cases_stream.def"
+#undef STREAM
+}
+
+TEST(connections, are_read_without_a_doubt)
+{
+    with_each_engine(f, streams);
+}

@@ -166,7 +166,7 @@ TEST(url, knows_every_shape_of_an_ipv6_address)
 
     for (size_t i = 0; i < BOP_COUNT_OF(good); i++) {
         struct bop_slice host;
-        uint16_t port;
+        uint16_t port = 0;
         char text[64] = "[";
 
         strcat(strcat(text, good[i]), "]:7");
@@ -181,7 +181,7 @@ TEST(url, splits_host_and_port)
     static const char *const bad[] = {"",     ":80", "h:x", "a@b", "h:80:1",
                                       "[::1", "a b", "h/",  "::1"};
     struct bop_slice host;
-    uint16_t port;
+    uint16_t port = 1;
 
     CHECK_EQ(bop_url_split_host_port(bytes("example.org"), &host, &port), 0);
     CHECK_SLICE_EQ(host, bytes("example.org"));
