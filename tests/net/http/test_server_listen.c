@@ -341,7 +341,6 @@ static void *work(void *arg)
         0);
     CHECK_EQ(bop_loop_run(worker->loop), 0);
     bop_http_server_destroy(server);
-    bop_loop_destroy(worker->loop);
     return NULL;
 }
 
@@ -395,6 +394,7 @@ TEST(loops, of_several_threads_share_a_port)
     for (size_t i = 0; i < BOP_COUNT_OF(workers); i++) {
         bop_loop_stop(workers[i].loop);
         REQUIRE_EQ(pthread_join(workers[i].thread, NULL), 0);
+        bop_loop_destroy(workers[i].loop);
     }
     CHECK(atomic_load(&workers[0].served) + atomic_load(&workers[1].served) >= 200);
 }
