@@ -735,11 +735,9 @@ TEST(client, refuses_what_cannot_be_asked)
 TEST(client, tells_why_it_could_not_connect)
 {
     struct outcome o = {.dones = 0};
-    char url[64];
 
     bop_listener_close(f->listener);
     turn(f->loop);
-    snprintf(url, sizeof(url), "%s/", f->url);
     get(f, &o, "/");
     finish(f, &o);
     CHECK_EQ(o.code, -ECONNREFUSED);
