@@ -10,7 +10,7 @@
  *
  * A state of 15 bits clears 64 KiB of its hash table before each message that takes no context
  * over. A short message gains nothing by a window longer than itself: it goes through a state of
- * 12 bits, which is a quarter of the time for 100 bytes.
+ * 12 bits, which takes a seventh less time for 120 bytes and leaves the caches alone.
  */
 #include "deflate_internal.h"
 

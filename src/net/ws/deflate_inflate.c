@@ -246,7 +246,8 @@ int bop_ws_inflate(struct bop_ws_zip *zip, struct bop_ws_zip_stream *receive,
                    struct bop_ws_utf8 *utf8, size_t out_more, struct bop_buf *out)
 {
     if (last && !receive->inside && !receive->takeover && in_out_piece->size > 0 &&
-        in_out_piece->size <= WHOLE_MAX && out_more == SIZE_MAX) {
+        in_out_piece->size >= zip->whole_min && in_out_piece->size <= WHOLE_MAX &&
+        out_more == SIZE_MAX) {
         size_t size_before = out->size;
 
         if (inflate_whole(zip, *in_out_piece, message_bytes_max, out) == 0) {

@@ -36,6 +36,7 @@ struct bop_ws_zip {
     unsigned spare_count[2]; /* By `deflates`. */
     struct bop_ws_zip_state *spare[2];
     struct libdeflate_decompressor *decompressor;
+    size_t whole_min;     /* Payloads below go to zlib. Tests set it to 0. */
     struct bop_buf whole; /* A payload with what libdeflate needs after it. */
     uint8_t magic[WS_MAGIC_SIZE];
 };

@@ -5,6 +5,8 @@
 #define DEFAULT_LEVEL     6
 #define DEFAULT_MEM_LEVEL 8
 #define DEFAULT_SPARE_MAX 4
+/* Below this libdeflate gains nothing: building its tables costs what it saves. */
+#define DEFAULT_WHOLE_MIN 384
 #define BLOCK_HEAD        16 /* Holds a block's size, and keeps what follows aligned. */
 
 const uint8_t ws_tail[4] = {0x00, 0x00, 0xff, 0xff};
@@ -129,6 +131,7 @@ int bop_ws_zip_create(const struct bop_ws_zip_options *options, struct bop_ws_zi
     zip->level = options->level ? options->level : DEFAULT_LEVEL;
     zip->mem_level = options->mem_level ? options->mem_level : DEFAULT_MEM_LEVEL;
     zip->spare_max = options->spare_max ? options->spare_max : DEFAULT_SPARE_MAX;
+    zip->whole_min = DEFAULT_WHOLE_MIN;
     bop_buf_init(&zip->whole, allocator, 0);
     rc = bop_random_secret(zip->magic, sizeof(zip->magic));
     if (rc == 0) {
