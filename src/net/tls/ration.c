@@ -6,8 +6,9 @@
  */
 #include "stream.h"
 
-/* A handshake's messages, with a large certificate of the peer, are less. */
-#define WAITING_BYTES_MAX (256u * 1024)
+/* Who sends more than a handshake has goes on out of turn: reading it again from
+ * the kernel later would cost more than the step. */
+#define WAITING_BYTES_MAX (64u * 1024)
 
 /* Steps that may yet be made in this turn. */
 static bool has_ration(struct bop__tls_wire *wire, const struct bop_tls *tls)
@@ -66,7 +67,8 @@ static void go_on_with_waiting(struct bop_post *post)
     }
 }
 
-int bop__tls_wait(struct bop__tls_stream *stream, struct bop_slice bytes)
+/* Put bytes behind those that wait. */
+static int add(struct bop__tls_stream *stream, struct bop_slice bytes)
 {
     struct bop__tls_wire *wire = stream->wire;
     struct bop__tls_waiting *waiting = stream->waiting;
@@ -77,16 +79,33 @@ int bop__tls_wait(struct bop__tls_stream *stream, struct bop_slice bytes)
             return BOP_ENOMEM;
         }
         waiting->stream = stream;
-        bop_buf_init(&waiting->input, wire->loop->allocator, WAITING_BYTES_MAX);
+        bop_buf_init(&waiting->input, wire->loop->allocator, 0);
         bop_list_push_back(&wire->waiting, &waiting->link);
         stream->waiting = waiting;
     }
-    if (!wire->posted) {
+    return bop_buf_append(&waiting->input, bytes.data, bytes.size);
+}
+
+int bop__tls_wait(struct bop__tls_stream *stream, struct bop_slice bytes)
+{
+    struct bop__tls_wire *wire = stream->wire;
+    struct bop_buf input;
+    int rc = add(stream, bytes);
+
+    if (rc != 0) {
+        return rc;
+    }
+    if (stream->waiting->input.size > WAITING_BYTES_MAX) {
+        wire->steps++;
+        input = leave(stream);
+        bop__tls_go_on(stream, bop_buf_slice(&input));
+        bop_buf_deinit(&input);
+    } else if (!wire->posted) {
         wire->posted = true;
         wire->post.fn = go_on_with_waiting;
         bop_loop_post(wire->loop, &wire->post);
     }
-    return bop_buf_append(&waiting->input, bytes.data, bytes.size);
+    return 0;
 }
 
 void bop__tls_stop_waiting(struct bop__tls_stream *stream)

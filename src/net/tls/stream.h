@@ -85,7 +85,7 @@ struct bop_slice bop__tls_wire_end(struct bop__tls_wire *wire);
 
 /** Whether the stream may go on with its handshake in this turn; it counts if so. */
 BOP_MUST_USE bool bop__tls_admit(struct bop__tls_stream *stream);
-/** Keep bytes until it may. Returns 0, BOP_ENOMEM or BOP_EFULL. */
+/** Keep bytes until it may; too many make it go on at once. Returns 0 or BOP_ENOMEM. */
 BOP_MUST_USE int bop__tls_wait(struct bop__tls_stream *stream, struct bop_slice bytes);
 /** Give up waiting. */
 void bop__tls_stop_waiting(struct bop__tls_stream *stream);

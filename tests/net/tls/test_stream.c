@@ -480,6 +480,29 @@ TEST(ration, spreads_handshakes_over_turns)
     }
 }
 
+/* Who sends much while it waits is heard out of turn. */
+TEST(ration, hoards_no_bytes)
+{
+    enum { COUNT = 6 };
+    struct bop_tls_options options = server_options(f);
+    uint8_t *noise = make_pattern(300000);
+    struct end strangers[COUNT];
+
+    options.handshakes_per_turn = 1;
+    start_with(f, &options, NULL);
+    for (int i = 0; i < COUNT; i++) {
+        end_init(&strangers[i], f);
+        end_connect(&strangers[i], NULL, NULL);
+        REQUIRE_EQ(bop_socket_write(strangers[i].socket, bop_slice(noise, 300000)), 0);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        TURN_UNTIL(strangers[i].closes == 1 && f->accepts == COUNT && f->accepted[i].closes == 1);
+        CHECK_EQ(f->accepted[i].reason, BOP_ETLS);
+        end_deinit(&strangers[i]);
+    }
+    free(noise);
+}
+
 /* Closing those that wait, in the middle of it, leaves nothing behind. */
 TEST(ration, forgets_who_leaves)
 {
