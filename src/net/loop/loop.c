@@ -47,6 +47,7 @@ static void free_loop(struct bop_loop *loop)
 
     bop__timers_deinit(&loop->timers);
     bop__sockets_free(loop);
+    bop__udps_free(loop);
     if (loop->backend != NULL) {
         bop__outside_close(loop);
         loop->backend->ops->destroy(loop->backend);
