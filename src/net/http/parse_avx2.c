@@ -1,10 +1,10 @@
 /*
  * The engine for x86-64 with AVX2: 32 bytes at a time.
  */
+#include "parse.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
-
-#include "parse.h"
 
 #define CORE __attribute__((target("avx2,bmi")))
 

@@ -1,10 +1,10 @@
 /*
  * The engine for x86-64 with SSE4.2: two vectors of 16 bytes at a time.
  */
+#include "parse.h"
+
 #if defined(__x86_64__)
 #include <nmmintrin.h>
-
-#include "parse.h"
 
 #define CORE __attribute__((target("sse4.2")))
 
