@@ -87,16 +87,17 @@ struct bop_http_head {
     enum bop_http_target target_form;
     enum bop_http_framing framing;
     unsigned status; /* Responses. */
-    unsigned minor;  /* HTTP/1.minor: 0 or 1. */
-    bool keep_alive; /* What version and Connection ask for. */
-    bool expect_continue;
-    bool upgrade;  /* Connection names "upgrade" and Upgrade is there. */
-    bool trailers; /* TE or Trailer was sent. */
+    unsigned minor;  /* HTTP/1.minor: 0 or 1; higher ones are read as 1. */
+    bool keep_alive; /* What version and Connection ask for; never with BOP_HTTP_UNTIL_CLOSE. */
+    bool expect_continue; /* Asked for in HTTP/1.1, and there is a body to wait for. */
+    bool upgrade;         /* Connection names "upgrade" and Upgrade is there. */
+    bool trailers;        /* TE or Trailer was sent. */
     uint64_t content_length;
     struct bop_slice method_text;
     struct bop_slice target;    /* As sent. */
     struct bop_slice authority; /* Of absolute and authority form, else the value of Host. */
-    struct bop_slice path;      /* Not decoded; "/" where absolute form has none. */
+    struct bop_slice path;      /* Not decoded; "/" where absolute form has none, "*" of asterisk
+                                   form, data NULL of authority form. */
     struct bop_slice query;     /* Without "?". */
     struct bop_slice reason;    /* Responses. */
     size_t size;                /* Bytes of the head, its empty line included. */
@@ -163,7 +164,7 @@ struct bop_http1_body {
     uint64_t left;   /* Of the length or the chunk. */
     uint8_t framing; /* enum bop_http_framing */
     uint8_t state;
-    uint16_t extra; /* Bytes of chunk extensions or trailers seen, bounded. */
+    uint16_t extra; /* Bytes of chunk extensions and trailers seen that no content paid for. */
 };
 
 BOP_API void bop_http1_body_init(struct bop_http1_body *body, const struct bop_http_head *head);
@@ -174,7 +175,8 @@ BOP_API void bop_http1_body_init(struct bop_http1_body *body, const struct bop_h
  *
  * Returns 1 (a piece is in out_data; call again), BOP_ETRUNCATED (all taken, more must come; no
  * piece), 0 (the body ended before what remains of *in_out_bytes; no piece), or -400, -431 (chunk
- * extensions or trailers above their bound, 4 KiB). Trailers are checked and dropped.
+ * extensions or trailers above their bound, 4 KiB, from which the content received in between is
+ * taken off). Trailers are checked and dropped. What is returned last is returned again.
  */
 BOP_API BOP_MUST_USE int bop_http1_body_decode(struct bop_http1_body *body,
                                                struct bop_slice *in_out_bytes,
