@@ -222,7 +222,7 @@ static bool ask(struct uring_backend *self, int fd)
     if (sqe == NULL) {
         return false;
     }
-    io_uring_prep_poll_add(sqe, fd, record->source->watched);
+    io_uring_prep_poll_add(sqe, fd, record->source->watched & ~BOP__SOURCE_CHANGES);
     io_uring_sqe_set_data64(sqe, data_of(KIND_POLL, record->generation, fd));
     record->asked = record->source->watched;
     record->polled = true;

@@ -66,6 +66,13 @@ static inline bool bop__queue_has_refs(const struct bop__queue *queue)
     return queue->ref_first != queue->ref_end;
 }
 
+/** With nothing but copied bytes, no boundaries and all sent: as good as new. */
+static inline bool bop__queue_is_plain(const struct bop__queue *queue)
+{
+    return queue->bytes.size == 0 && queue->ref_capacity == 0 && !queue->boundaries &&
+           queue->write_capacity == 0;
+}
+
 /** Both take a reference or the descriptor on success only. Return 0 or BOP_ENOMEM. */
 BOP_MUST_USE int bop__queue_add_shared(struct bop__queue *queue, struct bop_shared *shared,
                                        size_t offset, size_t size);

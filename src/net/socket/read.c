@@ -215,6 +215,14 @@ void bop__socket_ended(struct bop__socket *sock)
 
 /* ---- Input ---- */
 
+static bool wants_reading(const struct bop__socket *sock)
+{
+    if (sock->at_end) {
+        return false;
+    }
+    return sock->leaving || sock->deaf || (!is_held(sock) && !sock->read_waits);
+}
+
 /* What callbacks queued on this socket goes out at once: the memory is at hand, and the peer waits.
  */
 static void end_input(struct bop__socket *sock)
@@ -270,7 +278,7 @@ static size_t read_allowance(struct bop__socket *sock, size_t wanted)
     sock->read_waits = true;
     sock->more->read_due_ms = loop->now_ms + wait_ms;
     bop__socket_arm(sock);
-    bop__socket_update_reading(sock);
+    bop__socket_watch(sock, sock->source.watched & ~(uint32_t)EPOLLIN);
     if (sock->counts) {
         sock->more->counters.limited++;
     }
@@ -278,6 +286,16 @@ static size_t read_allowance(struct bop__socket *sock, size_t wanted)
         sock->events->on_limited(bop__socket_handle(sock), sock->user, wanted, allowed);
     }
     return 0;
+}
+
+/* Go on reading in the turn's course, when the others had theirs. */
+static void list_delivery(struct bop__socket *sock)
+{
+    if (!sock->listed) {
+        sock->listed = true;
+        bop_list_remove(&sock->work);
+        bop_list_push_back(&bop__socket_loop(sock)->redeliver, &sock->work);
+    }
 }
 
 static void read_ready(struct bop__socket *sock)
@@ -299,7 +317,11 @@ static void read_ready(struct bop__socket *sock)
         if (limited) {
             bop__rate_take(sock->more->read_rate, loop->now_ms, (uint64_t)got);
         }
+        sock->unread = (size_t)got == room || sock->hung;
         bop__socket_input(sock, bop_slice(loop->receive + front, (size_t)got));
+        if (sock->unread && sock->state == BOP__SOCKET_OPEN && wants_reading(sock)) {
+            list_delivery(sock);
+        }
     } else if (got == 0) {
         bop__socket_input_end(sock);
     } else if (errno != EAGAIN && errno != EINTR) {
@@ -323,14 +345,6 @@ static void read_and_drop(struct bop__socket *sock)
 }
 
 /* ---- Events ---- */
-
-static bool wants_reading(const struct bop__socket *sock)
-{
-    if (sock->at_end) {
-        return false;
-    }
-    return sock->leaving || sock->deaf || (!is_held(sock) && !sock->read_waits);
-}
 
 void bop__socket_update_reading(struct bop__socket *sock)
 {
@@ -374,9 +388,10 @@ void bop__socket_on_events(struct bop__source *source, uint32_t events)
             bop_list_push_back(&bop__socket_loop(sock)->flush, &sock->work);
         }
     }
-    if (!(events & (EPOLLIN | EPOLLERR | EPOLLHUP))) {
+    if (!(events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))) {
         return;
     }
+    sock->hung = sock->hung || (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0;
     if (!wants_reading(sock)) {
         if (events & (EPOLLERR | EPOLLHUP)) {
             on_hang_up(sock);
@@ -400,16 +415,22 @@ void bop__socket_redeliver_all(struct bop_loop *loop)
     while ((link = bop_list_pop_front(&now)) != NULL) {
         struct bop__socket *sock = BOP_CONTAINER_OF(link, struct bop__socket, work);
 
-        sock->wants_delivery = false;
+        sock->listed = false;
         if (sock->wants_flush) {
             bop_list_push_back(&loop->flush, &sock->work);
         }
-        sock->in_input = true;
-        if (sock->kept != NULL && takes_input(sock) && !is_held(sock)) {
-            deliver_kept(sock);
+        if (sock->wants_delivery) {
+            sock->wants_delivery = false;
+            sock->in_input = true;
+            if (sock->kept != NULL && takes_input(sock) && !is_held(sock)) {
+                deliver_kept(sock);
+            }
+            tell_end(sock);
+            end_input(sock);
         }
-        tell_end(sock);
-        end_input(sock);
+        if (sock->unread && takes_input(sock) && wants_reading(sock)) {
+            read_ready(sock);
+        }
     }
 }
 
@@ -419,17 +440,17 @@ static void deliver_later(struct bop__socket *sock)
     if (is_held(sock) || sock->wants_delivery || sock->leaving) {
         return;
     }
-    sock->wants_delivery = true;
-    bop_list_remove(&sock->work);
     /* Whether bytes are kept may be known only when a running on_data returns. */
-    bop_list_push_back(&bop__socket_loop(sock)->redeliver, &sock->work);
+    sock->wants_delivery = true;
+    list_delivery(sock);
     bop__socket_update_reading(sock);
 }
 
 static void deliver_not(struct bop__socket *sock)
 {
-    if (sock->wants_delivery) {
-        sock->wants_delivery = false;
+    sock->wants_delivery = false;
+    if (sock->listed) {
+        sock->listed = false;
         bop_list_remove(&sock->work);
         if (sock->wants_flush && !sock->in_input) {
             bop_list_push_back(&bop__socket_loop(sock)->flush, &sock->work);

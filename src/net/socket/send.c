@@ -284,6 +284,44 @@ static void watch_room(struct bop__socket *sock, bool waits)
     bop__socket_watch(sock, waits ? watched | EPOLLOUT : watched & ~(uint32_t)EPOLLOUT);
 }
 
+/* What most sends are: some copied bytes, of a socket that nothing special is asked of. */
+static bool is_simple(const struct bop__socket *sock)
+{
+    const struct bop__queue *queue = sock->queue;
+    const struct bop__socket_more *more = sock->more;
+
+    if (queue == NULL || sock->state != BOP__SOCKET_OPEN || sock->has_tls || sock->counts ||
+        sock->rose || sock->above || sock->opening || sock->shutting || sock->leaving ||
+        bop__socket_blocked(sock) || bop__queue_has_refs(queue) || queue->boundaries ||
+        (more != NULL && more->write_rate != NULL)) {
+        return false;
+    }
+    return queue->bytes.size > queue->sent &&
+           queue->bytes.size - queue->sent <= sock->context->limits.write_high;
+}
+
+static void transmit_simple(struct bop__socket *sock)
+{
+    struct bop__queue *queue = sock->queue;
+    size_t size = queue->bytes.size - queue->sent;
+    ssize_t sent = send(sock->source.fd, queue->bytes.data + queue->sent, size,
+                        MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        bop__socket_begin_close(sock, -errno);
+        return;
+    }
+    if (sent > 0) {
+        bop__queue_sent(queue, (uint64_t)sent);
+        bop__socket_note_active(sock);
+    }
+    if ((size_t)sent == size) {
+        bop__socket_leave_queue(sock);
+    } else {
+        watch_room(sock, true);
+    }
+}
+
 void bop__socket_transmit(struct bop__socket *sock)
 {
     size_t queued, in_tls;
@@ -291,9 +329,13 @@ void bop__socket_transmit(struct bop__socket *sock)
 
     if (sock->wants_flush) {
         sock->wants_flush = false;
-        if (!sock->wants_delivery) {
+        if (!sock->listed) {
             bop_list_remove(&sock->work);
         }
+    }
+    if (BOP_LIKELY(is_simple(sock))) {
+        transmit_simple(sock);
+        return;
     }
     if (sock->state != BOP__SOCKET_OPEN) {
         return;

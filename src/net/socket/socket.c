@@ -183,6 +183,15 @@ int bop__socket_set_tls(struct bop__socket *sock, struct bop__tls_stream *tls)
 
 /* ---- Opened ---- */
 
+/* An option of the descriptor, -errno if it has none. */
+static int ask(int fd, int option)
+{
+    int value = 0;
+    socklen_t size = sizeof(value);
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -errno;
+}
+
 void bop__socket_connected(struct bop__socket *sock, struct bop__source *from, struct bop_tls *tls,
                            const char *name)
 {
@@ -190,6 +199,7 @@ void bop__socket_connected(struct bop__socket *sock, struct bop__source *from, s
 
     if (rc == 0) {
         sock->state = BOP__SOCKET_OPEN;
+        sock->streams = ask(sock->source.fd, SO_PROTOCOL) == IPPROTO_TCP;
         bop__socket_watch(sock, EPOLLIN);
     }
     if (rc == 0 && tls != NULL && sock->state == BOP__SOCKET_OPEN) {
@@ -228,13 +238,14 @@ int bop_socket_adopt(struct bop_loop *loop, int fd, const struct bop_socket_limi
     static const struct bop_socket_limits defaults;
     struct bop__socket_context *context;
     struct bop__socket *sock;
-    int flags = fcntl(fd, F_GETFL), one = 1, rc;
+    int type = ask(fd, SO_TYPE), flags = fcntl(fd, F_GETFL), one = 1, rc;
 
-    if (flags < 0) {
-        return -errno;
+    if (type < 0) {
+        return type;
     }
-    if (events == NULL || events->on_data == NULL || events->on_close == NULL) {
-        return BOP_EINVAL;
+    if (type != SOCK_STREAM || events == NULL || events->on_data == NULL ||
+        events->on_close == NULL) {
+        return BOP_EINVAL; /* Borders of messages would be lost. */
     }
     if (loop->destroying) {
         return BOP_ECLOSED;
@@ -257,6 +268,7 @@ int bop_socket_adopt(struct bop_loop *loop, int fd, const struct bop_socket_limi
     /* It costs latency if it fails, or is no TCP socket; nothing else. */
     BOP_IGNORE(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)));
     sock->state = BOP__SOCKET_OPEN;
+    sock->streams = ask(fd, SO_PROTOCOL) == IPPROTO_TCP;
     sock->events = events;
     sock->user = user;
     bop__socket_set_timeout(sock, context->limits.idle_timeout_ms);
@@ -284,6 +296,10 @@ void bop__socket_watch(struct bop__socket *sock, uint32_t events)
 
     if (sock->state != BOP__SOCKET_OPEN) {
         return;
+    }
+    events &= EPOLLIN | EPOLLOUT;
+    if (events == EPOLLIN && sock->streams && !sock->leaving && !sock->deaf) {
+        events |= EPOLLRDHUP | BOP__SOURCE_CHANGES;
     }
     rc = sock->source.attached ? bop__loop_rewatch(loop, &sock->source, events)
                                : bop__loop_watch(loop, &sock->source, events);
@@ -433,6 +449,7 @@ void bop__socket_close_after_flush(struct bop__socket *sock, uint64_t timeout_ms
     sock->paused = false;
     sock->held = false;
     sock->wants_delivery = false;
+    sock->listed = false;
     bop_list_remove(&sock->work);
     sock->wants_flush = false;
     /* Not below 1 ms: timers run before the flush, and one attempt is owed. */

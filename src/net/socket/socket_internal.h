@@ -84,7 +84,7 @@ struct bop__socket_more {
 /** At most 128 bytes: an idle socket's all, but for user_bytes behind it. */
 struct bop__socket {
     struct bop__slot slot;
-    uint8_t state;           /* enum bop__socket_state */
+    uint8_t state : 2;       /* enum bop__socket_state */
     bool paused : 1;         /* By the user. */
     bool held : 1;           /* By BOP_SOCKET_PAUSE: reading waits until the queue is low. */
     bool read_waits : 1;     /* The read rate's limit was met: until more->read_due_ms. */
@@ -94,6 +94,10 @@ struct bop__socket {
     bool in_input : 1;       /* on_data runs: what it queues is sent when it returns. */
     bool wants_flush : 1;    /* There is something to send, at the latest at the turn's end. */
     bool wants_delivery : 1; /* It was resumed: give what is kept. */
+    bool unread : 1;         /* The kernel may have more than the last read took. */
+    bool hung : 1;           /* The kernel has the peer's end, or an error, behind all bytes. */
+    bool listed : 1;         /* On loop.redeliver, for wants_delivery or unread. */
+    bool streams : 1;        /* TCP: a read that took less than it could took all there was. */
     bool rose : 1;           /* on_pressure(on) is due. */
     bool above : 1;          /* on_pressure(on) came, off is to. */
     bool shutting : 1;       /* Nothing follows what is queued. */
@@ -206,7 +210,7 @@ void bop__socket_opened(struct bop__socket *sock);
 /** Close the descriptor and owe the on_close. Nothing happens if closed already. */
 void bop__socket_begin_close(struct bop__socket *sock, int reason);
 void bop__socket_close_after_flush(struct bop__socket *sock, uint64_t timeout_ms);
-/** Change the watched events; if that fails the socket closes. */
+/** Watch for EPOLLIN, EPOLLOUT, both or none; if that fails the socket closes. */
 void bop__socket_watch(struct bop__socket *sock, uint32_t events);
 /** The pending error of the descriptor: 0 or -errno. */
 BOP_MUST_USE int bop__socket_error(int fd);

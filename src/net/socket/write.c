@@ -50,7 +50,9 @@ void bop__socket_leave_queue(struct bop__socket *sock)
         return;
     }
     sock->queue = NULL;
-    bop__queue_clear(queue);
+    if (!bop__queue_is_plain(queue)) {
+        bop__queue_clear(queue);
+    }
     if (queue->bytes.capacity <= BOP__SPARE_QUEUE_BYTES_MAX &&
         sockets->spare_count < BOP__SPARE_QUEUES_MAX) {
         sockets->spares[sockets->spare_count++] = queue;

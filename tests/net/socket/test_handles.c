@@ -231,11 +231,16 @@ TEST(adopt, leaves_what_it_cannot_take)
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
     REQUIRE(fd >= 0);
-    CHECK_EQ(bop_socket_adopt(f->loop, fd, NULL, &end_events, NULL, &sock), -EPERM);
-    CHECK_EQ(bop_socket_adopt(f->loop, fd, NULL, NULL, NULL, &sock), BOP_EINVAL);
+    CHECK_EQ(bop_socket_adopt(f->loop, fd, NULL, &end_events, NULL, &sock), -ENOTSOCK);
     CHECK(fcntl(fd, F_GETFD) >= 0);
     close(fd);
     CHECK_EQ(bop_socket_adopt(f->loop, fd, NULL, &end_events, NULL, &sock), -EBADF);
+    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(bop_socket_adopt(f->loop, fd, NULL, &end_events, NULL, &sock), BOP_EINVAL);
+    close(fd);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_EQ(bop_socket_adopt(f->loop, fd, NULL, NULL, NULL, &sock), BOP_EINVAL);
+    close(fd);
     CHECK_PTR_EQ(sock, NULL);
 }
 
