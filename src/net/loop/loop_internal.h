@@ -82,6 +82,7 @@ struct bop__wake {
 };
 
 struct bop__tls_wire;
+struct bop__udps;
 
 struct bop__ws_home; /* src/net/ws */
 
@@ -106,6 +107,7 @@ struct bop_loop {
     struct bop_list *hook_next;     /* The hook to run next, while they run. */
     struct bop_loop_handle *handle; /* NULL until asked for. */
     struct bop__tls_wire *tls;      /* NULL until a socket has TLS. */
+    struct bop__udps *udps;         /* NULL until there is a UDP socket. */
 
     struct bop__ws_home *ws; /* What its WebSockets share; NULL while there are none. */
 
@@ -233,5 +235,10 @@ void bop__socket_finish_closes(struct bop_loop *loop);
 void bop__socket_close_all(struct bop_loop *loop);
 /** Free the memory of sockets: handles of the past cannot be looked at any more. */
 void bop__sockets_free(struct bop_loop *loop);
+
+/* ---- src/net/udp/udp.c ---- */
+
+/** Free the memory of all UDP sockets, at the loop's very end. */
+void bop__udps_free(struct bop_loop *loop);
 
 #endif
