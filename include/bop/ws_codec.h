@@ -220,7 +220,7 @@ struct bop_ws_zip_state;
 
 /** Zero fields take the defaults. */
 struct bop_ws_zip_options {
-    struct bop_allocator *allocator; /* Of everything here, zlib's memory too. */
+    struct bop_allocator *allocator; /* Of everything but libdeflate, which has its own 12 KiB. */
     int level;                       /* 1 (fast) to 9 (small). Default 6. */
     int mem_level;      /* zlib's, 1 to 9, of states that keep their window. Default 8. */
     unsigned spare_max; /* States kept for later use, of each kind. Default 4. */
