@@ -3,49 +3,13 @@
  * names the file and says why.
  */
 #include <bop/tls.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "certs.h"
+#include "openssl_faults.h"
 #include "tap.h"
-
-/* ---- Allocations of OpenSSL, one of which can be made to fail ---- */
-
-static bool counts;             /* Only while a test says so. */
-static unsigned long count;     /* Allocations meanwhile, */
-static unsigned long fail_from; /* of which this one fails. */
-
-static bool is_to_fail(void)
-{
-    return counts && ++count == fail_from;
-}
-
-static void *openssl_malloc(size_t size, BOP_UNUSED const char *file, BOP_UNUSED int line)
-{
-    return is_to_fail() ? NULL : malloc(size);
-}
-
-static void *openssl_realloc(void *memory, size_t size, BOP_UNUSED const char *file,
-                             BOP_UNUSED int line)
-{
-    return is_to_fail() ? NULL : realloc(memory, size);
-}
-
-static void openssl_free(void *memory, BOP_UNUSED const char *file, BOP_UNUSED int line)
-{
-    free(memory);
-}
-
-/* OpenSSL takes them only before it has allocated anything. */
-__attribute__((constructor)) static void take_over_openssl(void)
-{
-    if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1) {
-        abort();
-    }
-}
 
 struct fixture {
     struct cert ca;
@@ -344,16 +308,14 @@ TEST(tls, survives_openssl_without_memory)
     options.ca_pem = cert_pem(&f->ca);
     REQUIRE_EQ(bop_tls_create(&options, &tls, NULL), 0); /* What is made once is made. */
     bop_tls_destroy(tls);
-    for (fail_from = 1; fired; fail_from += 1 + fail_from / 16) {
+    for (unsigned long at = 1; fired; at += 1 + at / 16) {
         struct bop_error err = {0};
         int rc;
 
         tls = NULL;
-        count = 0;
-        counts = true;
+        openssl_fail_at(at);
         rc = bop_tls_create(&options, &tls, &err);
-        counts = false;
-        fired = count >= fail_from;
+        fired = openssl_failed();
         CHECK_EQ(rc == 0, tls != NULL);
         CHECK_EQ(rc == 0, err.message[0] == '\0');
         failures += rc != 0 ? 1 : 0;

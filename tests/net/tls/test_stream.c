@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "openssl_faults.h"
 #include "tls_fixture.h"
 
 FIXTURE(fixture_setup, fixture_teardown)
@@ -554,7 +555,7 @@ static void talk(struct fixture *f, struct end *client)
 }
 
 /* Whatever allocation of ours fails, every socket that was handed out closes
- * once, and nothing leaks. Those of OpenSSL are in test_context.c. */
+ * once, and nothing leaks. */
 TEST(faults, close_what_they_hit)
 {
     struct bop_tls_options options = server_options(f);
@@ -581,4 +582,27 @@ TEST(faults, close_what_they_hit)
         end_deinit(&client);
     }
     CHECK(whole >= 1); /* The last round at least. */
+}
+
+/* The same for those of OpenSSL. Rounds grow apart: there are thousands. */
+TEST(faults, of_openssl_close_what_they_hit)
+{
+    unsigned whole = 0, rounds = 0;
+    bool fired = true;
+
+    start(f);
+    f->prepare = make_echo;
+    for (unsigned long at = 1; fired; at += 1 + at / 8, rounds++) {
+        struct end client;
+
+        end_init(&client, f);
+        openssl_fail_at(at);
+        end_connect(&client, f->client, "a.test");
+        talk(f, &client);
+        fired = openssl_failed();
+        whole += client.got.size == 5 ? 1 : 0;
+        end_deinit(&client);
+    }
+    CHECK(whole >= 1);
+    CHECK(rounds > 30);
 }
