@@ -229,4 +229,11 @@ struct bop_http_counters {
 };
 BOP_API struct bop_http_counters bop_http_counters(const struct bop_http_server *server);
 
+/** Keep the counters in a registry as well, under the names bop_http_..., brought up to date once a
+ * second while there are connections, and by calling this again. Servers of several loops with the
+ * same labels add up. labels as in bop/metrics.h, or NULL. The registry is borrowed until destroy.
+ * Returns 0, BOP_EINVAL (another registry), or BOP_ENOMEM as registering does. */
+BOP_API BOP_MUST_USE int bop_http_metrics(struct bop_http_server *server,
+                                          struct bop_metrics *metrics, const char *labels);
+
 #endif

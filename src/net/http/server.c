@@ -171,6 +171,7 @@ void bop_http_server_destroy(struct bop_http_server *server)
         return;
     }
     server->destroyed = true;
+    bop__http_metrics_end(server);
     close_listeners(server);
     kill_all(server);
     bop__files_free_all(server);

@@ -137,17 +137,6 @@ static size_t read_head(struct bop__http_conn *conn, struct bop_slice bytes)
     return size;
 }
 
-/* Is it worth to parse a head again of which conn->seen bytes were not enough? With each further
- * line, which the limit on headers bounds, and at twice the size: what is malformed shall not wait
- * for the timeout. */
-static bool worth_parsing(const struct bop__http_conn *conn, struct bop_slice bytes)
-{
-    size_t seen = conn->seen;
-
-    return conn->phase == BOP__HTTP_IDLE || bytes.size >= 2 * seen ||
-           memchr(bytes.data + seen, '\n', bytes.size - seen) != NULL;
-}
-
 /* Empty lines between requests, as RFC 9112, 2.2 has us take them, are no head's beginning. */
 static size_t skip_empty_lines(struct bop_slice bytes)
 {
@@ -169,7 +158,12 @@ static size_t begin_request(struct bop__http_conn *conn, struct bop_slice bytes)
             return skipped;
         }
     }
-    return worth_parsing(conn, bytes) ? read_head(conn, bytes) : 0;
+    if (conn->phase == BOP__HTTP_HEAD &&
+        !bop_http1_may_go_on(bytes, conn->seen, &conn->server->options.limits)) {
+        conn->seen = (uint32_t)bytes.size;
+        return 0;
+    }
+    return read_head(conn, bytes);
 }
 
 /* Do the answers of this read, and what was queued before it, rise above the bound? Counting the

@@ -64,6 +64,7 @@ _Static_assert(sizeof(struct bop__http_conn) <= 64, "what an idle connection cos
 enum {
     BOP__HTTP_PEER_NAME_MAX = 128,
     BOP__HTTP_SERVER_NAME_MAX = 96,
+    BOP__HTTP_METRICS = 14,
 };
 
 /** The block of a connection whose listener expects a PROXY header. */
@@ -146,7 +147,7 @@ struct bop_http_server {
     struct bop_list listeners; /* struct bop__http_listener.link */
     struct bop_list guests;    /* struct bop__http_guest.link */
     size_t guests_staying;
-    struct bop_list files;     /* struct bop__files.link, files.c */
+    struct bop_list files; /* struct bop__files.link, files.c */
     struct bop__exchange *pool;
     unsigned pooled;
     size_t references; /* The user's, each connection's and the post's. */
@@ -173,6 +174,10 @@ struct bop_http_server {
     size_t lines_size;
     char lines[256];
     struct bop__http_deflate *deflate_spare;
+    struct bop_metrics *metrics; /* NULL: not asked for. */
+    uint64_t publish_ms;
+    struct bop_http_counters published;
+    struct bop_metric *series[BOP__HTTP_METRICS];
     struct bop_http_head head; /* Of the request whose handler runs. */
 };
 
@@ -253,6 +258,13 @@ void bop__http_wheel_remove(struct bop__http_conn *conn);
 void bop__http_wheel_turn(struct bop_timer *timer);
 /** The present wait began now. */
 void bop__http_wheel_wait(struct bop__http_conn *conn);
+
+/* ---- server_metrics.c ---- */
+
+/** Bring the registry's metrics up to date. */
+void bop__http_metrics_publish(struct bop_http_server *server);
+/** The same for the last time: its gauges go down to nothing. */
+void bop__http_metrics_end(struct bop_http_server *server);
 
 /* ---- server_dispatch.c ---- */
 

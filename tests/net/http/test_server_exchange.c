@@ -509,6 +509,37 @@ TEST(exchange, is_counted)
     client_close(client);
 }
 
+TEST(exchange, is_counted_in_a_registry)
+{
+    struct client *client = client_open(f);
+    struct bop_metrics *metrics;
+    struct bop_buf text;
+
+    bop_buf_init(&text, &f->heap.allocator, 0);
+    REQUIRE_EQ(bop_metrics_create(&f->heap.allocator, &metrics), 0);
+    CHECK_EQ(bop_http_metrics(f->server, metrics, "server=\"a\""), 0);
+    client_says(client, GET("/hello") GET("/nope"));
+    CHECK_EQ(take_response(client).status, 200);
+    CHECK_EQ(take_response(client).status, 404);
+    pass_time(f, 2500); /* By itself. */
+    CHECK_EQ(bop_metrics_write(metrics, &text), 0);
+    CHECK_EQ(bop_buf_append(&text, "", 1), 0);
+    CHECK_STR_HAS((char *)text.data, "bop_http_requests_total{server=\"a\"} 2\n");
+    CHECK_STR_HAS((char *)text.data, "bop_http_responses_total{server=\"a\",class=\"4xx\"} 1\n");
+    CHECK_STR_HAS((char *)text.data, "bop_http_connections{server=\"a\"} 1\n");
+    client_close(client);
+    AWAIT(f, bop_http_counters(f->server).connections_now == 0);
+    CHECK_EQ(bop_http_metrics(f->server, metrics, NULL), 0); /* Now. */
+    bop_buf_clear(&text);
+    CHECK_EQ(bop_metrics_write(metrics, &text), 0);
+    CHECK_EQ(bop_buf_append(&text, "", 1), 0);
+    CHECK_STR_HAS((char *)text.data, "bop_http_connections{server=\"a\"} 0\n");
+    bop_http_server_destroy(f->server);
+    f->server = NULL;
+    bop_metrics_destroy(metrics);
+    bop_buf_deinit(&text);
+}
+
 /* ---- Memory ---- */
 
 static void echo_under_faults(struct bop_http_exchange *http, struct bop_slice body, bool last,
