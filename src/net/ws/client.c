@@ -110,26 +110,50 @@ static size_t judge(struct bop__ws *ws, struct bop_slice bytes, const struct bop
     return used;
 }
 
-static size_t on_answer(struct bop_socket *socket, void *user, struct bop_slice bytes)
+/* Returns 0 with a final head, BOP_ETRUNCATED, or an error, for which the connection was given up.
+ * Those on the way, such as 103, are counted to out_skipped. */
+static int read_answer(struct bop__ws *ws, struct bop_slice bytes, struct bop_http_head *head,
+                       size_t *out_skipped)
 {
     static const struct bop_http1_limits limits;
-    struct bop__ws *ws = (struct bop__ws *)user;
-    struct bop_http_head head;
     const char *why = "malformed";
     char text[REASON_BYTES_MAX];
-    int rc = bop_http1_parse_response(bytes, &limits, BOP_HTTP_GET, &head, &why);
+    int rc;
+
+    *out_skipped = 0;
+    do {
+        rc = bop_http1_parse_response(
+            bop_slice(bytes.data + *out_skipped, bytes.size - *out_skipped), &limits, BOP_HTTP_GET,
+            head, &why);
+        if (rc != 0 || head->status >= 200 || head->status == 101) {
+            break;
+        }
+        *out_skipped += head->size;
+    } while (*out_skipped < bytes.size);
+    if (rc == 0 && head->status < 200 && head->status != 101) {
+        return BOP_ETRUNCATED;
+    }
+    if (rc != 0 && rc != BOP_ETRUNCATED) {
+        snprintf(text, sizeof(text), "the server's answer: %s", why);
+        give_up(ws, bytes, text);
+    }
+    return rc;
+}
+
+static size_t on_answer(struct bop_socket *socket, void *user, struct bop_slice bytes)
+{
+    struct bop__ws *ws = (struct bop__ws *)user;
+    struct bop_http_head head;
+    size_t skipped;
+    int rc = read_answer(ws, bytes, &head, &skipped);
 
     if (rc == BOP_ETRUNCATED) {
-        return 0;
+        return skipped;
     }
     if (rc != 0) {
-        snprintf(text, sizeof(text), "the server's answer: %s", why);
-        return give_up(ws, bytes, text);
+        return bytes.size;
     }
-    if (head.status < 200 && head.status != 101) {
-        return head.size; /* Something on the way, such as 103. */
-    }
-    return judge(ws, bytes, &head);
+    return skipped + judge(ws, bop_slice(bytes.data + skipped, bytes.size - skipped), &head);
 }
 
 static void on_answer_end(struct bop_socket *socket, void *user)
