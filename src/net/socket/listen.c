@@ -77,15 +77,15 @@ static bool introduce(struct bop_listener *listener, struct bop__socket *sock)
     return true;
 }
 
-/* On the thread of the context's loop. The connection is counted already. */
+/* On the thread of the context's loop, which keeps the listener meanwhile. The
+ * connection is counted already. */
 static void take_connection(struct bop__socket_context *context, int fd)
 {
     struct bop_listener *listener = context->listener;
     struct bop__socket *sock = bop__socket_create(context);
 
     if (sock == NULL) {
-        /* The caller's reference went with it, but this thread is inside a call of
-         * the listener's loop, or holds it through others. */
+        atomic_fetch_add_explicit(&listener->out_of_memory, 1, memory_order_relaxed);
         BOP_IGNORE(close(fd)); /* Without memory there is no other answer. */
         return;
     }
@@ -113,15 +113,18 @@ static void arrive(struct bop_post *post)
 {
     struct hand_over *hand_over = BOP_CONTAINER_OF(post, struct hand_over, post);
     struct bop__socket_context *context = hand_over->context;
+    struct bop_listener *listener = context->listener;
     int fd = hand_over->fd;
 
     bop_free(hand_over->allocator, hand_over, sizeof(*hand_over));
-    if (context->loop->destroying || atomic_load(&context->listener->closed)) {
+    if (context->loop->destroying || atomic_load(&listener->closed)) {
         BOP_IGNORE(close(fd)); /* It came too late. */
-        bop__listener_release(context->listener);
+        bop__listener_release(listener);
         return;
     }
+    atomic_fetch_add_explicit(&listener->references, 1, memory_order_relaxed);
     take_connection(context, fd);
+    release(listener);
 }
 
 static void hand_over(struct bop__socket_context *context, int fd)

@@ -313,11 +313,11 @@ static void read_ready(struct bop__socket *sock)
         }
     }
     got = recv(sock->source.fd, loop->receive + front, room, MSG_DONTWAIT);
+    sock->unread = got == (ssize_t)room || (got > 0 && sock->hung);
     if (got > 0) {
         if (limited) {
             bop__rate_take(sock->more->read_rate, loop->now_ms, (uint64_t)got);
         }
-        sock->unread = (size_t)got == room || sock->hung;
         bop__socket_input(sock, bop_slice(loop->receive + front, (size_t)got));
         if (sock->unread && sock->state == BOP__SOCKET_OPEN && wants_reading(sock)) {
             list_delivery(sock);
@@ -398,10 +398,10 @@ void bop__socket_on_events(struct bop__source *source, uint32_t events)
         } else {
             bop__socket_watch(sock, source->watched & ~(uint32_t)EPOLLIN);
         }
-    } else if (sock->leaving || sock->deaf) {
+    } else if ((sock->leaving || sock->deaf) && !sock->has_tls) {
         read_and_drop(sock);
     } else {
-        read_ready(sock);
+        read_ready(sock); /* Of TLS, only what is decrypted may be dropped. */
     }
 }
 

@@ -223,6 +223,9 @@ static int send_plain(struct bop__socket *sock)
 int bop__socket_send(struct bop__socket *sock)
 {
     if (sock->has_tls) {
+        if (sock->counts) {
+            sock->more->counters.sends++;
+        }
         return bop__tls_send(sock);
     }
     return sock->queue != NULL ? send_plain(sock) : 0;
@@ -252,6 +255,9 @@ struct bop_slice bop__socket_peek(struct bop__socket *sock, int *out_rc)
 void bop__socket_taken(struct bop__socket *sock, size_t size)
 {
     count_sent(sock, size);
+    if (sock->counts) {
+        sock->more->counters.bytes_sent += size;
+    }
     bop__queue_sent(sock->queue, size);
     bop__socket_note_active(sock);
 }
@@ -340,7 +346,9 @@ void bop__socket_transmit(struct bop__socket *sock)
     if (sock->state != BOP__SOCKET_OPEN) {
         return;
     }
-    bop__socket_note_height(sock); /* bop_socket_output() lets the queue grow unseen. */
+    /* bop_socket_output() lets the queue grow unseen. */
+    bop__socket_mark(sock);
+    bop__socket_note_height(sock);
     if (sock->write_waits) {
         return;
     }

@@ -268,6 +268,8 @@ BOP_MUST_USE int bop__socket_write_file(struct bop__socket *sock, int fd, uint64
                                         uint64_t size);
 struct bop_buf *bop__socket_output(struct bop__socket *sock);
 void bop__socket_flush_later(struct bop__socket *sock);
+/** What was queued since the last mark is one write, for those of which whole ones are dropped. */
+void bop__socket_mark(struct bop__socket *sock);
 /** Bytes queued, and encrypted but not yet sent. */
 size_t bop__socket_queued(const struct bop__socket *sock);
 /** The queue, borrowed from the loop's spares if there is none yet. NULL: no memory. */

@@ -81,7 +81,7 @@ static int drop_oldest(struct bop__socket *sock, size_t size, size_t excess)
     const struct bop_socket_limits *limits = &sock->context->limits;
     size_t dropped = 0;
 
-    if (size <= limits->write_buffer_max && sock->queue != NULL) {
+    if (size <= limits->write_buffer_max && sock->queue != NULL && sock->queue->boundaries) {
         dropped = bop__queue_drop(sock->queue, excess);
         if (sock->counts) {
             sock->more->counters.dropped += dropped;
@@ -229,14 +229,19 @@ struct bop_buf *bop__socket_output(struct bop__socket *sock)
     return queue != NULL ? &queue->bytes : NULL;
 }
 
+void bop__socket_mark(struct bop__socket *sock)
+{
+    if (sock->queue != NULL && sock->queue->boundaries && bop__queue_mark(sock->queue) != 0) {
+        sock->queue->boundaries = false; /* Without memory nothing can be dropped any more. */
+    }
+}
+
 void bop__socket_flush_later(struct bop__socket *sock)
 {
     if (sock->state == BOP__SOCKET_CLOSED) {
         return;
     }
-    if (sock->queue != NULL && sock->queue->boundaries && bop__queue_mark(sock->queue) != 0) {
-        sock->queue->boundaries = false; /* Without memory nothing can be dropped any more. */
-    }
+    bop__socket_mark(sock);
     bop__socket_note_height(sock);
     /* A connecting one begins to send when open, a blocked one on EPOLLOUT; but of
      * pressure it is told from the flush. */

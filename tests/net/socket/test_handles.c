@@ -4,6 +4,7 @@
  */
 #include <sys/un.h>
 
+#include "../../../src/net/socket/socket_internal.h"
 #include "socket_fixture.h"
 
 FIXTURE(fixture_setup, fixture_teardown)
@@ -179,6 +180,77 @@ TEST(user_bytes, are_zeroed_memory_in_the_socket)
     }
     options.user_bytes = 1 << 20;
     CHECK_EQ(bop_listen(f->loop, &options, &listener, NULL), BOP_EINVAL);
+}
+
+/* ---- What it costs ---- */
+
+static size_t big_block_on_data(struct bop_socket *sock, void *user, struct bop_slice bytes)
+{
+    CHECK_EQ(bop_socket_write(sock, bytes), 0);
+    return bytes.size;
+}
+
+static void ignore_close(struct bop_socket *sock, void *user, int reason)
+{
+}
+
+static const struct bop_socket_events echo_events = {.on_data = big_block_on_data,
+                                                     .on_close = ignore_close};
+
+static bool echo_on_accept(struct bop_listener *listener, struct bop_socket *sock, void *user)
+{
+    ++*(unsigned *)user;
+    bop_socket_attach(sock, &echo_events, NULL);
+    return true;
+}
+
+/* An idle connection with a state of 64 bytes holds 200 at most, after it was used too;
+ * and to use it takes no memory. */
+TEST(memory, of_an_idle_connection_is_little_and_a_request_takes_none)
+{
+    enum { COUNT = 480 };
+    unsigned accepts = 0;
+    struct bop_listen_options options = {.on_accept = echo_on_accept,
+                                         .user = &accepts,
+                                         .user_bytes = 64,
+                                         .limits.idle_timeout_ms = 60000};
+    struct bop_listener *listener;
+    struct sockaddr_in address;
+    size_t before, operations;
+    int fds[COUNT];
+    char buffer[8];
+
+    CHECK(sizeof(struct bop__socket) <= 128);
+    REQUIRE_EQ(bop_listen(f->loop, &options, &listener, NULL), 0);
+    address = loopback(bop_listener_port(listener));
+    before = f->heap.live;
+    for (unsigned i = 0; i < COUNT; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        REQUIRE_EQ(connect(fds[i], (struct sockaddr *)&address, sizeof(address)), 0);
+        TURN_UNTIL(accepts == i + 1);
+        raw_send(fds[i], "hello", 5);
+        turn(f->loop);
+        CHECK_EQ(raw_await(fds[i], buffer, sizeof(buffer)), 5);
+    }
+    /* What is not in use of the last chunk, and one queue kept for all. */
+    CHECK(f->heap.live - before <= COUNT * 200 + 64 * 1024 + 4096);
+    operations = f->faults.at;
+    CHECK(operations > 0);
+    for (int round = 0; round < 20; round++) {
+        for (unsigned i = 0; i < COUNT; i += 16) {
+            raw_send(fds[i], "again", 5);
+        }
+        turn(f->loop);
+        for (unsigned i = 0; i < COUNT; i += 16) {
+            CHECK_EQ(raw_await(fds[i], buffer, sizeof(buffer)), 5);
+        }
+    }
+    CHECK_EQ(f->faults.at, operations);
+    for (unsigned i = 0; i < COUNT; i++) {
+        close(fds[i]);
+    }
+    TURN_UNTIL(bop_listener_counters(listener).open == 0);
+    CHECK_EQ(bop_listener_counters(listener).accepted, COUNT);
 }
 
 /* ---- Asked ---- */

@@ -94,6 +94,8 @@ TEST(listen, closes_connections_above_the_limit)
     REQUIRE_EQ(connect(late, (struct sockaddr *)&address, sizeof(address)), 0);
     TURN_UNTIL(raw_receive(late, buffer, sizeof(buffer)) == 0);
     CHECK_EQ(f->accepts, 2);
+    CHECK_EQ(bop_listener_counters(f->listener).refused, 1);
+    CHECK_EQ(bop_listener_counters(f->listener).open, 2);
     close(late);
     close(fds[0]);
     TURN_UNTIL(f->accepted[0].closes == 1);
@@ -178,6 +180,7 @@ TEST(listen, survives_running_out_of_descriptors)
     REQUIRE_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     turn(f->loop);
     CHECK_EQ(f->accepts, 0); /* Not spinning meanwhile. */
+    CHECK_EQ(bop_listener_counters(f->listener).out_of_files, 1);
     clock.now_us += 100 * 1000;
     turn(f->loop);
     turn(f->loop);

@@ -282,3 +282,88 @@ TEST(pause, holds_back_the_end_too)
     CHECK_EQ(f->accepted[0].reason, 0);
     CHECK_SLICE_EQ(bop_buf_slice(&f->accepted[0].got), bytes("abc"));
 }
+
+/* ---- Reads that take all there is room for ---- */
+
+/* The kernel is asked for changes only: what one read leaves must not be waited for. */
+TEST(read, more_than_fits_one_read_and_the_end_behind_it)
+{
+    enum { SIZE = 1000000 };
+    uint8_t *data = malloc(SIZE);
+    size_t sent = 0;
+    int fd = raw_connect(f, 0);
+
+    REQUIRE(data != NULL);
+    fill_pattern(data, SIZE, 0);
+    while (sent < SIZE) {
+        ssize_t went = send(fd, data + sent, SIZE - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (went > 0) {
+            sent += (size_t)went; /* As much as the kernel takes, before any of it is read. */
+        } else {
+            turn(f->loop);
+        }
+    }
+    REQUIRE_EQ(shutdown(fd, SHUT_WR), 0);
+    TURN_UNTIL(f->accepted[0].closes == 1);
+    CHECK_EQ(f->accepted[0].reason, 0);
+    CHECK_EQ(f->accepted[0].got.size, SIZE);
+    CHECK(is_pattern(f->accepted[0].got.data, SIZE, 0));
+    free(data);
+    close(fd);
+}
+
+static size_t take_and_pause(struct end *end, struct bop_slice bytes)
+{
+    REQUIRE_EQ(bop_buf_append(&end->got, bytes.data, bytes.size), 0);
+    bop_socket_pause(end->sock);
+    return bytes.size;
+}
+
+TEST(pause, in_the_middle_of_much_goes_on_where_it_was)
+{
+    enum { SIZE = 600000 };
+    uint8_t *data = malloc(SIZE);
+    size_t sent = 0;
+    int fd = raw_connect(f, 0);
+    struct end *end = &f->accepted[0];
+
+    REQUIRE(data != NULL);
+    fill_pattern(data, SIZE, 0);
+    end->data = take_and_pause;
+    for (int i = 0; i < 100000 && end->closes == 0; i++) {
+        ssize_t went = sent < SIZE ? send(fd, data + sent, SIZE - sent, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                   : 0;
+
+        sent += went > 0 ? (size_t)went : 0;
+        if (sent == SIZE && went > 0) {
+            REQUIRE_EQ(shutdown(fd, SHUT_WR), 0);
+        }
+        for (int k = 0; k < 3; k++) {
+            turn(f->loop);
+        }
+        bop_socket_resume(end->sock);
+    }
+    CHECK_EQ(end->closes, 1);
+    CHECK_EQ(end->got.size, SIZE);
+    CHECK(is_pattern(end->got.data, SIZE, 0));
+    free(data);
+    close(fd);
+}
+
+/* A big sender does not keep the others waiting: each turn reads once from each. */
+TEST(read, of_much_leaves_room_for_others)
+{
+    static uint8_t chunk[1 << 20];
+    int big = raw_connect(f, 0), small = raw_connect(f, 0);
+
+    for (int i = 0; i < 20; i++) {
+        BOP_IGNORE(send(big, chunk, sizeof(chunk), MSG_NOSIGNAL | MSG_DONTWAIT)); /* What fits. */
+        raw_send(small, "x", 1);
+        turn(f->loop);
+        turn(f->loop);
+        CHECK_EQ(f->accepted[1].got.size, (size_t)i + 1);
+    }
+    close(big);
+    close(small);
+}

@@ -518,3 +518,71 @@ TEST(sock, survives_each_fault)
      * server's then is; the rest that the server keeps. */
     CHECK(f->faults.at >= 12);
 }
+
+/* All that can be asked of a socket, with memory failing anywhere. */
+static int rich_life(struct fixture *f, struct end *client)
+{
+    struct bop_socket_limits limits = {.counters = true,
+                                       .lifetime_ms = 100000,
+                                       .pause_max_ms = 100000,
+                                       .when_full = BOP_SOCKET_DROP_OLDEST,
+                                       .read_rate = {.bytes_per_s = 1 << 30},
+                                       .write_rate = {.bytes_per_s = 1 << 30}};
+    struct bop_loop_options options = {.allocator = &f->heap.allocator};
+    struct bop_listen_options listen = {.on_accept = fixture_on_accept,
+                                        .user = f,
+                                        .limits = limits,
+                                        .path = test_path(test_tmpdir(), "socket")};
+    struct bop_slice parts[2] = {bytes("he"), bytes("llo")};
+    struct bop_shared *shared;
+    int fds[2], rc = bop_loop_create(&options, &f->loop);
+
+    rc = rc != 0 ? rc : bop_listen(f->loop, &listen, &f->listener, NULL);
+    if (rc != 0) {
+        return rc;
+    }
+    REQUIRE_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    rc = bop_socket_adopt(f->loop, fds[0], &limits, &end_events, client, &client->sock);
+    if (rc != 0) {
+        close(fds[0]);
+        close(fds[1]);
+        client->closes = 1; /* It will not be called: as good as closed. */
+        return rc;
+    }
+    shared = bop_shared_create(&f->heap.allocator, 2000);
+    rc = shared != NULL ? bop_socket_write_shared(client->sock, shared, 0, 2000) : BOP_ENOMEM;
+    bop_shared_unref(shared);
+    rc = rc != 0 ? rc : bop_socket_write_parts(client->sock, parts, 2);
+    rc = rc != 0 ? rc : bop_socket_write_file(client->sock, dup(fds[1]), 0, 0);
+    bop_socket_set_lifetime(client->sock, 5000);
+    raw_send(fds[1], "question", 8);
+    TURN_UNTIL(client->got.size == 3 || client->closes == 1 || rc != 0);
+    if (client->closes == 0) {
+        bop_socket_close_after_flush(client->sock, 1000);
+    }
+    close(fds[1]);
+    TURN_UNTIL(client->closes == 1);
+    return rc;
+}
+
+TEST(sock, with_all_limits_survives_each_fault)
+{
+    bop_loop_destroy(f->loop);
+    f->loop = NULL;
+    FAULT_SWEEP(&f->faults) {
+        struct end client;
+        int rc;
+
+        end_init(&client, f);
+        client.consume_max = 3;
+        rc = rich_life(f, &client);
+        CHECK(rc == 0 || rc == f->faults.fired);
+        bop_loop_destroy(f->loop);
+        f->loop = NULL;
+        CHECK(client.closes == 1 || client.sock == NULL);
+        CHECK(f->faults.fired != 0 || client.got.size == 3);
+        bop_buf_deinit(&client.got);
+        CHECK_EQ(f->heap.live, 0);
+    }
+    CHECK(f->faults.at >= 12);
+}
