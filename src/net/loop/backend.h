@@ -25,6 +25,7 @@ struct bop__backend {
     const struct bop__backend_ops *ops;
     struct bop_loop *loop;
     const char *name;
+    bool receives; /* It reads sources that delegate. To watch one for less costs no call then. */
 };
 
 /** All from the loop's thread. Ints are 0 or -errno if not said otherwise. */
@@ -41,8 +42,8 @@ struct bop__backend_ops {
     int (*wait)(struct bop__backend *backend, uint64_t timeout_us);
     /* Call on_events for what the last wait found. */
     void (*dispatch)(struct bop__backend *backend);
-    /* A descriptor that is readable while wait would find something, once settle has told the
-     * kernel what there is to watch. */
+    /* A descriptor that becomes readable when wait would find something, and is not after a wait
+     * that found nothing more; once settle has told the kernel what there is to watch. */
     int (*fd)(struct bop__backend *backend);
     int (*settle)(struct bop__backend *backend);
 };

@@ -22,6 +22,9 @@
 #include <errno.h>
 #include <liburing.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,29 +39,58 @@
 /* Answers waiting; the kernel keeps those for which there is no room, which costs more. */
 #define ANSWERS_MAX 4096
 
-/* Descriptors that need no further memory. */
-#define FIRST_RECORDS 1024
+/* Descriptors below Linux's own bound: 16 MiB of addresses, of which pages in use are memory. */
+#define RECORDS_MAX (1u << 20)
+
+/* 1 MiB a loop, once it has a socket. What a turn brings beyond that waits in the sockets. */
+#define BUFFER_COUNT 8u
+#define BUFFER_BYTES (128u * 1024)
+#define BUFFER_GROUP 1
+#define RING_BYTES   4096u /* The ring of buffers itself: a page. */
+
+/* What may be asked for. There are only levels here: changes alone are asked for in vain. */
+#define POLL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
+
+/* Linux 6.12; liburing 2.3 does not know of them. */
+#define PBUF_RING_INC  2u
+#define CQE_F_BUF_MORE (1u << 4)
 
 /* What an answer is about; lies in the highest byte of its user data. */
 enum kind {
     KIND_NONE = 0, /* Nobody's. */
     KIND_WAKE,
-    KIND_POLL, /* Then 24 bits of generation and 32 of the descriptor. */
+    KIND_POLL,    /* Then 16 bits of generation and, lowest, 32 of the descriptor. */
+    KIND_RECEIVE, /* Likewise. */
 };
 
 struct record {
-    struct bop__source *source; /* NULL: not watched. */
-    uint32_t generation;        /* Of 24 bits. */
-    uint16_t asked;             /* The events of the request. */
-    bool polled;                /* A request is with the kernel. */
-    bool dirty;                 /* Among the dirty. */
-    int dirty_fd;               /* Of the k-th record: the descriptor of the k-th dirty one. */
+    struct bop__source *source;    /* NULL: not watched. */
+    int next_dirty;                /* If dirty: the next descriptor that is; -1: none. */
+    unsigned generation : 10;      /* Another one for each who is watched. */
+    unsigned poll_generation : 10; /* And for each poll request. */
+    unsigned asked : 3;            /* The events of the poll request, see pack_events(). */
+    bool polled : 1;               /* A poll request is with the kernel. */
+    bool receives : 1;             /* A standing receive request is, until its last answer. */
+    bool stops : 1;                /* It was taken back. */
+    bool dirty : 1;                /* What the kernel knows may differ from what it should. */
 };
+
+_Static_assert(sizeof(struct record) <= 16, "there is one for each descriptor");
 
 struct answer {
     uint64_t data;
+    const uint8_t *bytes; /* Received. */
     int32_t result;
     uint32_t flags;
+};
+
+/* Memory that the kernel receives into: it fills one buffer after the other, each
+ * by as many pieces as come, and gets it back when all of them were looked at. */
+struct buffers {
+    struct io_uring_buf_ring *ring; /* NULL: this kernel cannot do so, or not tried yet. */
+    uint8_t *bytes;                 /* Behind it. */
+    bool tried;
+    uint32_t filled[BUFFER_COUNT]; /* How much of each. */
 };
 
 struct uring_backend {
@@ -66,13 +98,17 @@ struct uring_backend {
     struct io_uring ring;
     bool has_ring;
     uint64_t thread; /* It is bound to; 0: not yet. */
+    /* An eventfd that the kernel writes to with each answer, for an outside loop; -1: none. The
+     * ring's own descriptor wakes nobody until this thread has made the answers. */
+    int notify_fd;
     bool wake_polled;
-    struct record *records; /* By descriptor; first_records until that are too few. */
-    size_t record_count;
-    size_t dirty_count;
+    struct record *records; /* RECORDS_MAX, by descriptor. */
+    int last_fd;            /* The highest that was ever watched; -1: none. */
+    int first_dirty;        /* -1: none. */
+    int last_dirty;
+    struct buffers buffers;
     unsigned event_count;
     struct answer events[BOP__EVENTS_MAX];
-    struct record first_records[FIRST_RECORDS];
 };
 
 static struct uring_backend *self_of(struct bop__backend *backend)
@@ -80,9 +116,104 @@ static struct uring_backend *self_of(struct bop__backend *backend)
     return BOP_CONTAINER_OF(backend, struct uring_backend, base);
 }
 
-static uint64_t data_of(enum kind kind, uint32_t generation, int fd)
+static uint64_t data_of(enum kind kind, uint16_t generation, int fd)
 {
-    return (uint64_t)kind << 56 | (uint64_t)(generation & 0xffffff) << 32 | (uint32_t)fd;
+    return (uint64_t)kind << 56 | (uint64_t)generation << 32 | (uint32_t)fd;
+}
+
+static struct record *record_of(struct uring_backend *self, int fd)
+{
+    return &self->records[fd];
+}
+
+static void mark(struct uring_backend *self, int fd)
+{
+    struct record *record = record_of(self, fd);
+
+    if (record->dirty) {
+        return;
+    }
+    record->dirty = true;
+    record->next_dirty = -1;
+    if (self->first_dirty < 0) {
+        self->first_dirty = fd;
+    } else {
+        record_of(self, self->last_dirty)->next_dirty = fd;
+    }
+    self->last_dirty = fd;
+}
+
+/* ---- Buffers ---- */
+
+static void add_buffer(struct buffers *buffers, unsigned id)
+{
+    buffers->filled[id] = 0;
+    io_uring_buf_ring_add(buffers->ring, buffers->bytes + (size_t)id * BUFFER_BYTES, BUFFER_BYTES,
+                          (unsigned short)id, io_uring_buf_ring_mask(BUFFER_COUNT), 0);
+    io_uring_buf_ring_advance(buffers->ring, 1);
+}
+
+static void unmap_buffers(struct buffers *buffers)
+{
+    if (buffers->ring != NULL) {
+        BOP_IGNORE(munmap(buffers->ring, RING_BYTES + (size_t)BUFFER_COUNT * BUFFER_BYTES));
+        buffers->ring = NULL;
+    }
+}
+
+/* For a ring that has none. Without them sources are polled and read by system calls. */
+static void give_buffers(struct uring_backend *self)
+{
+    struct buffers *buffers = &self->buffers;
+    struct io_uring_buf_reg group = {
+        .ring_entries = BUFFER_COUNT, .bgid = BUFFER_GROUP, .pad = PBUF_RING_INC};
+    void *memory = mmap(NULL, RING_BYTES + (size_t)BUFFER_COUNT * BUFFER_BYTES,
+                        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    buffers->tried = true;
+    if (memory == MAP_FAILED) {
+        return;
+    }
+    buffers->ring = (struct io_uring_buf_ring *)memory;
+    buffers->bytes = (uint8_t *)memory + RING_BYTES;
+    group.ring_addr = (uint64_t)(uintptr_t)memory;
+    if (io_uring_register_buf_ring(&self->ring, &group, 0) != 0) {
+        unmap_buffers(buffers);
+        return;
+    }
+    io_uring_buf_ring_init(buffers->ring);
+    for (unsigned id = 0; id < BUFFER_COUNT; id++) {
+        add_buffer(buffers, id);
+    }
+    self->base.receives = true;
+}
+
+static bool receives(struct uring_backend *self, const struct bop__source *source)
+{
+    if (!source->delegates || !(source->watched & EPOLLIN)) {
+        return false;
+    }
+    if (!self->buffers.tried) {
+        give_buffers(self);
+    }
+    return self->buffers.ring != NULL;
+}
+
+/* Where the bytes of an answer lie. */
+static const uint8_t *find_bytes(struct uring_backend *self, const struct io_uring_cqe *answer)
+{
+    struct buffers *buffers = &self->buffers;
+    unsigned id = answer->flags >> IORING_CQE_BUFFER_SHIFT;
+    const uint8_t *bytes;
+
+    if (!(answer->flags & IORING_CQE_F_BUFFER)) {
+        return NULL;
+    }
+    BOP_ASSERT(id < BUFFER_COUNT && answer->res >= 0 &&
+               (uint32_t)answer->res <= BUFFER_BYTES - buffers->filled[id]);
+    bytes = buffers->bytes + (size_t)id * BUFFER_BYTES + buffers->filled[id];
+    buffers->filled[id] += (uint32_t)answer->res;
+    return bytes;
 }
 
 /* ---- The ring ---- */
@@ -110,6 +241,16 @@ static int make_ring(struct uring_backend *self)
     return 0;
 }
 
+/* What they answer from here on is dropped. */
+static void forget_requests(struct record *record)
+{
+    record->generation++;
+    record->poll_generation++;
+    record->polled = false;
+    record->receives = false;
+    record->stops = false;
+}
+
 /* Forget what was asked: to be asked anew of the next ring. */
 static void drop_ring(struct uring_backend *self)
 {
@@ -117,17 +258,14 @@ static void drop_ring(struct uring_backend *self)
         return;
     }
     io_uring_queue_exit(&self->ring);
+    unmap_buffers(&self->buffers);
+    self->buffers.tried = false;
     self->has_ring = false;
     self->wake_polled = false;
-    self->dirty_count = 0;
-    for (size_t fd = 0; fd < self->record_count; fd++) {
-        struct record *record = &self->records[fd];
-
-        record->generation++;
-        record->polled = false;
-        record->dirty = record->source != NULL;
-        if (record->dirty) {
-            self->records[self->dirty_count++].dirty_fd = (int)fd;
+    for (int fd = 0; fd <= self->last_fd; fd++) {
+        forget_requests(record_of(self, fd));
+        if (record_of(self, fd)->source != NULL) {
+            mark(self, fd);
         }
     }
 }
@@ -141,12 +279,17 @@ static int enable_ring(struct uring_backend *self)
     return rc == 0 ? 0 : -errno;
 }
 
+static bool is_others(const struct uring_backend *self)
+{
+    return self->has_ring && self->thread != 0 && self->thread != bop__thread_id();
+}
+
 /* A ring that is this thread's. */
 static int own_ring(struct uring_backend *self)
 {
     int rc = 0;
 
-    if (self->has_ring && self->thread != 0 && self->thread != bop__thread_id()) {
+    if (is_others(self)) {
         drop_ring(self);
     }
     if (!self->has_ring) {
@@ -155,6 +298,9 @@ static int own_ring(struct uring_backend *self)
     if (rc == 0 && self->thread == 0) {
         rc = enable_ring(self);
         self->thread = rc == 0 ? bop__thread_id() : 0;
+        if (rc == 0 && self->notify_fd >= 0) {
+            rc = io_uring_register_eventfd(&self->ring, self->notify_fd);
+        }
     }
     return rc;
 }
@@ -191,109 +337,141 @@ static bool ask_wake(struct uring_backend *self)
     return true;
 }
 
-/* Take the request back. */
-static bool unask(struct uring_backend *self, struct record *record, int fd)
+/* Take a request back. Of a poll nothing more is heard. A standing receive request may have
+ * brought bytes already, which are given, and ends with an answer of its own. */
+static bool unask(struct uring_backend *self, struct record *record, enum kind kind, int fd)
 {
     struct io_uring_sqe *sqe = next_request(self);
 
     if (sqe == NULL) {
         return false;
     }
-    io_uring_prep_poll_remove(sqe, data_of(KIND_POLL, record->generation, fd));
+    if (kind == KIND_POLL) {
+        io_uring_prep_poll_remove(sqe, data_of(kind, record->poll_generation, fd));
+        record->polled = false;
+        record->poll_generation++;
+    } else {
+        io_uring_prep_cancel64(sqe, data_of(kind, record->generation, fd), 0);
+        record->stops = true;
+    }
     io_uring_sqe_set_data64(sqe, data_of(KIND_NONE, 0, 0));
-    record->polled = false;
-    record->generation++;
     return true;
 }
 
-/* Make the kernel's knowledge what it should be. False: try again later. */
-static bool ask(struct uring_backend *self, int fd)
+static unsigned pack_events(uint32_t events)
 {
-    struct record *record = &self->records[fd];
+    return (events & EPOLLIN ? 1u : 0) | (events & EPOLLOUT ? 2u : 0) |
+           (events & EPOLLRDHUP ? 4u : 0);
+}
+
+static bool ask_poll(struct uring_backend *self, struct record *record, int fd, uint16_t events)
+{
     struct io_uring_sqe *sqe;
 
-    if (record->source == NULL || (record->polled && record->asked == record->source->watched)) {
+    if (record->polled && record->asked == pack_events(events)) {
         return true;
     }
-    if (record->polled && !unask(self, record, fd)) {
+    if (record->polled && !unask(self, record, KIND_POLL, fd)) {
         return false;
     }
     sqe = next_request(self);
     if (sqe == NULL) {
         return false;
     }
-    io_uring_prep_poll_add(sqe, fd, record->source->watched & ~BOP__SOURCE_CHANGES);
-    io_uring_sqe_set_data64(sqe, data_of(KIND_POLL, record->generation, fd));
-    record->asked = record->source->watched;
+    io_uring_prep_poll_add(sqe, fd, events);
+    io_uring_sqe_set_data64(sqe, data_of(KIND_POLL, record->poll_generation, fd));
+    record->asked = pack_events(events);
     record->polled = true;
     return true;
 }
 
+static bool ask_receive(struct uring_backend *self, struct record *record, int fd)
+{
+    struct io_uring_sqe *sqe;
+
+    if (record->receives) {
+        return true; /* Or asked anew after its last answer, if it was taken back. */
+    }
+    sqe = next_request(self);
+    if (sqe == NULL) {
+        return false;
+    }
+    io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+    io_uring_sqe_set_data64(sqe, data_of(KIND_RECEIVE, record->generation, fd));
+    record->receives = true;
+    record->stops = false;
+    return true;
+}
+
+/* Make the kernel's knowledge what it should be. False: try again later. */
+static bool ask(struct uring_backend *self, int fd)
+{
+    struct record *record = record_of(self, fd);
+    bool wants, receiving, polls;
+    uint16_t events;
+
+    if (record->source == NULL) {
+        return true;
+    }
+    wants = receives(self, record->source);
+    receiving = wants || record->receives;
+    /* Receiving tells of the end and of errors, in their place after the bytes. */
+    events = record->source->watched & (receiving ? EPOLLOUT : POLL_EVENTS);
+    polls = !receiving || events != 0;
+    if (polls && !ask_poll(self, record, fd, events)) {
+        return false;
+    }
+    if (!polls && record->polled && !unask(self, record, KIND_POLL, fd)) {
+        return false;
+    }
+    if (wants) {
+        return ask_receive(self, record, fd);
+    }
+    return !record->receives || record->stops || unask(self, record, KIND_RECEIVE, fd);
+}
+
 static void ask_all(struct uring_backend *self)
 {
-    size_t kept = 0;
-
     BOP_IGNORE(ask_wake(self)); /* The next wait tries again. */
-    for (size_t i = 0; i < self->dirty_count; i++) {
-        int fd = self->records[i].dirty_fd;
+    while (self->first_dirty >= 0 && ask(self, self->first_dirty)) {
+        struct record *record = record_of(self, self->first_dirty);
 
-        if (kept == 0 && ask(self, fd)) {
-            self->records[fd].dirty = false;
-        } else {
-            self->records[kept++].dirty_fd = fd;
-        }
+        record->dirty = false;
+        self->first_dirty = record->next_dirty;
     }
-    self->dirty_count = kept;
 }
 
 /* ---- Sources ---- */
 
-static void mark(struct uring_backend *self, int fd)
+/* A file is always ready and never has events: refused, as by epoll. */
+static int check_kind(int fd)
 {
-    struct record *record = &self->records[fd];
+    struct stat stat;
 
-    if (!record->dirty) {
-        record->dirty = true;
-        self->records[self->dirty_count++].dirty_fd = fd;
+    if (fstat(fd, &stat) != 0) {
+        return -errno;
     }
-}
-
-static void free_records(struct uring_backend *self)
-{
-    if (self->records != self->first_records) {
-        bop_free(self->base.loop->allocator, self->records,
-                 self->record_count * sizeof(*self->records));
-    }
-}
-
-static int grow(struct uring_backend *self, size_t needed)
-{
-    size_t count = self->record_count * 2;
-    struct record *grown;
-
-    while (count < needed) {
-        count *= 2;
-    }
-    grown = (struct record *)bop_alloc_zeroed(self->base.loop->allocator, count * sizeof(*grown));
-    if (grown == NULL) {
-        return BOP_ENOMEM;
-    }
-    memcpy(grown, self->records, self->record_count * sizeof(*grown));
-    free_records(self);
-    self->records = grown;
-    self->record_count = count;
-    return 0;
+    return S_ISREG(stat.st_mode) || S_ISDIR(stat.st_mode) ? -EPERM : 0;
 }
 
 static int watch(struct bop__backend *backend, struct bop__source *source, uint32_t events)
 {
     struct uring_backend *self = self_of(backend);
-    int rc = (size_t)source->fd < self->record_count ? 0 : grow(self, (size_t)source->fd + 1);
+    int rc = check_kind(source->fd);
 
+    if (rc == 0 && (unsigned)source->fd >= RECORDS_MAX) {
+        rc = -EMFILE;
+    }
     if (rc == 0) {
-        BOP_ASSERT(self->records[source->fd].source == NULL);
-        self->records[source->fd].source = source;
+        BOP_ASSERT(record_of(self, source->fd)->source == NULL);
+        record_of(self, source->fd)->source = source;
+        self->last_fd = source->fd > self->last_fd ? source->fd : self->last_fd;
         mark(self, source->fd);
+        if (source->delegates && !self->buffers.tried && self->has_ring && !is_others(self)) {
+            give_buffers(self);
+        }
     }
     return rc;
 }
@@ -302,7 +480,7 @@ static int rewatch(struct bop__backend *backend, struct bop__source *source, uin
 {
     struct uring_backend *self = self_of(backend);
 
-    self->records[source->fd].source = source; /* Another one, if it was moved. */
+    record_of(self, source->fd)->source = source; /* Another one, if it was moved. */
     mark(self, source->fd);
     return 0;
 }
@@ -310,19 +488,21 @@ static int rewatch(struct bop__backend *backend, struct bop__source *source, uin
 static void unwatch(struct bop__backend *backend, struct bop__source *source)
 {
     struct uring_backend *self = self_of(backend);
-    struct record *record = &self->records[source->fd];
+    struct record *record = record_of(self, source->fd);
 
     record->source = NULL;
-    if (record->polled && self->thread != bop__thread_id()) {
-        drop_ring(self); /* That takes all back. */
-    } else if (record->polled) {
+    if (!record->polled && !record->receives) {
+        /* Nothing is asked. */
+    } else if (!is_others(self)) {
         /* Should it fail, the file stays open until the request has answered. */
-        BOP_IGNORE(unask(self, record, source->fd));
+        BOP_IGNORE(!record->polled || unask(self, record, KIND_POLL, source->fd));
+        BOP_IGNORE(!record->receives || record->stops ||
+                   unask(self, record, KIND_RECEIVE, source->fd));
         BOP_IGNORE(io_uring_submit_and_get_events(&self->ring));
-        record->polled = false;
-    }
-    /* What came for it and is yet to be dispatched is no more for it. */
-    record->generation++;
+    } else if (io_uring_cq_ready(&self->ring) == 0 && self->event_count == 0) {
+        drop_ring(self); /* That takes all back. */
+    } /* Else the next wait drops it, after the answers that others have there. */
+    forget_requests(record);
 }
 
 /* ---- The turn ---- */
@@ -334,8 +514,10 @@ static void take_answers(struct uring_backend *self)
 
     self->event_count = io_uring_peek_batch_cqe(&self->ring, found, BOP__EVENTS_MAX);
     for (unsigned i = 0; i < self->event_count; i++) {
-        self->events[i] = (struct answer){
-            .data = found[i]->user_data, .result = found[i]->res, .flags = found[i]->flags};
+        self->events[i] = (struct answer){.data = found[i]->user_data,
+                                          .bytes = find_bytes(self, found[i]),
+                                          .result = found[i]->res,
+                                          .flags = found[i]->flags};
     }
     io_uring_cq_advance(&self->ring, self->event_count);
 }
@@ -358,14 +540,21 @@ static int submit_and_wait(struct uring_backend *self, uint64_t us)
 static int wait(struct bop__backend *backend, uint64_t timeout_us)
 {
     struct uring_backend *self = self_of(backend);
-    int rc = own_ring(self);
+    int rc;
 
     self->event_count = 0;
+    if (is_others(self)) {
+        take_answers(self); /* It has no more to come, but these may be bytes. */
+        if (self->event_count > 0) {
+            return (int)self->event_count;
+        }
+    }
+    rc = own_ring(self);
     if (rc != 0) {
         return rc;
     }
     ask_all(self);
-    rc = submit_and_wait(self, self->dirty_count > 0 ? 0 : timeout_us);
+    rc = submit_and_wait(self, self->first_dirty >= 0 ? 0 : timeout_us);
     switch (rc < 0 ? rc : 0) {
     case 0:
     case -ETIME:  /* The time is over. */
@@ -373,24 +562,26 @@ static int wait(struct bop__backend *backend, uint64_t timeout_us)
     case -EAGAIN: /* Out of memory for the time being. */
     case -EINTR:
         break;
-    case -EBADR: /* Answers were lost for lack of memory. */
-        drop_ring(self);
-        return 0;
-    default:
+    default: /* -EBADR: answers were lost for lack of memory, and bytes with them. */
         return rc;
     }
     take_answers(self);
     return self->event_count > 0 || rc != -EINTR ? (int)self->event_count : rc;
 }
 
+static uint16_t generation_of(const struct answer *event)
+{
+    return (uint16_t)(event->data >> 32);
+}
+
 static void handle_poll(struct uring_backend *self, const struct answer *event)
 {
     int fd = (int)(uint32_t)event->data;
-    struct record *record = &self->records[fd];
+    struct record *record = record_of(self, fd);
     struct bop__source *source = record->source;
     uint32_t events;
 
-    if (((event->data >> 32) & 0xffffff) != (record->generation & 0xffffff)) {
+    if (generation_of(event) != record->poll_generation) {
         return; /* Of a request taken back. */
     }
     record->polled = false;
@@ -399,9 +590,34 @@ static void handle_poll(struct uring_backend *self, const struct answer *event)
         return; /* The thread that asked has ended. */
     }
     events = event->result < 0 ? (uint32_t)(EPOLLERR | EPOLLHUP) : (uint32_t)event->result;
-    events &= (uint32_t)source->watched | EPOLLERR | EPOLLHUP;
+    events &= (uint32_t)source->watched | (record->receives ? 0 : EPOLLERR | EPOLLHUP);
     if (events != 0) {
         source->on_events(source, events);
+    }
+}
+
+static void handle_receive(struct uring_backend *self, const struct answer *event)
+{
+    int fd = (int)(uint32_t)event->data;
+    struct record *record = record_of(self, fd);
+
+    if (generation_of(event) == record->generation) {
+        if (!(event->flags & IORING_CQE_F_MORE)) {
+            record->receives = false;
+            mark(self, fd); /* Ask again, if it is still wanted. */
+        }
+        switch (event->result) {
+        case -ENOBUFS: /* All are full of what this turn goes through. */
+        case -ECANCELED:
+        case -EINTR:
+        case -EAGAIN:
+            break;
+        default:
+            bop__socket_on_input(record->source, event->result, event->bytes);
+        }
+    }
+    if ((event->flags & IORING_CQE_F_BUFFER) && !(event->flags & CQE_F_BUF_MORE)) {
+        add_buffer(&self->buffers, event->flags >> IORING_CQE_BUFFER_SHIFT);
     }
 }
 
@@ -421,6 +637,9 @@ static void dispatch(struct bop__backend *backend)
         case KIND_POLL:
             handle_poll(self, event);
             break;
+        case KIND_RECEIVE:
+            handle_receive(self, event);
+            break;
         case KIND_NONE:
             break;
         }
@@ -431,11 +650,17 @@ static void dispatch(struct bop__backend *backend)
 static int settle(struct bop__backend *backend)
 {
     struct uring_backend *self = self_of(backend);
+    eventfd_t answers;
     int rc = own_ring(self);
 
     if (rc == 0) {
         ask_all(self);
-        rc = io_uring_submit(&self->ring);
+        /* Made not readable before the answers are looked at: later ones are written anew. */
+        BOP_IGNORE(self->notify_fd >= 0 && eventfd_read(self->notify_fd, &answers) != 0);
+        rc = io_uring_submit_and_get_events(&self->ring);
+        if (self->notify_fd >= 0 && io_uring_cq_ready(&self->ring) > 0) {
+            BOP_IGNORE(eventfd_write(self->notify_fd, 1)); /* Full: readable all the same. */
+        }
     }
     return rc < 0 ? rc : 0;
 }
@@ -443,9 +668,22 @@ static int settle(struct bop__backend *backend)
 static int get_fd(struct bop__backend *backend)
 {
     struct uring_backend *self = self_of(backend);
-    int rc = own_ring(self);
+    int fd, rc = own_ring(self);
 
-    return rc == 0 ? self->ring.ring_fd : rc;
+    if (rc != 0 || self->notify_fd >= 0) {
+        return rc != 0 ? rc : self->notify_fd;
+    }
+    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+        return -errno;
+    }
+    rc = io_uring_register_eventfd(&self->ring, fd);
+    if (rc != 0) {
+        BOP_IGNORE(close(fd)); /* Nothing was written to it. */
+        return rc;
+    }
+    self->notify_fd = fd;
+    return fd;
 }
 
 static void destroy(struct bop__backend *backend)
@@ -455,7 +693,13 @@ static void destroy(struct bop__backend *backend)
     if (self->has_ring) {
         io_uring_queue_exit(&self->ring);
     }
-    free_records(self);
+    if (self->notify_fd >= 0) {
+        BOP_IGNORE(close(self->notify_fd)); /* Nothing of value is in it. */
+    }
+    unmap_buffers(&self->buffers);
+    if (self->records != NULL) {
+        BOP_IGNORE(munmap(self->records, RECORDS_MAX * sizeof(struct record)));
+    }
     bop_free(backend->loop->allocator, self, sizeof(*self));
 }
 
@@ -473,15 +717,20 @@ static const struct bop__backend_ops uring_ops = {
 int bop__uring_create(struct bop_loop *loop, struct bop__backend **out_backend)
 {
     struct uring_backend *self = bop_alloc_zeroed(loop->allocator, sizeof(*self));
+    void *records;
     int rc;
 
     if (self == NULL) {
         return BOP_ENOMEM;
     }
     self->base = (struct bop__backend){.ops = &uring_ops, .loop = loop, .name = "io_uring"};
-    self->records = self->first_records;
-    self->record_count = FIRST_RECORDS;
-    rc = make_ring(self);
+    self->notify_fd = -1;
+    self->first_dirty = -1;
+    self->last_fd = -1;
+    records = mmap(NULL, RECORDS_MAX * sizeof(struct record), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    self->records = records != MAP_FAILED ? (struct record *)records : NULL;
+    rc = self->records != NULL ? make_ring(self) : BOP_ENOMEM;
     if (rc != 0) {
         destroy(&self->base);
         return rc;

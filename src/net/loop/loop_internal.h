@@ -37,6 +37,9 @@ struct bop__source {
     int fd;           /* -1 while there is none. */
     uint16_t watched; /* The epoll events asked for. */
     bool attached;    /* Watched, be it for nothing. */
+    /* A stream socket's, in a struct bop__socket: a backend that can reads it, and gives what came
+     * to bop__socket_on_input() instead of reporting EPOLLIN. Set before it is watched. */
+    bool delegates;
     void (*on_events)(struct bop__source *source, uint32_t events);
 };
 
@@ -227,6 +230,8 @@ void bop__timers_check(const struct bop__timers *timers);
 
 /* ---- sock.c, tcp_listen.c: the steps of a turn and of the loop's end ---- */
 
+/** What a backend read of a source that delegates: bytes, good for the call; 0: the end; -errno. */
+void bop__socket_on_input(struct bop__source *source, int32_t result, const uint8_t *bytes);
 void bop__socket_redeliver_all(struct bop_loop *loop);
 void bop__socket_flush_all(struct bop_loop *loop);
 /** Call on_close for those closed so far, and free them and retired listeners. */

@@ -405,6 +405,47 @@ void bop__socket_on_events(struct bop__source *source, uint32_t events)
     }
 }
 
+/* Where it costs no call, and bytes would go on coming into memory. */
+static void stop_input(struct bop__socket *sock)
+{
+    if (sock->source.delegates && sock->source.attached && !wants_reading(sock) &&
+        bop__socket_loop(sock)->backend->receives) {
+        bop__socket_watch(sock, sock->source.watched & ~(uint32_t)EPOLLIN);
+    }
+}
+
+/* Bytes that the backend has read: as read_ready() where it reads by itself. */
+static void take_input(struct bop__socket *sock, struct bop_slice bytes)
+{
+    struct bop_loop *loop = bop__socket_loop(sock);
+    size_t front = sock->has_tls ? 0 : kept_size(sock);
+
+    if (front > 0 && front <= FRONT_BYTES_MAX && bytes.size <= BOP__RECEIVE_BYTES - front) {
+        /* To where what is kept fits in front. */
+        memcpy(loop->receive + front, bytes.data, bytes.size);
+        bytes.data = loop->receive + front;
+    }
+    bop__socket_input(sock, bytes);
+}
+
+void bop__socket_on_input(struct bop__source *source, int32_t result, const uint8_t *bytes)
+{
+    struct bop__socket *sock = BOP_CONTAINER_OF(source, struct bop__socket, source);
+    /* Of TLS, only what is decrypted may be dropped. */
+    bool drops = (sock->leaving || sock->deaf) && !sock->has_tls;
+
+    if (result < 0) {
+        bop__socket_begin_close(sock, result);
+    } else if (result == 0 && drops) {
+        bop__socket_ended(sock);
+    } else if (result == 0) {
+        bop__socket_input_end(sock);
+    } else if (!drops) {
+        take_input(sock, bop_slice(bytes, (size_t)result)); /* Kept, if paused. */
+    }
+    stop_input(sock);
+}
+
 /* ---- Pausing ---- */
 
 void bop__socket_redeliver_all(struct bop_loop *loop)
@@ -468,6 +509,7 @@ void bop__socket_pause(struct bop__socket *sock)
         sock->more->counters.pauses++;
     }
     deliver_not(sock);
+    stop_input(sock);
 }
 
 void bop__socket_resume(struct bop__socket *sock)
@@ -484,6 +526,7 @@ void bop__socket_hold(struct bop__socket *sock)
     if (!sock->held) {
         sock->held = true;
         deliver_not(sock);
+        stop_input(sock);
     }
 }
 

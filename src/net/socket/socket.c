@@ -154,6 +154,8 @@ struct bop__socket *bop__socket_create(struct bop__socket_context *context)
         bop__socket_discard(sock);
         return NULL;
     }
+    /* A rate limit says how much may be read. */
+    sock->source.delegates = sock->more == NULL || sock->more->read_rate == NULL;
     return sock;
 }
 
