@@ -45,6 +45,8 @@ static void describe(const struct bop__tls_stream *stream, char *text, size_t si
     } else if (is_ssl && reason > SSL_AD_REASON_OFFSET) {
         snprintf(text, size, "the peer gave up: %s",
                  SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+    } else if (error == 0) {
+        snprintf(text, size, "the peer ended it"); /* By close_notify, in a handshake. */
     } else {
         const char *words = ERR_reason_error_string(error);
 
