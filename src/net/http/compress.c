@@ -116,7 +116,7 @@ static int run(z_stream *stream, struct bop_slice bytes, int flush, struct bop_b
             BOP_ASSERT(rc != Z_STREAM_ERROR);
             out->size = (size_t)(stream->next_out - out->data);
         } while (stream->avail_out == 0);
-        left = bop_slice(left.data + size, left.size - size);
+        left = all ? bop_slice(NULL, 0) : bop_slice(left.data + size, left.size - size);
     } while (left.size > 0);
     return 0;
 }

@@ -197,7 +197,7 @@ static int find(const struct bop__files *files, const struct bop_http_head *head
         if (files->index[0] == '\0' || size + strlen(files->index) >= BOP__FILES_PATH_MAX) {
             return -ENOENT;
         }
-        strcpy(path + size, files->index);
+        memcpy(path + size, files->index, strlen(files->index) + 1);
     }
     if (files->precompressed && bop__http_accepts_gzip(head) && open_twin(files, path, file)) {
         return 0;
@@ -269,8 +269,8 @@ static int make(struct bop_http_server *server, const struct bop_http_files_opti
     }
     files->server = server;
     files->directory = -1;
-    strcpy(files->index, index);
-    strcpy(files->cache_control, cache);
+    memcpy(files->index, index, strlen(index) + 1);
+    memcpy(files->cache_control, cache, strlen(cache) + 1);
     files->compress = options != NULL && options->compress;
     files->precompressed = options != NULL && options->precompressed;
     bop_list_push_back(&server->files, &files->link);

@@ -174,6 +174,9 @@ static void check(struct bop__http_conn *conn, uint32_t now)
     uint32_t wait = patience(conn);
     uint32_t look = at_most(conn->server->options.write_timeout_ms) / 2;
 
+    if (conn->server->stopping && conn->phase <= BOP__HTTP_IDLE) {
+        bop__http_conn_leave(conn); /* It was being looked at when the stop came. */
+    }
     if (is_stuck(conn, now)) {
         conn->server->counters.timeouts++;
         bop__http_conn_kill(conn);
@@ -202,7 +205,9 @@ static void work_through(struct bop_list *slot, uint32_t now)
     while ((link = bop_list_pop_front(&due)) != NULL) {
         struct bop__http_conn *conn = BOP_CONTAINER_OF(link, struct bop__http_conn, link);
 
-        if (passed(conn->check_ms, now)) {
+        if (conn->server->destroyed) {
+            bop__http_conn_kill(conn); /* By a callback of one before it. */
+        } else if (passed(conn->check_ms, now)) {
             check(conn, now);
         } else {
             place(conn, conn->check_ms - now); /* The wheel was behind when it was put here. */

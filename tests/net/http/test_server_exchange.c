@@ -209,6 +209,37 @@ TEST(exchange, begins_no_request_for_a_client_that_does_not_read)
     client_close(client);
 }
 
+/* What was asked before the client said that it was all is answered, however much that is. */
+TEST(exchange, answers_all_before_the_end)
+{
+    enum { COUNT = 5000 };
+    struct client *client = client_open(f);
+    unsigned answers = 0;
+
+    for (int i = 0; i < COUNT; i++) {
+        REQUIRE(send(client->fd, GET("/hello"), strlen(GET("/hello")), 0) > 0);
+    }
+    shutdown(client->fd, SHUT_WR);
+    for (int i = 0; i < 5; i++) {
+        turn(f->loop); /* It does not read yet. */
+    }
+    while (!client->ended) {
+        struct response response;
+
+        client_receive(client);
+        while (peel_response(client, false, &response)) {
+            answers += response.status == 200;
+        }
+        memmove(client->bytes, client->bytes + client->taken, client->size - client->taken);
+        client->size -= client->taken;
+        client->taken = 0;
+        turn(f->loop);
+    }
+    CHECK_EQ(answers, COUNT);
+    CHECK(!client->reset);
+    client_close(client);
+}
+
 /* An echo of any size holds the sender back rather than growing. */
 TEST(exchange, streams_a_body_with_back_pressure)
 {
@@ -293,6 +324,22 @@ TEST(exchange, survives_an_abort_at_every_byte)
         AWAIT(f, bop_http_counters(f->server).connections_now == 0);
     }
     CHECK_EQ(bop_http_counters(f->server).connections, sizeof(request));
+}
+
+TEST(exchange, is_aborted_by_the_end_if_that_is_wanted)
+{
+    struct bop_http_server *usual = f->server;
+    struct client *client;
+
+    bop_http_server_destroy(usual);
+    server_start(f, &(struct bop_http_server_options){.end_aborts = true});
+    client = client_open(f);
+    client_says(client, GET("/held"));
+    AWAIT(f, f->requests == 1);
+    shutdown(client->fd, SHUT_WR);
+    AWAIT(f, f->aborts == 1);
+    AWAIT(f, client_ended(client));
+    client_close(client);
 }
 
 /* Destroying the server from inside its handler. */
