@@ -135,6 +135,29 @@ TEST(handshake, verifies_the_issuer)
     cert_free(&other);
 }
 
+/* What bop_tls_create() would refuse. */
+static void present(struct bop_tls *tls, const struct cert *cert)
+{
+    SSL_CTX *ctx = bop__tls_context(tls);
+
+    CHECK_EQ(SSL_CTX_use_cert_and_key(ctx, cert->x509, cert->key, NULL, 1), 1);
+    SSL_CTX_free(ctx);
+}
+
+TEST(handshake, verifies_the_dates)
+{
+    struct cert past = cert_make(&(struct cert_options){.name = "a.test",
+                                                        .alternatives = "DNS:a.test",
+                                                        .issuer = &f->ca,
+                                                        .from_days = -9,
+                                                        .to_days = -2});
+
+    start(f);
+    present(f->server, &past);
+    check_client_fails(f, "a.test", "certificate has expired");
+    cert_free(&past);
+}
+
 /* ---- SNI ---- */
 
 static struct cert named(struct fixture *f, const char *name, const char *alternatives)
@@ -351,6 +374,8 @@ static void check_refused(struct fixture *f, const char *text)
 
 TEST(mutual, refuses_none_the_wrong_and_the_expired)
 {
+    struct cert past = cert_make(
+        &(struct cert_options){.name = "me", .issuer = &f->ca, .from_days = -9, .to_days = -2});
     struct cert other_ca = cert_make(&(struct cert_options){.name = "Other CA"});
     struct cert stranger = cert_make(&(struct cert_options){.name = "me", .issuer = &other_ca});
 
@@ -359,8 +384,12 @@ TEST(mutual, refuses_none_the_wrong_and_the_expired)
     check_refused(f, "peer did not return a certificate");
     become(f, &stranger);
     check_refused(f, "unable to get local issuer certificate");
+    become(f, NULL);
+    present(f->client, &past);
+    check_refused(f, "certificate has expired");
     cert_free(&other_ca);
     cert_free(&stranger);
+    cert_free(&past);
 }
 
 TEST(mutual, may_be_optional)
