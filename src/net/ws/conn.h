@@ -120,6 +120,7 @@ struct bop__ws_group {
     struct bop_ws_zip *zip;     /* NULL until something is compressed. */
     size_t references;          /* Connections, and the server's. */
     size_t connections;
+    size_t short_queue_max; /* Up to this much queued, a small message asks for nothing else. */
     bool client;
     bool stopping;
     struct bop_timer tick;

@@ -162,6 +162,33 @@ static int put_compressed(struct bop__ws *ws, unsigned opcode, struct bop_slice 
 
 /* ---- Messages ---- */
 
+/* Append a small message to a queue that is about to be sent anyway, and is short: what all but the
+ * first of several answers to one read are. False: it takes the long way. */
+static inline bool put_small(struct bop__ws *ws, unsigned opcode, struct bop_slice message)
+{
+    struct bop__socket *sock = bop__ws_sock(ws);
+    struct bop__queue *queue = sock->queue;
+    uint8_t *at;
+
+    if (queue == NULL || !sock->wants_flush || message.size > BOP_WS_CONTROL_MAX || ws->client ||
+        (ws->deflate && message.size >= ws->group->options.deflate_threshold) || ws->in_parts ||
+        sock->has_tls || sock->state != BOP__SOCKET_OPEN || sock->leaving || sock->shutting ||
+        queue->boundaries ||
+        bop__queue_size(queue) + message.size + 2 > ws->group->short_queue_max ||
+        queue->bytes.capacity - queue->bytes.size < message.size + 2 ||
+        ws->group->options.sending_is_activity) {
+        return false;
+    }
+    at = queue->bytes.data + queue->bytes.size;
+    at[0] = (uint8_t)(BOP_WS_FIN | opcode);
+    at[1] = (uint8_t)message.size;
+    if (message.size > 0) {
+        memcpy(at + 2, message.data, message.size);
+    }
+    queue->bytes.size += message.size + 2;
+    return true;
+}
+
 static int send_message(struct bop__ws *ws, unsigned opcode, struct bop_slice message, bool plain)
 {
     int rc = 1;
@@ -171,6 +198,9 @@ static int send_message(struct bop__ws *ws, unsigned opcode, struct bop_slice me
     }
     if (BOP_UNLIKELY(opcode != BOP_WS_TEXT && opcode != BOP_WS_BINARY)) {
         return BOP_EINVAL;
+    }
+    if (put_small(ws, opcode, message)) {
+        return 0;
     }
     if (BOP_UNLIKELY(ws->in_parts)) {
         return BOP_EBUSY;
