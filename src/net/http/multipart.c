@@ -254,6 +254,7 @@ static int take_head(struct bop_multipart *multipart, struct bop_multipart_piece
 
 int bop_multipart_next(struct bop_multipart *multipart, struct bop_multipart_piece *out_piece)
 {
+    struct bop_slice data;
     bool found;
     int event = -1;
 
@@ -262,8 +263,9 @@ int bop_multipart_next(struct bop_multipart *multipart, struct bop_multipart_pie
         switch ((enum state)multipart->state) {
         case PREAMBLE:
         case DATA:
-            out_piece->data = up_to_delimiter(multipart, &found);
-            if (multipart->state == DATA && out_piece->data.size > 0) {
+            data = up_to_delimiter(multipart, &found);
+            if (multipart->state == DATA && data.size > 0) {
+                out_piece->data = data;
                 event = BOP_MULTIPART_DATA;
             } else if (!found) {
                 event = BOP_MULTIPART_MORE;

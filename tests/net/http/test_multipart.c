@@ -33,13 +33,13 @@ static void tell(struct fixture *f, int event, const struct bop_multipart_piece 
 {
     size_t size = strlen(f->story);
 
+    CHECK_EQ(piece->data.size > 0, event == BOP_MULTIPART_DATA);
     if (event == BOP_MULTIPART_PART) {
         snprintf(f->story + size, sizeof(f->story) - size, "[%.*s|%.*s|%.*s]",
                  (int)piece->name.size, (const char *)piece->name.data, (int)piece->file_name.size,
                  (const char *)piece->file_name.data, (int)piece->content_type.size,
                  (const char *)piece->content_type.data);
     } else if (event == BOP_MULTIPART_DATA) {
-        CHECK(piece->data.size > 0);
         snprintf(f->story + size, sizeof(f->story) - size, "%.*s", (int)piece->data.size,
                  (const char *)piece->data.data);
     } else if (event == BOP_MULTIPART_DONE) {
