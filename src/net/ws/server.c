@@ -63,6 +63,16 @@ static void on_free(struct bop__http_guest *guest)
     bop__ws_group_release(group);
 }
 
+/* The first digest makes OpenSSL set itself up, which takes milliseconds and megabytes: not when
+ * the first client waits. */
+static void warm_up(void)
+{
+    static const char key[BOP_WS_KEY_SIZE + 1] = "dGhlIHNhbXBsZSBub25jZQ==";
+    char accept[BOP_WS_ACCEPT_SIZE + 1];
+
+    bop_ws_accept_key(key, accept);
+}
+
 static int join(struct bop_http_server *server, const struct bop_ws_options *options, void *user,
                 struct bop__ws_group **out_group)
 {
@@ -72,6 +82,7 @@ static int join(struct bop_http_server *server, const struct bop_ws_options *opt
     if (rc != 0) {
         return rc;
     }
+    warm_up();
     group->route_user = user;
     group->guest.on_stop = on_stop;
     group->guest.on_kill = on_kill;

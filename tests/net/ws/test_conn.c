@@ -129,6 +129,31 @@ TEST(conn, takes_single_bytes)
     peer_free(peer);
 }
 
+/* Nothing is allocated for a connection but its socket, nor for messages that come whole. */
+TEST(conn, needs_no_memory_of_its_own)
+{
+    struct peer *peers[4];
+    size_t blocks;
+
+    f->echo = true;
+    f->quiet = true;
+    serve(f);
+    peers[0] = peer_open(f);
+    peer_send_frames(peers[0], {TEXT("hello")});
+    expect_got(peers[0], "T(hello)");
+    blocks = f->heap.blocks;
+    for (int i = 1; i < 4; i++) {
+        peers[i] = peer_open(f);
+        CHECK_EQ(f->heap.blocks, blocks);
+        peer_send_frames(peers[i], {TEXT("hello")});
+        expect_got(peers[i], "T(hello)");
+        CHECK_EQ(f->heap.blocks, blocks);
+    }
+    for (int i = 0; i < 4; i++) {
+        peer_free(peers[i]);
+    }
+}
+
 /* ---- Errors ---- */
 
 TEST(conn, fails_with_the_code_that_fits)
