@@ -204,6 +204,17 @@ static bool echo_on_accept(struct bop_listener *listener, struct bop_socket *soc
     return true;
 }
 
+static void await_echo(struct fixture *f, int fd)
+{
+    char buffer[8];
+    ssize_t got;
+
+    while ((got = raw_receive(fd, buffer, sizeof(buffer))) == -EAGAIN) {
+        REQUIRE_EQ(bop_loop_run_once(f->loop, 1), 0);
+    }
+    CHECK_EQ(got, 5);
+}
+
 /* An idle connection with a state of 64 bytes holds 200 at most, after it was used too;
  * and to use it takes no memory. */
 TEST(memory, of_an_idle_connection_is_little_and_a_request_takes_none)
@@ -218,7 +229,6 @@ TEST(memory, of_an_idle_connection_is_little_and_a_request_takes_none)
     struct sockaddr_in address;
     size_t before, operations;
     int fds[COUNT];
-    char buffer[8];
 
     CHECK(sizeof(struct bop__socket) <= 128);
     REQUIRE_EQ(bop_listen(f->loop, &options, &listener, NULL), 0);
@@ -229,8 +239,7 @@ TEST(memory, of_an_idle_connection_is_little_and_a_request_takes_none)
         REQUIRE_EQ(connect(fds[i], (struct sockaddr *)&address, sizeof(address)), 0);
         TURN_UNTIL(accepts == i + 1);
         raw_send(fds[i], "hello", 5);
-        turn(f->loop);
-        CHECK_EQ(raw_await(fds[i], buffer, sizeof(buffer)), 5);
+        await_echo(f, fds[i]);
     }
     /* What is not in use of the last chunk, and one queue kept for all. */
     CHECK(f->heap.live - before <= COUNT * 200 + 64 * 1024 + 4096);
@@ -240,9 +249,8 @@ TEST(memory, of_an_idle_connection_is_little_and_a_request_takes_none)
         for (unsigned i = 0; i < COUNT; i += 16) {
             raw_send(fds[i], "again", 5);
         }
-        turn(f->loop);
         for (unsigned i = 0; i < COUNT; i += 16) {
-            CHECK_EQ(raw_await(fds[i], buffer, sizeof(buffer)), 5);
+            await_echo(f, fds[i]);
         }
     }
     CHECK_EQ(f->faults.at, operations);
