@@ -1,6 +1,7 @@
 /*
  * Clients against servers that follow a script, good and bad, and against ours.
  */
+#include "../tls/certs.h"
 #include "conn_fixture.h"
 
 FIXTURE(fixture_setup, fixture_teardown)
@@ -414,6 +415,78 @@ static void subscribe_it(struct bop_ws *ws, void *user)
 {
     see_open(ws, user);
     CHECK_EQ(bop_ws_subscribe(ws, "t"), 0);
+}
+
+/* Over TLS, where nothing is sent past the encryption: not topics either. */
+TEST(client, talks_to_our_server_over_tls)
+{
+    struct cert cert = cert_make(
+        &(struct cert_options){.name = "localhost", .alternatives = "DNS:localhost,IP:127.0.0.1"});
+    struct bop_ws_options server_options = {.on_message = echo_back, .on_open = subscribe_it};
+    struct bop_http_listen_options listen = {.host = "127.0.0.1"};
+    struct bop_ws_connect_options options = {.options = &f->options, .user = f};
+    struct bop_listener *listener;
+    struct bop_tls *client_tls;
+    char url[64];
+
+    with_topics(f);
+    server_options.topics = f->topics;
+    f->options.topics = NULL;
+    REQUIRE_EQ(
+        bop_tls_create(&(struct bop_tls_options){.server = true,
+                                                 .identity = {.cert_pem = cert_pem(&cert),
+                                                              .key_pem = cert_key_pem(&cert)}},
+                       &listen.tls, NULL),
+        0);
+    REQUIRE_EQ(
+        bop_tls_create(&(struct bop_tls_options){.ca_pem = cert_pem(&cert)}, &client_tls, NULL), 0);
+    REQUIRE_EQ(bop_http_server_create(f->loop, NULL, &f->server), 0);
+    REQUIRE_EQ(bop_ws_route(f->server, "/", &server_options, f), 0);
+    REQUIRE_EQ(bop_http_listen(f->server, &listen, &listener, NULL), 0);
+    snprintf(url, sizeof(url), "wss://localhost:%u/", bop_listener_port(listener));
+    options.url = url;
+    options.tls = client_tls;
+    REQUIRE_EQ(bop_ws_connect(f->loop, &options, NULL, NULL), 0);
+    TURN_UNTIL(f->opens == 2); /* Both ends. */
+    seen(f);
+    CHECK_EQ(bop_topics_publish(f->topics, "t", BOP_WS_TEXT, bytes("secret")), 0);
+    TURN_UNTIL(f->messages == 1);
+    CHECK_STR_EQ(seen(f), "T(secret)");
+    f->opens = 1; /* The server's end has no on_close. */
+
+    /* Whom it does not trust it does not talk to. */
+    options.tls = NULL;
+    REQUIRE_EQ(bop_ws_connect(f->loop, &options, NULL, NULL), 0);
+    TURN_UNTIL(f->closes == 1);
+    CHECK_STR_HAS(seen(f), "close(1006 ");
+    f->closes = 0;
+    bop_http_server_destroy(f->server);
+    f->server = NULL;
+    bop_loop_destroy(f->loop);
+    f->loop = NULL;
+    bop_tls_destroy(listen.tls);
+    bop_tls_destroy(client_tls);
+    cert_free(&cert);
+}
+
+TEST(client, reaches_a_unix_socket)
+{
+    static const struct bop_ws_options server_options = {.on_message = echo_back};
+    struct bop_ws_connect_options options = {
+        .url = "ws://some.host/", .options = &f->options, .user = f};
+    char path[64];
+
+    snprintf(path, sizeof(path), "@bop-ws-%d", (int)getpid());
+    options.unix_path = path;
+    REQUIRE_EQ(bop_http_server_create(f->loop, NULL, &f->server), 0);
+    REQUIRE_EQ(bop_ws_route(f->server, "/", &server_options, f), 0);
+    REQUIRE_EQ(
+        bop_http_listen(f->server, &(struct bop_http_listen_options){.path = path}, NULL, NULL), 0);
+    REQUIRE_EQ(bop_ws_connect(f->loop, &options, NULL, NULL), 0);
+    TURN_UNTIL(f->opens == 1);
+    CHECK_EQ(bop_ws_send(f->ws, BOP_WS_TEXT, bytes("by path")), 0);
+    TURN_UNTIL(f->messages == 1);
+    CHECK_STR_EQ(seen(f), "open T(by path)");
 }
 
 /* A client may subscribe as well: what it is sent is masked for it alone. */
