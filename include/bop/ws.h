@@ -43,7 +43,7 @@ enum bop_ws_compression {
 
 /** What a message does to a peer whose queue is above pressure_max. */
 enum bop_ws_slow {
-    BOP_WS_SLOW_DROP = 0, /* The message is dropped for it: on_dropped, counted. */
+    BOP_WS_SLOW_DROP = 0, /* The message is dropped for it, and counted. */
     BOP_WS_SLOW_CLOSE,    /* It is closed with 1008. */
 };
 
@@ -65,6 +65,7 @@ struct bop_ws_options {
     void (*on_part)(struct bop_ws *ws, void *user, enum bop_ws_opcode opcode,
                     struct bop_slice bytes, bool first, bool last);
     void (*on_drain)(struct bop_ws *ws, void *user); /* After BOP_WS_PRESSURE: write on. */
+    /* A topic's message was dropped, see slow. A send that is says so by BOP_EFULL. */
     void (*on_dropped)(struct bop_ws *ws, void *user, enum bop_ws_opcode opcode,
                        struct bop_slice message);
     void (*on_ping)(struct bop_ws *ws, void *user,
