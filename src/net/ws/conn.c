@@ -406,6 +406,7 @@ void bop_ws_resume(struct bop_ws *handle)
     struct bop__ws *ws = bop__ws_of(handle);
 
     if (ws != NULL && ws->state == BOP__WS_OPEN) {
+        ws->active_ms = bop__ws_now(ws);
         bop__socket_resume(bop__ws_sock(ws));
     }
 }

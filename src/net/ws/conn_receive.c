@@ -241,7 +241,8 @@ static void take_control(struct bop__ws *ws, const struct bop_ws_event *event)
         if (ws->state != BOP__WS_OPEN) {
             return;
         }
-        if (bop__ws_put(ws, BOP_WS_FIN | BOP_WS_PONG, payload) != 0) {
+        /* One that asks and does not read gets no more answers than the queue may hold. */
+        if (!bop__ws_is_slow(ws) && bop__ws_put(ws, BOP_WS_FIN | BOP_WS_PONG, payload) != 0) {
             bop__ws_cut(ws);
         } else if (options->on_ping != NULL) {
             options->on_ping(bop__ws_handle(ws), ws->user, payload);

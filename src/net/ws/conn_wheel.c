@@ -102,6 +102,9 @@ static void check_open(struct bop__ws *ws)
 {
     const struct bop_ws_options *options = &ws->group->options;
 
+    if (bop__ws_sock(ws)->paused) {
+        ws->active_ms = bop__ws_now(ws); /* Nothing can come: that is us. */
+    }
     if (left_ms(options->idle_timeout_ms, passed_ms(ws, ws->active_ms)) == 0) {
         bop__ws_set_reason(ws, bop_slice_cstr("nothing came for too long"));
         bop__ws_cut(ws);

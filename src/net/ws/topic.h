@@ -68,6 +68,7 @@ struct bop__batch {
     struct bop_shared *frames;
     size_t capacity; /* Of frames that are ours to append to; 0: they are lent. */
     size_t messages;
+    size_t largest;                   /* Payload. */
     struct bop_ws_prepared *prepared; /* Which is all there is in it, or NULL. */
     struct bop__except *excepts;      /* Messages that one connection does not get. */
     size_t except_count;
@@ -169,6 +170,11 @@ BOP_MUST_USE int bop__batch_add(struct bop__branch *branch, struct bop__topic *t
                                 struct bop_shared *lent, struct bop_ws_prepared *prepared,
                                 const struct bop_ws *except);
 void bop__batch_free(struct bop__branch *branch, struct bop__batch *batch);
+
+/* ---- topic_prepared.c ---- */
+
+/** What this connection, a server's, is sent of it. */
+struct bop_shared *bop__prepared_frame(struct bop_ws_prepared *prepared, const struct bop__ws *ws);
 
 /* ---- topic_publish.c ---- */
 

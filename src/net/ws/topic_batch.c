@@ -137,6 +137,7 @@ int bop__batch_add(struct bop__branch *branch, struct bop__topic *topic, struct 
     }
     batch->prepared = begins ? prepared : NULL;
     batch->messages++;
+    batch->largest = bop_max_u64(batch->largest, payload.size);
     if (begins) {
         batch->topic = topic;
         topic->batches++;

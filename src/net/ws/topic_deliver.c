@@ -16,14 +16,13 @@
 /* Subscribers whose memory is asked for ahead of their turn. */
 #define AHEAD 4
 
-#define WINDOW_BITS 15
-
 /** A batch on its way to the subscribers. */
 struct round {
     struct bop__branch *branch;
     struct bop__batch *batch;
     bool alone;                  /* There is no other batch. */
-    struct bop_shared *deflated; /* For those who negotiated it, made for the first. */
+    struct bop_shared *deflated; /* For those who negotiated it, made for the first of them, */
+    unsigned bits;               /* with this window. */
     uint64_t delivered;
     uint64_t dropped;
 };
@@ -90,11 +89,12 @@ static void drop(struct round *round, struct bop__ws *ws)
 
 /* ---- Compression ---- */
 
-static struct bop_shared *deflate_all(const struct bop__batch *batch, struct bop__ws_group *group)
+static struct bop_shared *deflate_all(const struct bop__batch *batch, struct bop__ws_group *group,
+                                      unsigned bits)
 {
     struct bop_shared *frames = batch->frames;
     struct bop_ws_zip *zip = bop__ws_zip(group);
-    struct bop_ws_zip_stream stream = bop__ws_fresh_stream(WINDOW_BITS);
+    struct bop_ws_zip_stream stream = bop__ws_fresh_stream(bits);
     struct bop_buf *bytes = &group->home->deflated;
     /* No frame gets longer: then it stays as it is. */
     struct bop_shared *all = zip != NULL
@@ -131,17 +131,22 @@ static struct bop_shared *deflate_all(const struct bop__batch *batch, struct bop
 static struct bop_shared *frames_for(struct round *round, const struct bop__ws *ws)
 {
     struct bop__batch *batch = round->batch;
+    const struct bop_ws_options *options = &ws->group->options;
 
-    if (BOP_LIKELY(!ws->deflate) || ws->send_takeover || ws->send_bits != WINDOW_BITS) {
+    if (BOP_LIKELY(!ws->deflate) || ws->send_takeover ||
+        batch->largest < options->deflate_threshold) {
         return batch->frames; /* What is sent plain does not touch a window that is kept. */
     }
     if (batch->prepared != NULL && batch->messages == 1) {
-        return batch->prepared->deflated != NULL ? batch->prepared->deflated : batch->frames;
+        return bop__prepared_frame(batch->prepared, ws);
     }
-    if (round->deflated == NULL) {
-        round->deflated = deflate_all(batch, ws->group);
+    if (round->deflated == NULL && ws->send_bits >= options->deflate_window_bits) {
+        round->bits = options->deflate_window_bits;
+        round->deflated = deflate_all(batch, ws->group, round->bits);
     }
-    return round->deflated;
+    /* A larger window reads what was made for a smaller one. */
+    return round->deflated != NULL && ws->send_bits >= round->bits ? round->deflated
+                                                                   : batch->frames;
 }
 
 /* ---- Sending ---- */

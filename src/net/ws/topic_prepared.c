@@ -86,10 +86,17 @@ void bop_ws_prepared_unref(struct bop_ws_prepared *prepared)
     }
 }
 
+struct bop_shared *bop__prepared_frame(struct bop_ws_prepared *prepared, const struct bop__ws *ws)
+{
+    bool reads_it = ws->deflate && !ws->send_takeover && ws->send_bits == WINDOW_BITS;
+
+    return prepared->deflated != NULL && reads_it ? prepared->deflated : &prepared->plain;
+}
+
 int bop_ws_send_prepared(struct bop_ws *handle, struct bop_ws_prepared *prepared)
 {
     struct bop__ws *ws = bop__ws_of(handle);
-    struct bop_shared *frame = &prepared->plain;
+    struct bop_shared *frame;
     int rc;
 
     if (ws == NULL || ws->state != BOP__WS_OPEN) {
@@ -104,10 +111,7 @@ int bop_ws_send_prepared(struct bop_ws *handle, struct bop_ws_prepared *prepared
     if (bop__ws_is_slow(ws)) {
         return BOP_EFULL;
     }
-    if (prepared->deflated != NULL && ws->deflate && !ws->send_takeover &&
-        ws->send_bits == WINDOW_BITS) {
-        frame = prepared->deflated;
-    }
+    frame = bop__prepared_frame(prepared, ws);
     rc = bop__socket_write_shared(bop__ws_sock(ws), frame, 0, frame->size);
     return rc == 0 ? bop__ws_pressure(ws) : rc;
 }

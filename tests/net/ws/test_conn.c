@@ -665,6 +665,26 @@ TEST(pressure, drops_what_is_too_much)
     peer_free(peer);
 }
 
+/* A peer that pings and does not read gets answers up to the bound, and no more. */
+TEST(pressure, bounds_the_answers_to_pings)
+{
+    struct peer *peer;
+
+    f->options.pressure_high = 100000;
+    f->options.pressure_max = 100000;
+    f->options.on_ping = NULL;
+    serve(f);
+    peer = press(f);
+    CHECK(bop_ws_queued(f->ws) > 100000);
+    for (int i = 0; i < 2000; i++) {
+        peer_send_frames(peer, {0x89, NULL, 125});
+    }
+    pass_ms(f, 5);
+    CHECK(bop_ws_queued(f->ws) < 300000);
+    CHECK(bop_ws_is_open(f->ws));
+    peer_free(peer);
+}
+
 TEST(pressure, closes_who_is_too_slow)
 {
     struct peer *peer;
@@ -707,6 +727,25 @@ TEST(time, pings_who_is_silent_and_closes_who_stays_so)
     pass_ms(f, 200);
     expect_seen(f, "close(1006 nothing came for too long)");
     expect_got(peer, "end");
+    peer_free(peer);
+}
+
+TEST(time, stands_still_while_paused)
+{
+    struct peer *peer;
+
+    f->options.idle_timeout_ms = 1000;
+    f->options.ping_interval_ms = UINT64_MAX;
+    serve(f);
+    peer = peer_open(f);
+    bop_ws_pause(f->ws);
+    pass_ms(f, 5000);
+    CHECK(bop_ws_is_open(f->ws));
+    bop_ws_resume(f->ws);
+    pass_ms(f, 900);
+    CHECK(bop_ws_is_open(f->ws));
+    pass_ms(f, 500);
+    expect_seen(f, "close(1006 nothing came for too long)");
     peer_free(peer);
 }
 

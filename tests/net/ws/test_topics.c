@@ -298,6 +298,34 @@ TEST(publish, of_prepared_messages_and_compressed_ones)
     peer_free(zipped);
 }
 
+/* One window for all of them, that of the options: who agreed to less gets it plain. */
+TEST(publish, compresses_within_the_window)
+{
+    static char text[3000];
+    struct peer *narrow, *wide;
+
+    memset(text, 'w', sizeof(text));
+    with_topics(f);
+    f->options.deflate_window_bits = 12;
+    serve(f);
+    wide = peer_open_with(f, "Sec-WebSocket-Extensions: permessage-deflate\r\n", 0);
+    CHECK_EQ(bop_ws_subscribe(f->ws, "t"), 0);
+    narrow = peer_open_with(
+        f, "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n", 0);
+    CHECK_EQ(bop_ws_subscribe(f->ws, "t"), 0);
+    CHECK_EQ(bop_topics_publish(f->topics, "t", BOP_WS_TEXT, bop_slice(text, sizeof(text))), 0);
+    TURN_UNTIL((peer_read(wide), wide->got.size > 0));
+    CHECK_STR_HAS(wide->got.text, "T(z:");
+    expect_got(narrow, "T(#3000)");
+    CHECK_EQ(bop_topics_publish(f->topics, "t", BOP_WS_TEXT, bop_slice(text, 511)), 0);
+    expect_got(narrow, "T(#511)"); /* Below the threshold for all. */
+    wide->got.size = 0;
+    TURN_UNTIL((peer_read(wide), wide->got.size > 0));
+    CHECK_STR_EQ(wide->got.text, "T(#511)");
+    peer_free(narrow);
+    peer_free(wide);
+}
+
 TEST(publish, waits_for_the_last_part)
 {
     struct crowd crowd;
