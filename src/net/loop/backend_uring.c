@@ -222,7 +222,7 @@ static int make_ring(struct uring_backend *self)
 {
     struct io_uring_params params = {
         .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED |
-                 IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
+                 IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG,
         .cq_entries = ANSWERS_MAX,
     };
     int rc = io_uring_queue_init_params(REQUESTS_MAX, &self->ring, &params);
@@ -507,6 +507,18 @@ static void unwatch(struct bop__backend *backend, struct bop__source *source)
 
 /* ---- The turn ---- */
 
+/* Newer kernels make 20 answers a call if only one is waited for. A turn should
+ * have them all, and do for all at once what it does at its end. */
+static void make_answers(struct uring_backend *self)
+{
+    while ((IO_URING_READ_ONCE(*self->ring.sq.kflags) & IORING_SQ_TASKRUN) &&
+           io_uring_cq_ready(&self->ring) < BOP__EVENTS_MAX) {
+        if (io_uring_get_events(&self->ring) < 0) {
+            break; /* The next wait tells. */
+        }
+    }
+}
+
 /* The answers there are, copied: the ring has room for others then. */
 static void take_answers(struct uring_backend *self)
 {
@@ -565,6 +577,7 @@ static int wait(struct bop__backend *backend, uint64_t timeout_us)
     default: /* -EBADR: answers were lost for lack of memory, and bytes with them. */
         return rc;
     }
+    make_answers(self);
     take_answers(self);
     return self->event_count > 0 || rc != -EINTR ? (int)self->event_count : rc;
 }
