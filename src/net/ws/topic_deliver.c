@@ -14,7 +14,7 @@
 #include "conn.h"
 
 /* Subscribers whose memory is asked for ahead of their turn. */
-#define AHEAD 4
+#define AHEAD 1
 
 /** A batch on its way to the subscribers. */
 struct round {

@@ -7,6 +7,7 @@ usage: test_interop_ws.py WS_ECHO CHAT WS_CLIENT SYSTEM_TESTS
 
 import asyncio
 import contextlib
+import http.client
 import importlib.util
 import os
 import random
@@ -163,6 +164,19 @@ def node_client():
             process = node("-e", NODE_CLIENT, f"ws://127.0.0.1:{server.port}/", kind)
             said = process.communicate(timeout=PATIENCE)[0]
             check_equal(said, "closed 3000 after 20 and 1\n", kind)
+
+
+@test
+def plain_requests_are_told_to_upgrade():
+    with Server(WS_ECHO) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+    check_equal(answer.status, 426, "status")
+    check_equal(answer.getheader("Upgrade"), "websocket", "Upgrade")
+    check_equal(answer.getheader("Sec-WebSocket-Version"), "13", "Sec-WebSocket-Version")
 
 
 # ---- Our client ----
