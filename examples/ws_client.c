@@ -93,7 +93,7 @@ static void *read_lines(void *arg)
         }
     }
     if (rc == 0) {
-        rc = bop_loop_handle_call(handle, end_lines, NULL);
+        BOP_IGNORE(bop_loop_handle_call(handle, end_lines, NULL)); /* Else the loop is over. */
     }
     free(text);
     bop_loop_handle_unref(handle);

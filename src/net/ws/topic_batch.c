@@ -141,6 +141,7 @@ int bop__batch_add(struct bop__branch *branch, struct bop__topic *topic, struct 
     if (begins) {
         batch->topic = topic;
         topic->batches++;
+        BOP_ASSERT(branch->batches.prev != NULL); /* A list always has links. */
         bop_list_push_back(&branch->batches, &batch->link);
     }
     return 0;
