@@ -540,6 +540,20 @@ static void *run_side(void *arg)
     return NULL;
 }
 
+static int publish_somehow(struct bop_topics *topics, struct bop_slice message, bool prepare)
+{
+    struct bop_ws_prepared *prepared;
+    int rc;
+
+    if (!prepare) {
+        return bop_topics_publish(topics, "all", BOP_WS_BINARY, message);
+    }
+    prepared = bop_ws_prepare(BOP_WS_BINARY, message, true);
+    rc = prepared != NULL ? bop_topics_publish_prepared(topics, "all", prepared) : BOP_ENOMEM;
+    bop_ws_prepared_unref(prepared);
+    return rc;
+}
+
 static void *run_publisher(void *arg)
 {
     struct worker *worker = (struct worker *)arg;
@@ -550,8 +564,7 @@ static void *run_publisher(void *arg)
         /* Number and count, of which each publisher's must come in order. */
         message[0] = (uint8_t)worker->number;
         message[1] = (uint8_t)i;
-        if (bop_topics_publish(worker->sides->topics, "all", BOP_WS_BINARY,
-                               bop_slice(message, 2)) != 0) {
+        if (publish_somehow(worker->sides->topics, bop_slice(message, 2), i % 4 == 0) != 0) {
             worker->right = false;
         }
     }
