@@ -174,8 +174,8 @@ BOP_API void bop_ws_resume(struct bop_ws *ws);
 
 /* ---- Topics ---- */
 
-/** Topics that connections of any number of loops subscribe to. Created and destroyed (after its
- * connections) on any thread. */
+/** Topics that connections of any number of loops subscribe to. Created and destroyed on any
+ * thread; routes and connections that have them keep what they need of them. */
 BOP_API BOP_MUST_USE struct bop_topics *bop_topics_create(struct bop_allocator *allocator);
 BOP_API void bop_topics_destroy(struct bop_topics *topics);
 

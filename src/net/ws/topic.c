@@ -337,6 +337,8 @@ int bop__branch_join(struct bop_topics *topics, struct bop_loop *loop,
     }
     if (branch->joined++ == 0) {
         bop_loop_add_hook(loop, &branch->hook);
+        /* Relaxed: the caller's own reference keeps it meanwhile. */
+        atomic_fetch_add_explicit(&topics->references, 1, memory_order_relaxed);
     }
     *out_branch = branch;
     return 0;
@@ -358,6 +360,7 @@ void bop__branch_leave(struct bop__branch *branch)
         topic->batches--;
         bop__topic_look_unused(branch, topic);
     }
+    bop__topics_unref(branch->topics); /* May free the branch. */
 }
 
 static void free_branch(struct bop_topics *topics, struct bop__branch *branch)

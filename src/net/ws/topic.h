@@ -115,7 +115,7 @@ struct bop__branch {
 struct bop_topics {
     struct bop_allocator *allocator;
     uint64_t seed[2];
-    _Atomic size_t references; /* The user's, and of messages on their way. */
+    _Atomic size_t references; /* The user's, of branches in use, of messages. */
     _Atomic(struct bop__branch *) branches;
     _Atomic uint64_t published;
     pthread_mutex_t join_lock;

@@ -177,6 +177,24 @@ TEST(topics, come_and_go)
     crowd_close(f, &crowd);
 }
 
+/* Whoever is first to go: the topics stay until their last route has gone. */
+TEST(topics, may_be_destroyed_before_their_connections)
+{
+    struct peer *peer;
+
+    with_topics(f);
+    serve(f);
+    peer = peer_open(f);
+    CHECK_EQ(bop_ws_subscribe(f->ws, "t"), 0);
+    bop_topics_destroy(f->topics);
+    f->topics = NULL;
+    CHECK_EQ(bop_ws_subscribe(f->ws, "u"), 0);
+    CHECK_EQ(bop_ws_unsubscribe(f->ws, "t"), 0);
+    CHECK_EQ(bop_ws_publish(f->ws, "u", BOP_WS_TEXT, bytes("to nobody else")), 0);
+    peer_free(peer);
+    TURN_UNTIL(f->closes == 1);
+}
+
 /* ---- Publishing ---- */
 
 TEST(publish, goes_out_together)
