@@ -223,7 +223,9 @@ struct bop_http_counters {
     uint64_t responses[6]; /* By class: 1xx to 5xx; 0: none, cut. */
     uint64_t malformed;    /* Requests refused by the parser. */
     uint64_t timeouts;
-    uint64_t aborted; /* Connections that went before their answer was whole. */
+    uint64_t aborted;      /* Connections that went before their answer was whole. */
+    uint64_t refused;      /* Connections above connections_max. */
+    uint64_t out_of_files; /* Times that accepting had to wait for a descriptor. */
     uint64_t bytes_received;
     uint64_t bytes_sent;
 };

@@ -152,6 +152,15 @@ void bop__http_server_unref(struct bop_http_server *server)
     bop_free(server->allocator, server, sizeof(*server));
 }
 
+static void count_listener(const struct bop__http_listener *listener,
+                           struct bop_http_counters *counters)
+{
+    struct bop_listener_counters of_it = bop_listener_counters(listener->listener);
+
+    counters->refused += of_it.refused;
+    counters->out_of_files += of_it.out_of_files;
+}
+
 static void close_listeners(struct bop_http_server *server)
 {
     struct bop_list *link;
@@ -160,6 +169,7 @@ static void close_listeners(struct bop_http_server *server)
         struct bop__http_listener *listener = BOP_CONTAINER_OF(link, struct bop__http_listener,
                                                                link);
 
+        count_listener(listener, &server->counters);
         bop_listener_close(listener->listener);
         bop_free(server->allocator, listener, sizeof(*listener));
     }
@@ -264,7 +274,12 @@ int bop_http_listen(struct bop_http_server *server, const struct bop_http_listen
 
 struct bop_http_counters bop_http_counters(const struct bop_http_server *server)
 {
-    return server->counters;
+    struct bop_http_counters counters = server->counters;
+
+    BOP_LIST_FOR_EACH(link, &server->listeners) {
+        count_listener(BOP_CONTAINER_OF(link, struct bop__http_listener, link), &counters);
+    }
+    return counters;
 }
 
 void bop__http_guest_join(struct bop_http_server *server, struct bop__http_guest *guest)

@@ -64,7 +64,7 @@ _Static_assert(sizeof(struct bop__http_conn) <= 64, "what an idle connection cos
 enum {
     BOP__HTTP_PEER_NAME_MAX = 128,
     BOP__HTTP_SERVER_NAME_MAX = 96,
-    BOP__HTTP_METRICS = 14,
+    BOP__HTTP_METRICS = 16,
 };
 
 /** The block of a connection whose listener expects a PROXY header. */

@@ -39,6 +39,10 @@ static const struct series all_series[BOP__HTTP_METRICS] = {
      false},
     {"bop_http_aborted_total", NULL, "Connections that went before their answer was whole.",
      COUNTER(aborted), false},
+    {"bop_http_refused_total", NULL, "Connections above the listener's most.", COUNTER(refused),
+     false},
+    {"bop_http_out_of_files_total", NULL, "Times that accepting waited for a descriptor.",
+     COUNTER(out_of_files), false},
     {"bop_http_received_bytes_total", NULL, "Bytes of requests.", COUNTER(bytes_received), false},
     {"bop_http_sent_bytes_total", NULL, "Bytes of answers.", COUNTER(bytes_sent), false},
 };
@@ -66,14 +70,17 @@ static struct bop_metric *make(struct bop_metrics *metrics, const struct series 
 
 void bop__http_metrics_publish(struct bop_http_server *server)
 {
+    struct bop_http_counters counters;
+
     if (server->metrics == NULL) {
         return;
     }
+    counters = bop_http_counters(server);
     for (size_t i = 0; i < BOP_COUNT_OF(all_series); i++) {
-        bop_metric_add(server->series[i], value_of(&server->counters, &all_series[i]) -
+        bop_metric_add(server->series[i], value_of(&counters, &all_series[i]) -
                                               value_of(&server->published, &all_series[i]));
     }
-    server->published = server->counters;
+    server->published = counters;
 }
 
 void bop__http_metrics_end(struct bop_http_server *server)

@@ -87,6 +87,24 @@ static void on_count(struct bop_http_exchange *http, const struct bop_http_head 
     bop_http_on_body(http, count, NULL);
 }
 
+/* ---- /metrics ---- */
+
+static struct bop_metrics *metrics;
+
+static void on_metrics(struct bop_http_exchange *http, const struct bop_http_head *head, void *user)
+{
+    struct bop_buf text;
+
+    int rc = bop_http_metrics(server, metrics, NULL); /* As of now. */
+
+    bop_buf_init(&text, NULL, 0);
+    if (rc == 0) {
+        rc = bop_metrics_write(metrics, &text);
+    }
+    bop_http_reply(http, rc == 0 ? 200 : 500, "text/plain; version=0.0.4", bop_buf_slice(&text));
+    bop_buf_deinit(&text);
+}
+
 /* ---- The end ---- */
 
 static void on_stopped(struct bop_http_server *stopped, void *user)
@@ -123,6 +141,7 @@ static void add_routes(const char *directory)
     fail("route", bop_http_route(server, "GET", "/peer", on_peer, NULL), NULL);
     fail("route", bop_http_route(server, "GET", "/certificate", on_certificate, NULL), NULL);
     fail("route", bop_http_route(server, "GET", "/gzip", on_gzip, NULL), NULL);
+    fail("route", bop_http_route(server, "GET", "/metrics", on_metrics, NULL), NULL);
     fail("route", bop_http_route(server, NULL, "/echo", on_echo, NULL), NULL);
     fail("route", bop_http_route(server, NULL, "/count", on_count, NULL), NULL);
     if (directory != NULL) {
@@ -167,6 +186,8 @@ int main(int argc, char **argv)
     }
     fail("loop", bop_loop_create(&(struct bop_loop_options){0}, &loop), NULL);
     fail("server", bop_http_server_create(loop, NULL, &server), NULL);
+    fail("metrics", bop_metrics_create(NULL, &metrics), NULL);
+    fail("metrics", bop_http_metrics(server, metrics, NULL), NULL);
     add_routes(directory);
     fail("listen", bop_http_listen(server, &listen, &listener, &err), &err);
     /* Standard input is a socket pair's end: when the other closes, it is time to stop. */
@@ -182,6 +203,7 @@ int main(int argc, char **argv)
            (unsigned long long)counters.malformed, (unsigned long long)counters.aborted,
            (unsigned long long)counters.connections_now);
     bop_http_server_destroy(server);
+    bop_metrics_destroy(metrics);
     bop_loop_destroy(loop);
     bop_tls_destroy(listen.tls);
     return 0;
