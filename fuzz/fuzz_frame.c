@@ -67,9 +67,10 @@ static void operation(struct bop_slice bytes)
 static void reply(struct bop_slice payload)
 {
     static const enum bop_op ops[] = {
-        BOP_OP_MAP_PUT,     BOP_OP_MAP_DELETE,     BOP_OP_MAP_CREATE,
-        BOP_OP_COUNTER_ADD, BOP_OP_COUNTER_CREATE, BOP_OP_MAP_GET,
-        BOP_OP_MAP_SIZE,    BOP_OP_MAP_SCAN,       BOP_OP_COUNTER_GET,
+        BOP_OP_MAP_PUT,        BOP_OP_MAP_DELETE, BOP_OP_MAP_CREATE,   BOP_OP_COUNTER_ADD,
+        BOP_OP_COUNTER_CREATE, BOP_OP_MAP_GET,    BOP_OP_MAP_SIZE,     BOP_OP_MAP_SCAN,
+        BOP_OP_COUNTER_GET,    BOP_OP_SET_ADD,    BOP_OP_SET_CONTAINS, BOP_OP_SET_SIZE,
+        BOP_OP_SET_SCAN,
     };
     struct bop_reply message;
 

@@ -78,18 +78,19 @@ static void tally(struct snapshot_tally *sum, struct bop_slice records)
     }
 }
 
-static void repair_block(uint8_t *block, uint32_t size, struct snapshot_tally *sum, uint32_t *crc)
+static void repair_block(uint8_t *block, uint32_t size, size_t tables, struct snapshot_tally *sum,
+                         uint32_t *crc)
 {
     uint8_t *payload = block + SNAPSHOT_BLOCK_HEAD;
 
     if (bop_load_u32(block) == SNAPSHOT_RECORDS) {
         tally(sum, bop_slice(payload, size));
     }
-    if (bop_load_u32(block) == SNAPSHOT_END && size == SNAPSHOT_END_SIZE) {
-        for (size_t i = 0; i < MACHINE_TABLES; i++) {
+    if (bop_load_u32(block) == SNAPSHOT_END && size == SNAPSHOT_END_SIZE(tables)) {
+        for (size_t i = 0; i < tables; i++) {
             bop_store_u64(payload + 8 * i, sum->records[i]);
         }
-        bop_store_u64(payload + 8 * MACHINE_TABLES, sum->digest);
+        bop_store_u64(payload + 8 * tables, sum->digest);
     }
     *crc = bop_crc32c(*crc, block, 8);
     *crc = bop_crc32c(*crc, payload, size);
@@ -100,11 +101,13 @@ static void repair(uint8_t *bytes, size_t size)
 {
     struct snapshot_tally sum = {0};
     size_t at = SNAPSHOT_PREAMBLE;
+    size_t tables;
     uint32_t crc;
 
     if (size < SNAPSHOT_PREAMBLE) {
         return;
     }
+    tables = bop_load_u32(bytes + 8) == SNAPSHOT_VERSION_OLD ? MACHINE_TABLES_OLD : MACHINE_TABLES;
     bop_store_u64(bytes, bop_load_u64(SNAPSHOT_MAGIC));
     crc = bop_crc32c(0, bytes, 12);
     bop_store_u32(bytes + 12, crc);
@@ -114,7 +117,7 @@ static void repair(uint8_t *bytes, size_t size)
         if (block > size - at - SNAPSHOT_BLOCK_HEAD) {
             return;
         }
-        repair_block(bytes + at, block, &sum, &crc);
+        repair_block(bytes + at, block, tables, &sum, &crc);
         at += SNAPSHOT_BLOCK_HEAD + block;
     }
 }
@@ -149,7 +152,9 @@ static void load(void)
     require(bop__machine_open(&options, &machine, NULL) == 0);
     require(bop__machine_view_open(machine, &view) == 0);
     require(bop__machine_content_digest(view, &digest) == 0);
-    require(digest == bop_load_u64(file.data + file.size - 8));
+    /* One of the old version is of a state that says so; the open has made it a new one. */
+    require(bop_load_u32(file.data + 8) != SNAPSHOT_VERSION ||
+            digest == bop_load_u64(file.data + file.size - 8));
     require(bop__machine_position(machine).index == info.raft.index);
     bop__machine_view_close(view);
     bop__machine_close(machine);

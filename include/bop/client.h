@@ -1,5 +1,5 @@
 /*
- * The client of a cluster: maps and counters from any program.
+ * The client of a cluster: maps, sets and counters from any program.
  *
  *     static void stored(void *user, int code, const struct bop_result *result) { ... }
  *
@@ -147,6 +147,27 @@ BOP_API BOP_MUST_USE int bop_client_counter_add(struct bop_client *client, struc
 BOP_API BOP_MUST_USE int bop_client_counter_get(struct bop_client *client, struct bop_slice counter,
                                                 enum bop_consistency consistency, bop_client_fn fn,
                                                 void *user);
+/** Result: existed, which here says that it was added. A member has at most BOP_KEY_MAX bytes. */
+BOP_API BOP_MUST_USE int bop_client_set_add(struct bop_client *client, struct bop_slice set,
+                                            struct bop_slice member, bop_client_fn fn, void *user);
+/** Result: existed. */
+BOP_API BOP_MUST_USE int bop_client_set_remove(struct bop_client *client, struct bop_slice set,
+                                               struct bop_slice member, bop_client_fn fn,
+                                               void *user);
+/** Result: existed; not BOP_ENOTFOUND. */
+BOP_API BOP_MUST_USE int bop_client_set_contains(struct bop_client *client, struct bop_slice set,
+                                                 struct bop_slice member,
+                                                 enum bop_consistency consistency, bop_client_fn fn,
+                                                 void *user);
+/** Result: size. */
+BOP_API BOP_MUST_USE int bop_client_set_size(struct bop_client *client, struct bop_slice set,
+                                             enum bop_consistency consistency, bop_client_fn fn,
+                                             void *user);
+/** As bop_client_map_scan(): the members are the entries' keys, their values are empty. */
+BOP_API BOP_MUST_USE int bop_client_set_scan(struct bop_client *client, struct bop_slice set,
+                                             struct bop_slice cursor, uint32_t limit,
+                                             enum bop_consistency consistency, bop_client_fn fn,
+                                             void *user);
 
 /** status is NULL unless code is 0, and borrowed for the call. */
 typedef void (*bop_client_status_fn)(void *user, int code,
@@ -232,6 +253,23 @@ BOP_API BOP_MUST_USE int bop_client_blocking_counter_get(struct bop_client_block
                                                          struct bop_slice counter,
                                                          enum bop_consistency consistency,
                                                          int64_t *out_value, struct bop_error *err);
+/** *out_added, which may be NULL: whether it was not there before. */
+BOP_API BOP_MUST_USE int bop_client_blocking_set_add(struct bop_client_blocking *client,
+                                                     struct bop_slice set, struct bop_slice member,
+                                                     bool *out_added, struct bop_error *err);
+/** *out_removed, which may be NULL: whether it was there. */
+BOP_API BOP_MUST_USE int bop_client_blocking_set_remove(struct bop_client_blocking *client,
+                                                        struct bop_slice set,
+                                                        struct bop_slice member, bool *out_removed,
+                                                        struct bop_error *err);
+BOP_API BOP_MUST_USE int
+bop_client_blocking_set_contains(struct bop_client_blocking *client, struct bop_slice set,
+                                 struct bop_slice member, enum bop_consistency consistency,
+                                 bool *out_contained, struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_set_size(struct bop_client_blocking *client,
+                                                      struct bop_slice set,
+                                                      enum bop_consistency consistency,
+                                                      uint64_t *out_size, struct bop_error *err);
 /** *out_status's slices point into buf, which is cleared first. */
 BOP_API BOP_MUST_USE int bop_client_blocking_status(struct bop_client_blocking *client,
                                                     struct bop_buf *buf,

@@ -26,8 +26,8 @@
 #define BOP_WIRE_FRAME_MAX (16u * 1024 * 1024)
 
 /* Bounds that hold for every request. */
-#define BOP_NAME_MAX  255                /* Bytes of a map's or counter's name; 1 or more, UTF-8. */
-#define BOP_KEY_MAX   (64u * 1024)       /* Bytes of a key; 0 is allowed. */
+#define BOP_NAME_MAX  255          /* Bytes of the name of a map, set, ...; 1 or more, UTF-8. */
+#define BOP_KEY_MAX   (64u * 1024) /* Bytes of a key or a set's member; 0 is allowed. */
 #define BOP_VALUE_MAX (8u * 1024 * 1024) /* Bytes of a value. */
 #define BOP_CURSOR_MAX                                                                             \
     (BOP_KEY_MAX + 1024)     /* Bytes of a scan's cursor, which is the server's to read. */
@@ -103,12 +103,19 @@ enum bop_op {
     BOP_OP_COUNTER_ADD =
         16, /* counter s, delta i -> new value i; BOP_STATUS_OVERFLOW changes nothing */
     BOP_OP_COUNTER_CREATE = 17, /* counter s -> created B */
+    BOP_OP_SET_ADD = 24,        /* set s, member b -> added B */
+    BOP_OP_SET_REMOVE = 25,     /* set s, member b -> removed B */
+    BOP_OP_SET_CREATE = 26,     /* set s -> created B */
     /* Reads. */
     BOP_OP_MAP_GET = 64,  /* map s, key b -> version q, value b; BOP_STATUS_NOT_FOUND */
     BOP_OP_MAP_SIZE = 65, /* map s -> size q; 0 for a map that does not exist */
     BOP_OP_MAP_SCAN = 66, /* map s, cursor b, limit u32 -> revision q, cursor b (empty: at the end),
                              count u32, then count times key b, version q, value b */
-    BOP_OP_COUNTER_GET = 80, /* counter s -> value i; BOP_STATUS_NOT_FOUND */
+    BOP_OP_COUNTER_GET = 80,  /* counter s -> value i; BOP_STATUS_NOT_FOUND */
+    BOP_OP_SET_CONTAINS = 88, /* set s, member b -> contained B */
+    BOP_OP_SET_SIZE = 89,     /* set s -> size q; 0 for a set that does not exist */
+    BOP_OP_SET_SCAN = 90, /* set s, cursor b, limit u32 -> as MAP_SCAN: members as keys, the values
+                             empty */
 };
 
 /** The condition of a put or delete: u8, then for VERSION a u64, for VALUE bytes. */
@@ -149,7 +156,7 @@ BOP_API int bop_status_code(uint8_t status);
 struct bop_operation {
     enum bop_op op;
     struct bop_slice name;
-    struct bop_slice key;
+    struct bop_slice key; /* Of sets: the member. */
     struct bop_slice value;
     enum bop_condition condition;
     uint64_t version;
@@ -176,7 +183,8 @@ static inline bool bop_op_is_write(enum bop_op op)
  */
 struct bop_result {
     uint8_t status;
-    bool existed;     /* Put and delete: there was such a key. Creates: it was made just now. */
+    bool existed;     /* Put, delete and remove: there was such a thing. Contains: there is. Creates
+                       * and adds: it was made, or added, just now. */
     uint64_t version; /* Put: the new one. Get: the value's. Condition not met: what is there. */
     int64_t number;   /* Counters. */
     uint64_t size;

@@ -74,6 +74,49 @@ int bop_client_counter_get(struct bop_client *client, struct bop_slice counter,
     return bop_client_execute(client, &operation, consistency, fn, user);
 }
 
+int bop_client_set_add(struct bop_client *client, struct bop_slice set, struct bop_slice member,
+                       bop_client_fn fn, void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_ADD, .name = set, .key = member};
+
+    return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
+}
+
+int bop_client_set_remove(struct bop_client *client, struct bop_slice set, struct bop_slice member,
+                          bop_client_fn fn, void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_REMOVE, .name = set, .key = member};
+
+    return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
+}
+
+int bop_client_set_contains(struct bop_client *client, struct bop_slice set,
+                            struct bop_slice member, enum bop_consistency consistency,
+                            bop_client_fn fn, void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_CONTAINS, .name = set, .key = member};
+
+    return bop_client_execute(client, &operation, consistency, fn, user);
+}
+
+int bop_client_set_size(struct bop_client *client, struct bop_slice set,
+                        enum bop_consistency consistency, bop_client_fn fn, void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_SIZE, .name = set};
+
+    return bop_client_execute(client, &operation, consistency, fn, user);
+}
+
+int bop_client_set_scan(struct bop_client *client, struct bop_slice set, struct bop_slice cursor,
+                        uint32_t limit, enum bop_consistency consistency, bop_client_fn fn,
+                        void *user)
+{
+    struct bop_operation operation = {
+        .op = BOP_OP_SET_SCAN, .name = set, .cursor = cursor, .limit = limit};
+
+    return bop_client_execute(client, &operation, consistency, fn, user);
+}
+
 /* ---- Blocking ---- */
 
 int bop_client_blocking_map_put(struct bop_client_blocking *client, struct bop_slice map,
@@ -129,18 +172,26 @@ int bop_client_blocking_map_get(struct bop_client_blocking *client, struct bop_s
     return rc;
 }
 
+static int blocking_size(struct bop_client_blocking *client, const struct bop_operation *operation,
+                         enum bop_consistency consistency, uint64_t *out_size,
+                         struct bop_error *err)
+{
+    struct bop_result result;
+    int rc = bop_client_blocking_execute(client, operation, consistency, NULL, &result, err);
+
+    if (rc == 0 && out_size) {
+        *out_size = result.size;
+    }
+    return rc;
+}
+
 int bop_client_blocking_map_size(struct bop_client_blocking *client, struct bop_slice map,
                                  enum bop_consistency consistency, uint64_t *out_size,
                                  struct bop_error *err)
 {
     struct bop_operation operation = {.op = BOP_OP_MAP_SIZE, .name = map};
-    struct bop_result result;
-    int rc = bop_client_blocking_execute(client, &operation, consistency, NULL, &result, err);
 
-    if (rc == 0) {
-        *out_size = result.size;
-    }
-    return rc;
+    return blocking_size(client, &operation, consistency, out_size, err);
 }
 
 static int blocking_number(struct bop_client_blocking *client,
@@ -171,4 +222,51 @@ int bop_client_blocking_counter_get(struct bop_client_blocking *client, struct b
     struct bop_operation operation = {.op = BOP_OP_COUNTER_GET, .name = counter};
 
     return blocking_number(client, &operation, consistency, out_value, err);
+}
+
+static int blocking_bool(struct bop_client_blocking *client, const struct bop_operation *operation,
+                         enum bop_consistency consistency, bool *out_yes, struct bop_error *err)
+{
+    struct bop_result result;
+    int rc = bop_client_blocking_execute(client, operation, consistency, NULL, &result, err);
+
+    if (rc == 0 && out_yes) {
+        *out_yes = result.existed;
+    }
+    return rc;
+}
+
+int bop_client_blocking_set_add(struct bop_client_blocking *client, struct bop_slice set,
+                                struct bop_slice member, bool *out_added, struct bop_error *err)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_ADD, .name = set, .key = member};
+
+    return blocking_bool(client, &operation, BOP_READ_LINEARIZABLE, out_added, err);
+}
+
+int bop_client_blocking_set_remove(struct bop_client_blocking *client, struct bop_slice set,
+                                   struct bop_slice member, bool *out_removed,
+                                   struct bop_error *err)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_REMOVE, .name = set, .key = member};
+
+    return blocking_bool(client, &operation, BOP_READ_LINEARIZABLE, out_removed, err);
+}
+
+int bop_client_blocking_set_contains(struct bop_client_blocking *client, struct bop_slice set,
+                                     struct bop_slice member, enum bop_consistency consistency,
+                                     bool *out_contained, struct bop_error *err)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_CONTAINS, .name = set, .key = member};
+
+    return blocking_bool(client, &operation, consistency, out_contained, err);
+}
+
+int bop_client_blocking_set_size(struct bop_client_blocking *client, struct bop_slice set,
+                                 enum bop_consistency consistency, uint64_t *out_size,
+                                 struct bop_error *err)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_SIZE, .name = set};
+
+    return blocking_size(client, &operation, consistency, out_size, err);
 }

@@ -6,10 +6,13 @@
  * snapshot. A store with tables but without it was left by a load that did not
  * come to its end, and is made anew.
  *
- * An entry is dispatched here and run in machine_map.c, machine_counter.c and
- * machine_session.c. Whatever fails with a code leaves memory and store in the
- * middle of something, so the owner's only way on is abort, which undoes the
- * store's part and rebuilds memory's from it.
+ * A store of the older format lacks tables; they were made empty by then, so that all
+ * there is to do is to say so.
+ *
+ * An entry is dispatched here and run in machine_map.c, machine_set.c,
+ * machine_counter.c and machine_session.c. Whatever fails with a code leaves memory and store in
+ * the middle of something, so the owner's only way on is abort, which undoes the store's part and
+ * rebuilds memory's from it.
  */
 #include <inttypes.h>
 
@@ -19,8 +22,11 @@
 #include "machine_internal.h"
 
 static const char *const table_names[MACHINE_TABLES] = {
-    [MACHINE_MAPS] = "maps",         [MACHINE_ENTRIES] = "entries", [MACHINE_COUNTERS] = "counters",
-    [MACHINE_SESSIONS] = "sessions", [MACHINE_REPLIES] = "replies", [MACHINE_META] = "meta",
+    [MACHINE_MAPS] = "maps",         [MACHINE_ENTRIES] = "entries",
+    [MACHINE_COUNTERS] = "counters", [MACHINE_SESSIONS] = "sessions",
+    [MACHINE_REPLIES] = "replies",   [MACHINE_META] = "meta",
+    [MACHINE_SETS] = "sets",         [MACHINE_MULTIMAPS] = "multimaps",
+    [MACHINE_GARBAGE] = "garbage",
 };
 
 /* ---- The store ---- */
@@ -82,7 +88,8 @@ static int check_format(struct bop_kv_txn *txn, const struct bop_kv_table *table
 
     *out_remains = false;
     if (rc == 0) {
-        return bop__machine_record_check(MACHINE_META, bop_slice_cstr(MACHINE_META_FORMAT), value);
+        rc = bop__machine_record_check(MACHINE_META, bop_slice_cstr(MACHINE_META_FORMAT), value);
+        return rc == 0 && bop_load_u32(value.data) != MACHINE_FORMAT ? format_put(txn, tables) : rc;
     }
     if (rc != BOP_ENOTFOUND) {
         return rc;
@@ -197,7 +204,7 @@ static int rebuild(struct machine *machine)
     struct bop_kv_txn *txn;
     int rc;
 
-    bop__machine_maps_forget(machine);
+    bop__machine_collections_forget(machine);
     bop__machine_replies_forget(machine);
     rc = bop_kv_begin(machine->kv, false, &txn);
     if (rc < 0) {
@@ -228,7 +235,7 @@ static void register_metrics(struct machine *machine, struct bop_metrics *metric
     machine->metric_sessions = bop_metrics_gauge(metrics, "bop_machine_sessions", NULL,
                                                  "Open sessions.");
     machine->metric_entries = bop_metrics_gauge(metrics, "bop_machine_map_entries", NULL,
-                                                "Entries of all maps.");
+                                                "Entries of all maps, sets and multimaps.");
 }
 
 static void set_gauges(struct machine *machine)
@@ -252,11 +259,11 @@ int bop__machine_open(const struct machine_options *options, struct machine **ou
     machine->allocator = allocator;
     bop_buf_init(&machine->conf, allocator, 0);
     bop_buf_init(&machine->scratch, allocator, 0);
-    machine->maps.slots = bop_alloc_array(allocator, MACHINE_MAP_SLOTS,
-                                          sizeof(*machine->maps.slots));
+    machine->collections.slots = bop_alloc_array(allocator, MACHINE_COLLECTION_SLOTS,
+                                                 sizeof(*machine->collections.slots));
     machine->chunks.index = bop_alloc_array(allocator, MACHINE_CHUNK_SLOTS,
                                             sizeof(*machine->chunks.index));
-    if (!machine->maps.slots || !machine->chunks.index) {
+    if (!machine->collections.slots || !machine->chunks.index) {
         bop_error_set(err, rc, "open the state %s", options->path);
         goto fail;
     }
@@ -291,7 +298,8 @@ void bop__machine_close(struct machine *machine)
     bop_kv_close(machine->kv);
     bop_buf_deinit(&machine->conf);
     bop_buf_deinit(&machine->scratch);
-    bop_free(allocator, machine->maps.slots, MACHINE_MAP_SLOTS * sizeof(*machine->maps.slots));
+    bop_free(allocator, machine->collections.slots,
+             MACHINE_COLLECTION_SLOTS * sizeof(*machine->collections.slots));
     bop_free(allocator, machine->chunks.index,
              MACHINE_CHUNK_SLOTS * sizeof(*machine->chunks.index));
     bop_free(allocator, machine->chunks.chunks,
@@ -326,7 +334,7 @@ int bop__machine_begin(struct machine *machine)
 static int flush(struct machine *machine)
 {
     uint8_t position[MACHINE_POSITION_SIZE], next[4];
-    int rc = bop__machine_maps_flush(machine);
+    int rc = bop__machine_collections_flush(machine);
 
     if (rc == 0) {
         rc = bop__machine_replies_flush(machine);
@@ -402,6 +410,10 @@ int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_sli
     case BOP_OP_MAP_DELETE:
     case BOP_OP_MAP_CREATE:
         return bop__machine_map_write(machine, index, &operation, out_reply);
+    case BOP_OP_SET_ADD:
+    case BOP_OP_SET_REMOVE:
+    case BOP_OP_SET_CREATE:
+        return bop__machine_set_write(machine, index, &operation, out_reply);
     case BOP_OP_COUNTER_ADD:
     case BOP_OP_COUNTER_CREATE:
         return bop__machine_counter_write(machine, index, &operation, out_reply);
@@ -562,6 +574,11 @@ int bop__machine_read(struct machine_view *view, const struct bop_operation *ope
     case BOP_OP_MAP_SIZE:
     case BOP_OP_MAP_SCAN:
         rc = bop__machine_map_read(view, operation, out);
+        break;
+    case BOP_OP_SET_CONTAINS:
+    case BOP_OP_SET_SIZE:
+    case BOP_OP_SET_SCAN:
+        rc = bop__machine_set_read(view, operation, out);
         break;
     case BOP_OP_COUNTER_GET:
         rc = bop__machine_counter_read(view, operation, out);

@@ -1,5 +1,5 @@
 /*
- * The state machine: maps, counters and sessions in a bop_kv, changed by log
+ * The state machine: maps, sets, counters and sessions in a bop_kv, changed by log
  * entries in order and by nothing else.
  *
  * Applying is a pure function of state and entry: no clock, no randomness, no
@@ -7,8 +7,8 @@
  * same bytes in every table. The applied index is committed with the effects it
  * stands for.
  *
- * What is kept in memory beside the store (session table with reply windows, map
- * sizes of the running batch) is rebuilt from it at open and after an abort.
+ * What is kept in memory beside the store (session table with reply windows,
+ * sizes of collections) is rebuilt from it at open and after an abort.
  *
  * Threads: the owner's only, but for a view, which may be read on another thread
  * while the owner goes on applying.

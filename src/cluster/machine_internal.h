@@ -1,17 +1,18 @@
 /*
  * What the files of the state machine share. machine.c keeps batches and
- * positions, machine_map.c and machine_counter.c run operations, machine_session.c
- * keeps sessions and machine_reply.c what their writes came to.
+ * positions; machine_map.c, machine_set.c and machine_counter.c run operations, with
+ * what collections have in common in machine_collection.c and machine_scan.c;
+ * machine_session.c keeps sessions and machine_reply.c what their writes came to.
  *
  * Three things lie in memory beside the store:
  *
- *   sessions  all of them, by id, without their replies;
- *   maps      id and size of the maps last used: a size goes to the store when
- *             the batch is committed, and not once an entry;
- *   chunks    replies of the sessions last heard: a chunk of 64 goes to the
- *             store when the batch is committed, and not once a reply.
+ *   sessions     all of them, by id, without their replies;
+ *   collections  id and size of the maps and sets last used: a size goes to the
+ *                store when the batch is committed, and not once an entry;
+ *   chunks       replies of the sessions last heard: a chunk of 64 goes to the
+ *                store when the batch is committed, and not once a reply.
  *
- * maps and chunks are caches of bounded size. When one is full, what it has that
+ * collections and chunks are caches of bounded size. When one is full, what it has that
  * the store has not is written there and all of it is forgotten. As a record's
  * content is the same whenever it is written, the store's content after a commit
  * does not depend on that, nor on where batches begin and end.
@@ -22,20 +23,28 @@
 #include "machine.h"
 #include "machine_record.h"
 
-#define MACHINE_MAPS_CACHED_MAX    384  /* Of MACHINE_MAP_SLOTS. */
-#define MACHINE_MAP_SLOTS          512  /* A power of two. */
-#define MACHINE_CHUNKS_CACHED_MIN  16   /* Room to begin with; */
-#define MACHINE_CHUNKS_CACHED_MAX  1024 /* and to grow to. */
-#define MACHINE_CHUNKS_TIDY        48   /* Not worth it below. */
-#define MACHINE_CHUNK_SLOTS        2048 /* A power of two, well above that. */
-#define MACHINE_SESSION_SLOTS_MIN  64   /* A power of two. */
-#define MACHINE_SCRATCH_BYTES_KEPT (256 * 1024)
-#define MACHINE_SEEN_UNKNOWN       UINT64_MAX /* Not heard of since it came into memory. */
+#define MACHINE_COLLECTIONS_CACHED_MAX 384  /* Of MACHINE_COLLECTION_SLOTS. */
+#define MACHINE_COLLECTION_SLOTS       512  /* A power of two. */
+#define MACHINE_CHUNKS_CACHED_MIN      16   /* Room to begin with; */
+#define MACHINE_CHUNKS_CACHED_MAX      1024 /* and to grow to. */
+#define MACHINE_CHUNKS_TIDY            48   /* Not worth it below. */
+#define MACHINE_CHUNK_SLOTS            2048 /* A power of two, well above that. */
+#define MACHINE_SESSION_SLOTS_MIN      64   /* A power of two. */
+#define MACHINE_SCRATCH_BYTES_KEPT     (256 * 1024)
+#define MACHINE_SEEN_UNKNOWN           UINT64_MAX /* Not heard of since it came into memory. */
 
-/* ---- Maps ---- */
+/* ---- Collections ---- */
 
-struct map_state {
-    struct machine_map_record record;
+enum collection_kind {
+    COLLECTION_MAP,
+    COLLECTION_SET,
+    COLLECTION_MULTIMAP,
+};
+#define COLLECTION_KINDS 3
+
+struct collection {
+    enum collection_kind kind;
+    struct machine_collection_record record;
     uint32_t hash;
     bool used;
     bool dirty; /* The store has another record, or none. */
@@ -43,8 +52,8 @@ struct map_state {
     uint8_t name[BOP_NAME_MAX];
 };
 
-struct map_cache {
-    struct map_state *slots; /* Open addressing, linear; nothing is ever removed but all. */
+struct collection_cache {
+    struct collection *slots; /* Open addressing, linear; nothing is ever removed but all. */
     size_t count;
 };
 
@@ -94,19 +103,19 @@ struct machine {
     int failed;             /* Not 0: memory and store may differ, nothing is applied any more. */
 
     struct machine_position position; /* The batch included. */
-    uint32_t map_next;                /* Id of the next map. */
+    uint32_t map_next;                /* Id of the next collection, of whatever kind. */
     bool map_next_dirty;
     struct bop_buf conf;
 
     struct session_table sessions;
-    struct map_cache maps;
+    struct collection_cache collections;
     struct chunk_cache chunks;
     struct bop_buf scratch; /* A record to be written. */
 
     uint64_t batch_applied; /* Entries of the batch under way. */
     uint64_t batch_replays;
-    int64_t batch_entries; /* By how many the maps grew. */
-    uint64_t entries;      /* Of all maps, as of the last commit. */
+    int64_t batch_entries; /* By how many the collections grew. */
+    uint64_t entries;      /* Of all collections, as of the last commit. */
     struct bop_metric *metric_applied;
     struct bop_metric *metric_replays;
     struct bop_metric *metric_sessions;
@@ -143,6 +152,9 @@ static inline void machine_reply_add_u64(struct machine_reply *reply, uint64_t v
 BOP_MUST_USE int bop__machine_map_write(struct machine *machine, uint64_t index,
                                         const struct bop_operation *operation,
                                         struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_set_write(struct machine *machine, uint64_t index,
+                                        const struct bop_operation *operation,
+                                        struct machine_reply *out_reply);
 BOP_MUST_USE int bop__machine_counter_write(struct machine *machine, uint64_t index,
                                             const struct bop_operation *operation,
                                             struct machine_reply *out_reply);
@@ -150,13 +162,57 @@ BOP_MUST_USE int bop__machine_counter_write(struct machine *machine, uint64_t in
 /** Run a read. A bop_status, or a negative code. */
 BOP_MUST_USE int bop__machine_map_read(struct machine_view *view,
                                        const struct bop_operation *operation, struct bop_buf *out);
+BOP_MUST_USE int bop__machine_set_read(struct machine_view *view,
+                                       const struct bop_operation *operation, struct bop_buf *out);
 BOP_MUST_USE int bop__machine_counter_read(struct machine_view *view,
                                            const struct bop_operation *operation,
                                            struct bop_buf *out);
 
+/* ---- Collections: what their kinds share ---- */
+
+/** Bring a collection into the cache. *out_collection, borrowed until the next find or make, is
+ * NULL if there is none of that kind and name. */
+BOP_MUST_USE int bop__machine_collection_find(struct machine *machine, enum collection_kind kind,
+                                              struct bop_slice name,
+                                              struct collection **out_collection);
+/** Make one that find did not find. *out_collection is NULL if there are too many. */
+BOP_MUST_USE int bop__machine_collection_make(struct machine *machine, uint64_t index,
+                                              enum collection_kind kind, struct bop_slice name,
+                                              struct collection **out_collection);
+/** The create of any kind: made just now B. */
+BOP_MUST_USE int bop__machine_collection_create(struct machine *machine, uint64_t index,
+                                                enum collection_kind kind, struct bop_slice name,
+                                                struct machine_reply *reply);
+
 /** Write what the cache has and the store has not. */
-BOP_MUST_USE int bop__machine_maps_flush(struct machine *machine);
-void bop__machine_maps_forget(struct machine *machine);
+BOP_MUST_USE int bop__machine_collections_flush(struct machine *machine);
+void bop__machine_collections_forget(struct machine *machine);
+
+/**
+ * Look for an entry. Returns 0, BOP_ENOTFOUND, or BOP_EEXISTS if another key has
+ * the same prefix and digest: a collision of SHA-256, which nobody has seen yet.
+ */
+BOP_MUST_USE int bop__machine_entry_find(struct bop_kv_txn *txn, struct bop_kv_table table,
+                                         const struct machine_key *store_key, struct bop_slice key,
+                                         struct machine_entry *out_entry);
+/** Put one that existed or not, and count it. */
+BOP_MUST_USE int bop__machine_entry_put(struct machine *machine, struct collection *collection,
+                                        const struct machine_key *store_key,
+                                        const struct machine_entry *entry, bool existed);
+/** Delete one that is there. */
+BOP_MUST_USE int bop__machine_entry_delete(struct machine *machine, struct collection *collection,
+                                           const struct machine_key *store_key);
+
+/** 0, BOP_ENOTFOUND if there is no such collection, or another code. */
+BOP_MUST_USE int bop__machine_view_collection(struct machine_view *view, enum collection_kind kind,
+                                              struct bop_slice name,
+                                              struct machine_collection_record *out_record);
+/** The size and the scan of any kind. A bop_status, or a negative code. */
+BOP_MUST_USE int bop__machine_collection_size(struct machine_view *view, enum collection_kind kind,
+                                              struct bop_slice name, struct bop_buf *out);
+BOP_MUST_USE int bop__machine_collection_scan(struct machine_view *view, enum collection_kind kind,
+                                              const struct bop_operation *operation,
+                                              struct bop_buf *out);
 
 /* ---- Sessions ---- */
 
@@ -201,7 +257,7 @@ void bop__machine_replies_tidy(struct machine *machine);
 
 /* ---- The store, for snapshots ---- */
 
-/** Open or make all tables. */
+/** Open or make all tables, those too that an older format has not. */
 BOP_MUST_USE int bop__machine_tables_open(struct bop_kv_txn *txn,
                                           struct bop_kv_table tables[MACHINE_TABLES]);
 

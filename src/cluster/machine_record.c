@@ -34,19 +34,20 @@ int bop__machine_position_decode(struct bop_slice bytes, struct machine_position
     return 0;
 }
 
-/* ---- Maps ---- */
+/* ---- Collections ---- */
 
-void bop__machine_map_encode(uint8_t out_bytes[MACHINE_MAP_RECORD_SIZE],
-                             const struct machine_map_record *record)
+void bop__machine_collection_encode(uint8_t out_bytes[MACHINE_COLLECTION_SIZE],
+                                    const struct machine_collection_record *record)
 {
     bop_store_u32(out_bytes, record->id);
     bop_store_u64(out_bytes + 4, record->entries);
     bop_store_u64(out_bytes + 12, record->created);
 }
 
-int bop__machine_map_decode(struct bop_slice bytes, struct machine_map_record *out_record)
+int bop__machine_collection_decode(struct bop_slice bytes,
+                                   struct machine_collection_record *out_record)
 {
-    if (bytes.size != MACHINE_MAP_RECORD_SIZE) {
+    if (bytes.size != MACHINE_COLLECTION_SIZE) {
         return BOP_ECORRUPT;
     }
     out_record->id = bop_load_u32(bytes.data);
@@ -57,11 +58,11 @@ int bop__machine_map_decode(struct bop_slice bytes, struct machine_map_record *o
 
 /* ---- Entries ---- */
 
-int bop__machine_key_make(uint32_t map, struct bop_slice key, struct machine_key *out_key)
+int bop__machine_key_make(uint32_t id, struct bop_slice key, struct machine_key *out_key)
 {
     uint8_t *at = out_key->bytes + MACHINE_MAP_ID_SIZE;
 
-    machine_store_be32(out_key->bytes, map);
+    machine_store_be32(out_key->bytes, id);
     if (key.size <= MACHINE_SHORT_KEY_MAX) {
         if (key.size > 0) {
             memcpy(at, key.data, key.size);
@@ -212,6 +213,17 @@ void bop__machine_chunk_key(uint8_t out_key[MACHINE_CHUNK_KEY], uint64_t session
     machine_store_be64(out_key + 8, number);
 }
 
+/* ---- Garbage ---- */
+
+int bop__machine_garbage_decode(struct bop_slice bytes, uint64_t *out_left)
+{
+    if (bytes.size != MACHINE_GARBAGE_SIZE) {
+        return BOP_ECORRUPT;
+    }
+    *out_left = bop_load_u64(bytes.data);
+    return *out_left > 0 ? 0 : BOP_ECORRUPT;
+}
+
 /* ---- All of them ---- */
 
 static int check_name(struct bop_slice key)
@@ -246,7 +258,10 @@ static int check_meta(struct bop_slice key, struct bop_slice value)
         if (value.size != 4) {
             return BOP_ECORRUPT;
         }
-        return bop_load_u32(value.data) == MACHINE_FORMAT ? 0 : BOP_EVERSION;
+        return bop_load_u32(value.data) == MACHINE_FORMAT ||
+                       bop_load_u32(value.data) == MACHINE_FORMAT_OLD
+                   ? 0
+                   : BOP_EVERSION;
     }
     if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_MAP_NEXT))) {
         return value.size == 4 && bop_load_u32(value.data) > 0 ? 0 : BOP_ECORRUPT;
@@ -260,7 +275,8 @@ static int check_meta(struct bop_slice key, struct bop_slice value)
 int bop__machine_record_check(enum machine_table table, struct bop_slice key,
                               struct bop_slice value)
 {
-    struct machine_map_record map;
+    struct machine_collection_record collection;
+    uint64_t left;
     struct machine_counter counter;
     struct machine_session_record session;
     struct machine_chunk chunk;
@@ -268,8 +284,10 @@ int bop__machine_record_check(enum machine_table table, struct bop_slice key,
 
     switch (table) {
     case MACHINE_MAPS:
+    case MACHINE_SETS:
+    case MACHINE_MULTIMAPS:
         rc = check_name(key);
-        return rc ? rc : bop__machine_map_decode(value, &map);
+        return rc ? rc : bop__machine_collection_decode(value, &collection);
     case MACHINE_ENTRIES:
         return check_entry(key, value);
     case MACHINE_COUNTERS:
@@ -285,6 +303,11 @@ int bop__machine_record_check(enum machine_table table, struct bop_slice key,
                                              : BOP_ECORRUPT;
     case MACHINE_META:
         return check_meta(key, value);
+    case MACHINE_GARBAGE:
+        if (key.size != MACHINE_GARBAGE_KEY || bop_load_u32(key.data) == 0) {
+            return BOP_ECORRUPT;
+        }
+        return bop__machine_garbage_decode(value, &left);
     }
     return BOP_ECORRUPT;
 }

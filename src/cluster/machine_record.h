@@ -14,19 +14,25 @@
 
 #include "machine.h"
 
-#define MACHINE_FORMAT 1
+/* 2 has tables that 1 had not; a state of 1 is one in which they are empty. */
+#define MACHINE_FORMAT     2
+#define MACHINE_FORMAT_OLD 1
 
-/* A disk format: snapshots number the tables like this. META is last, so that a state that is
- * loaded in this order gets its position after all else. */
+/* A disk format: snapshots number the tables like this. Whoever loads them puts META in last, so
+ * that a state gets its position after all else. */
 enum machine_table {
-    MACHINE_MAPS = 0,     /* name -> id, entries, created */
-    MACHINE_ENTRIES = 1,  /* map id u32, key -> version, value */
-    MACHINE_COUNTERS = 2, /* name -> value, created */
-    MACHINE_SESSIONS = 3, /* id u64 -> timeout, token, opened */
-    MACHINE_REPLIES = 4,  /* session id u64, chunk u64 -> the replies of 64 sequences */
-    MACHINE_META = 5,     /* format, position, conf, map_next */
+    MACHINE_MAPS = 0,      /* name -> id, entries, created */
+    MACHINE_ENTRIES = 1,   /* collection's id u32, key -> version, value */
+    MACHINE_COUNTERS = 2,  /* name -> value, created */
+    MACHINE_SESSIONS = 3,  /* id u64 -> timeout, token, opened */
+    MACHINE_REPLIES = 4,   /* session id u64, chunk u64 -> the replies of 64 sequences */
+    MACHINE_META = 5,      /* format, position, conf, map_next */
+    MACHINE_SETS = 6,      /* name -> id, entries, created */
+    MACHINE_MULTIMAPS = 7, /* name -> id, entries, created */
+    MACHINE_GARBAGE = 8,   /* id u32 of what was cleared -> entries left over */
 };
-#define MACHINE_TABLES 6
+#define MACHINE_TABLES     9
+#define MACHINE_TABLES_OLD 6 /* Of format 1. */
 
 /* Keys of META, in their order. */
 #define MACHINE_META_CONF     "conf"
@@ -69,19 +75,19 @@ void bop__machine_position_encode(uint8_t out_bytes[MACHINE_POSITION_SIZE],
 BOP_MUST_USE int bop__machine_position_decode(struct bop_slice bytes,
                                               struct machine_position *out_position);
 
-/* ---- Maps ---- */
+/* ---- Collections: maps, sets and multimaps ---- */
 
-#define MACHINE_MAP_RECORD_SIZE 20
+#define MACHINE_COLLECTION_SIZE 20
 
-struct machine_map_record {
+struct machine_collection_record {
     uint32_t id;
     uint64_t entries;
     uint64_t created; /* Index of the entry that made it. */
 };
-void bop__machine_map_encode(uint8_t out_bytes[MACHINE_MAP_RECORD_SIZE],
-                             const struct machine_map_record *record);
-BOP_MUST_USE int bop__machine_map_decode(struct bop_slice bytes,
-                                         struct machine_map_record *out_record);
+void bop__machine_collection_encode(uint8_t out_bytes[MACHINE_COLLECTION_SIZE],
+                                    const struct machine_collection_record *record);
+BOP_MUST_USE int bop__machine_collection_decode(struct bop_slice bytes,
+                                                struct machine_collection_record *out_record);
 
 /* ---- Entries ---- */
 
@@ -100,8 +106,8 @@ struct machine_key {
     uint8_t bytes[BOP_KV_KEY_MAX];
 };
 
-/** The store key of a map's key. Returns 0 or BOP_ENOMEM. */
-BOP_MUST_USE int bop__machine_key_make(uint32_t map, struct bop_slice key,
+/** The store key of a collection's key. Returns 0 or BOP_ENOMEM. */
+BOP_MUST_USE int bop__machine_key_make(uint32_t id, struct bop_slice key,
                                        struct machine_key *out_key);
 
 struct machine_entry {
@@ -169,6 +175,14 @@ size_t bop__machine_chunk_encode(uint8_t out_bytes[MACHINE_CHUNK_MAX],
                                  const struct machine_chunk *chunk);
 BOP_MUST_USE int bop__machine_chunk_decode(struct bop_slice bytes, struct machine_chunk *out_chunk);
 void bop__machine_chunk_key(uint8_t out_key[MACHINE_CHUNK_KEY], uint64_t session, uint64_t number);
+
+/* ---- Garbage ---- */
+
+#define MACHINE_GARBAGE_KEY  4
+#define MACHINE_GARBAGE_SIZE 8
+
+/** How many entries are left of a collection that was cleared: one or more. */
+BOP_MUST_USE int bop__machine_garbage_decode(struct bop_slice bytes, uint64_t *out_left);
 
 /* ---- All of them ---- */
 

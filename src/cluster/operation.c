@@ -80,9 +80,13 @@ int bop_operation_decode(struct bop_slice bytes, struct bop_operation *out_opera
         read_condition(&reader, &operation, &code);
         break;
     case BOP_OP_MAP_GET:
+    case BOP_OP_SET_ADD:
+    case BOP_OP_SET_REMOVE:
+    case BOP_OP_SET_CONTAINS:
         operation.key = read_bounded(&reader, BOP_KEY_MAX, &code);
         break;
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_SET_SCAN:
         operation.cursor = read_bounded(&reader, BOP_CURSOR_MAX, &code);
         operation.limit = bop_read_u32(&reader);
         break;
@@ -93,6 +97,8 @@ int bop_operation_decode(struct bop_slice bytes, struct bop_operation *out_opera
     case BOP_OP_MAP_SIZE:
     case BOP_OP_COUNTER_CREATE:
     case BOP_OP_COUNTER_GET:
+    case BOP_OP_SET_CREATE:
+    case BOP_OP_SET_SIZE:
         break;
     default:
         reader.failed = true;
@@ -123,9 +129,13 @@ void bop_operation_encode(struct bop_writer *writer, const struct bop_operation 
         write_condition(writer, operation);
         break;
     case BOP_OP_MAP_GET:
+    case BOP_OP_SET_ADD:
+    case BOP_OP_SET_REMOVE:
+    case BOP_OP_SET_CONTAINS:
         bop_write_bytes(writer, operation->key);
         break;
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_SET_SCAN:
         bop_write_bytes(writer, operation->cursor);
         bop_write_u32(writer, operation->limit);
         break;
@@ -136,6 +146,8 @@ void bop_operation_encode(struct bop_writer *writer, const struct bop_operation 
     case BOP_OP_MAP_SIZE:
     case BOP_OP_COUNTER_CREATE:
     case BOP_OP_COUNTER_GET:
+    case BOP_OP_SET_CREATE:
+    case BOP_OP_SET_SIZE:
         break;
     }
 }
@@ -176,6 +188,10 @@ static void read_ok(struct bop_reader *reader, enum bop_op op, struct bop_result
     case BOP_OP_MAP_DELETE:
     case BOP_OP_MAP_CREATE:
     case BOP_OP_COUNTER_CREATE:
+    case BOP_OP_SET_ADD:
+    case BOP_OP_SET_REMOVE:
+    case BOP_OP_SET_CREATE:
+    case BOP_OP_SET_CONTAINS:
         result->existed = bop_read_bool(reader);
         break;
     case BOP_OP_COUNTER_ADD:
@@ -187,9 +203,11 @@ static void read_ok(struct bop_reader *reader, enum bop_op op, struct bop_result
         result->value = bop_read_bytes(reader);
         break;
     case BOP_OP_MAP_SIZE:
+    case BOP_OP_SET_SIZE:
         result->size = bop_read_u64(reader);
         break;
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_SET_SCAN:
         read_scan(reader, result);
         break;
     default:
@@ -235,6 +253,10 @@ void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct b
     case BOP_OP_MAP_DELETE:
     case BOP_OP_MAP_CREATE:
     case BOP_OP_COUNTER_CREATE:
+    case BOP_OP_SET_ADD:
+    case BOP_OP_SET_REMOVE:
+    case BOP_OP_SET_CREATE:
+    case BOP_OP_SET_CONTAINS:
         bop_write_bool(writer, result->existed);
         break;
     case BOP_OP_COUNTER_ADD:
@@ -246,9 +268,11 @@ void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct b
         bop_write_bytes(writer, result->value);
         break;
     case BOP_OP_MAP_SIZE:
+    case BOP_OP_SET_SIZE:
         bop_write_u64(writer, result->size);
         break;
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_SET_SCAN:
         bop_write_u64(writer, result->revision);
         bop_write_bytes(writer, result->cursor);
         bop_write_u32(writer, result->count);

@@ -64,6 +64,24 @@ static bool to_operation(uint16_t kind, struct bop_slice payload, struct bop_ope
     case BOP_WIRE_KIND_MAP_SIZE_REQUEST:
         out->op = BOP_OP_MAP_SIZE;
         return true;
+    case BOP_WIRE_KIND_CREATE_SET_REQUEST:
+        out->op = BOP_OP_SET_CREATE;
+        return true;
+    case BOP_WIRE_KIND_SET_ADD_REQUEST:
+        out->op = BOP_OP_SET_ADD;
+        out->key = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_SET_REMOVE_REQUEST:
+        out->op = BOP_OP_SET_REMOVE;
+        out->key = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_SET_CONTAINS_REQUEST:
+        out->op = BOP_OP_SET_CONTAINS;
+        out->key = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_SET_SIZE_REQUEST:
+        out->op = BOP_OP_SET_SIZE;
+        return true;
     case BOP_WIRE_KIND_CREATE_COUNTER_REQUEST:
         out->op = BOP_OP_COUNTER_CREATE;
         return true;
@@ -88,6 +106,7 @@ static void write_result(struct bop_writer *writer, const struct service_request
 
     switch (request->kind) {
     case BOP_WIRE_KIND_CREATE_MAP_REQUEST:
+    case BOP_WIRE_KIND_CREATE_SET_REQUEST:
     case BOP_WIRE_KIND_CREATE_COUNTER_REQUEST:
         bop_write_bytes(writer, bop_read_string(&payload));
         break;
@@ -98,7 +117,11 @@ static void write_result(struct bop_writer *writer, const struct service_request
             bop_write_bytes(writer, bop_read_bytes(&reader));
         }
         break;
+    case BOP_WIRE_KIND_SET_CONTAINS_REQUEST:
+        bop_write_bool(writer, bop_read_bool(&reader));
+        break;
     case BOP_WIRE_KIND_MAP_SIZE_REQUEST:
+    case BOP_WIRE_KIND_SET_SIZE_REQUEST:
         bop_write_u64(writer, bop_read_u64(&reader));
         break;
     case BOP_WIRE_KIND_COUNTER_GET_REQUEST:
@@ -197,7 +220,8 @@ static const char *refusal(const struct bop_operation *operation)
         return "a name has 1 to 255 bytes";
     }
     if (operation->key.size > BOP_KEY_MAX) {
-        return "a key has at most 64 KiB";
+        return operation->op == BOP_OP_SET_ADD ? "a set's value has at most 64 KiB"
+                                               : "a key has at most 64 KiB";
     }
     return operation->value.size > BOP_VALUE_MAX ? "a value has at most 8 MiB" : NULL;
 }

@@ -11,7 +11,9 @@
  *
  *      HEADER     state format u32, zeros u32, position 40 bytes, configuration b
  *      RECORDS    times: table u8, key size u16, value size u32, key, value
- *      END        records of each of the 6 tables u64, digest of content u64
+ *      END        records of each of the 9 tables u64, digest of content u64
+ *
+ * A file of version 1 holds a state of format 1, which has 6 tables; else it is the same.
  *
  * One HEADER, any number of RECORDS, one END, nothing else. Tables come in the
  * order of their numbers, keys in each strictly ascending.
@@ -22,17 +24,18 @@
 #include "machine_internal.h"
 #include "snapshot.h"
 
-#define SNAPSHOT_MAGIC       "BOPSNAP\n"
-#define SNAPSHOT_MAGIC_SIZE  8
-#define SNAPSHOT_VERSION     1
-#define SNAPSHOT_PREAMBLE    16
-#define SNAPSHOT_BLOCK_HEAD  12
-#define SNAPSHOT_RECORD_HEAD 7
-#define SNAPSHOT_HEADER_MIN  (8 + MACHINE_POSITION_SIZE + 4)
-#define SNAPSHOT_END_SIZE    (8 * MACHINE_TABLES + 8)
-#define SNAPSHOT_BLOCK_BYTES (256 * 1024)       /* A RECORDS block ends once it has these. */
-#define SNAPSHOT_BLOCK_MAX   (16 * 1024 * 1024) /* Of a payload; that and the largest record fit. */
-#define SNAPSHOT_PATH_MAX    4096
+#define SNAPSHOT_MAGIC            "BOPSNAP\n"
+#define SNAPSHOT_MAGIC_SIZE       8
+#define SNAPSHOT_VERSION          2
+#define SNAPSHOT_VERSION_OLD      1
+#define SNAPSHOT_PREAMBLE         16
+#define SNAPSHOT_BLOCK_HEAD       12
+#define SNAPSHOT_RECORD_HEAD      7
+#define SNAPSHOT_HEADER_MIN       (8 + MACHINE_POSITION_SIZE + 4)
+#define SNAPSHOT_END_SIZE(tables) (8 * (tables) + 8)
+#define SNAPSHOT_BLOCK_BYTES      (256 * 1024)       /* A RECORDS block ends once it has these. */
+#define SNAPSHOT_BLOCK_MAX        (16 * 1024 * 1024) /* Of a payload; that and the largest record fit. */
+#define SNAPSHOT_PATH_MAX         4096
 
 enum snapshot_block {
     SNAPSHOT_HEADER = 1,
@@ -72,7 +75,9 @@ struct snapshot_reader {
     int table; /* -1: there was none. */
     size_t key_size;
     uint8_t key[BOP_KV_KEY_MAX];
-    /* What META and MAPS say, for it must fit together. */
+    /* What META and the tables with ids say, for it must fit together. */
+    uint32_t format; /* Of the state, which the version of the file says. */
+    unsigned tables; /* That this format has. */
     bool format_seen;
     struct machine_position position;
     uint32_t map_next;

@@ -52,6 +52,7 @@ static int read_block(struct snapshot_reader *reader, uint32_t *out_kind)
 static int read_preamble(struct snapshot_reader *reader)
 {
     uint8_t bytes[SNAPSHOT_PREAMBLE];
+    uint32_t version;
     int rc = reader->fs->size(reader->fs, reader->fd, &reader->size);
 
     if (rc == 0 && reader->size < sizeof(bytes)) {
@@ -69,7 +70,13 @@ static int read_preamble(struct snapshot_reader *reader)
         return BOP_ECORRUPT;
     }
     reader->offset = sizeof(bytes);
-    return bop_load_u32(bytes + SNAPSHOT_MAGIC_SIZE) == SNAPSHOT_VERSION ? 0 : BOP_EVERSION;
+    version = bop_load_u32(bytes + SNAPSHOT_MAGIC_SIZE);
+    if (version != SNAPSHOT_VERSION && version != SNAPSHOT_VERSION_OLD) {
+        return BOP_EVERSION;
+    }
+    reader->format = version == SNAPSHOT_VERSION ? MACHINE_FORMAT : MACHINE_FORMAT_OLD;
+    reader->tables = version == SNAPSHOT_VERSION ? MACHINE_TABLES : MACHINE_TABLES_OLD;
+    return 0;
 }
 
 static int read_header(struct snapshot_reader *reader)
@@ -85,7 +92,7 @@ static int read_header(struct snapshot_reader *reader)
     }
     in = bop_reader(bop_buf_slice(&reader->block));
     format = bop_read_u32(&in);
-    if (kind == SNAPSHOT_HEADER && !in.failed && format != MACHINE_FORMAT) {
+    if (kind == SNAPSHOT_HEADER && !in.failed && format != reader->format) {
         return BOP_EVERSION;
     }
     zeros = bop_read_u32(&in);
@@ -138,14 +145,19 @@ static bool in_order(const struct snapshot_reader *reader, unsigned table, struc
 static void note_record(struct snapshot_reader *reader, enum machine_table table,
                         struct bop_slice key, struct bop_slice value)
 {
-    if (table == MACHINE_MAPS && bop_load_u32(value.data) > reader->map_id_max) {
-        reader->map_id_max = bop_load_u32(value.data);
+    uint32_t id = 0;
+
+    if (table == MACHINE_MAPS || table == MACHINE_SETS || table == MACHINE_MULTIMAPS) {
+        id = bop_load_u32(value.data);
+    } else if (table == MACHINE_GARBAGE) {
+        id = __builtin_bswap32(bop_load_u32(key.data));
     }
+    reader->map_id_max = id > reader->map_id_max ? id : reader->map_id_max;
     if (table != MACHINE_META) {
         return;
     }
     if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_FORMAT))) {
-        reader->format_seen = true;
+        reader->format_seen = bop_load_u32(value.data) == reader->format;
     } else if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_MAP_NEXT))) {
         reader->map_next = bop_load_u32(value.data);
     } else if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_POSITION))) {
@@ -160,7 +172,7 @@ static int check_record(struct snapshot_reader *reader, enum machine_table table
 {
     int rc;
 
-    if ((unsigned)table >= MACHINE_TABLES || key.size == 0 || key.size > BOP_KV_KEY_MAX ||
+    if ((unsigned)table >= reader->tables || key.size == 0 || key.size > BOP_KV_KEY_MAX ||
         !in_order(reader, table, key)) {
         return BOP_ECORRUPT;
     }
@@ -208,14 +220,16 @@ static bool same_position(const struct machine_position *a, const struct machine
 static int check_end(struct snapshot_reader *reader)
 {
     struct bop_reader in = bop_reader(bop_buf_slice(&reader->block));
-    bool same = reader->block.size == SNAPSHOT_END_SIZE && reader->offset == reader->size;
+    bool same = reader->block.size == SNAPSHOT_END_SIZE(reader->tables) &&
+                reader->offset == reader->size;
 
-    for (size_t i = 0; i < MACHINE_TABLES; i++) {
+    for (size_t i = 0; i < reader->tables; i++) {
         same = bop_read_u64(&in) == reader->tally.records[i] && same;
     }
     same = bop_read_u64(&in) == reader->tally.digest && same;
     /* A state in which nothing was applied has no position yet. */
-    return same && reader->format_seen && same_position(&reader->position, &reader->info.position)
+    return same && reader->format_seen && reader->map_id_max < reader->map_next &&
+                   same_position(&reader->position, &reader->info.position)
                ? 0
                : BOP_ECORRUPT;
 }

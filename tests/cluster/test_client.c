@@ -203,6 +203,38 @@ TEST(client, does_each_operation)
     finish_all(f);
     CHECK_EQ(call->code, 0);
 
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_set_add(f->client, bytes("s"), bytes("a"), on_result, call), 0);
+    finish_all(f);
+    CHECK_EQ(call->code, 0);
+    CHECK(f->last.existed);
+
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_set_remove(f->client, bytes("s"), bytes("a"), on_result, call), 0);
+    finish_all(f);
+    CHECK_EQ(call->code, 0);
+    CHECK(!f->last.existed);
+
+    call = new_call(f);
+    REQUIRE_EQ(
+        bop_client_set_contains(f->client, bytes("s"), bytes("a"), BOP_READ_STALE, on_result, call),
+        0);
+    finish_all(f);
+    CHECK_EQ(call->code, 0);
+
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_set_size(f->client, bytes("s"), BOP_READ_LINEARIZABLE, on_result, call),
+               0);
+    finish_all(f);
+    CHECK_EQ(f->last.size, 3);
+
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_set_scan(f->client, bytes("s"), bytes(""), 10, BOP_READ_LINEARIZABLE,
+                                   on_result, call),
+               0);
+    finish_all(f);
+    CHECK_EQ(call->code, 0);
+
     CHECK_EQ(add(f)->callbacks, 0); /* Never from inside the call. */
     finish_all(f);
     f->cluster.nodes[0].read_status = BOP_STATUS_NOT_FOUND;

@@ -85,6 +85,7 @@ TEST(client_blocking, does_each_operation)
     struct bop_buf buf;
     uint64_t version = 0, size = 0;
     int64_t number = 0;
+    bool yes = false;
 
     bop_buf_init(&buf, NULL, 0);
     start(f);
@@ -115,6 +116,18 @@ TEST(client_blocking, does_each_operation)
                                              NULL),
              0);
     CHECK_EQ(number, 7);
+    CHECK_EQ(bop_client_blocking_set_add(f->client, bytes("s"), bytes("a"), &yes, NULL), 0);
+    CHECK(yes);
+    CHECK_EQ(bop_client_blocking_set_remove(f->client, bytes("s"), bytes("a"), &yes, NULL), 0);
+    CHECK(!yes);
+    yes = true;
+    CHECK_EQ(bop_client_blocking_set_contains(f->client, bytes("s"), bytes("a"),
+                                              BOP_READ_LINEARIZABLE, &yes, NULL),
+             0);
+    CHECK(!yes);
+    size = 0;
+    CHECK_EQ(bop_client_blocking_set_size(f->client, bytes("s"), BOP_READ_STALE, &size, NULL), 0);
+    CHECK_EQ(size, 3);
     CHECK_EQ(bop_client_blocking_status(f->client, &buf, &status, NULL), 0);
     CHECK_EQ(status.node, 1);
     CHECK_SLICE_EQ(status.health, bytes("ok"));

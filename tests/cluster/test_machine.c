@@ -730,9 +730,48 @@ TEST(machine, refuses_a_state_of_a_newer_format)
     struct world *w = &f->world;
     struct bop_error err;
 
-    spoil(w, "meta", "format", bop_slice("\2\0\0", 4));
+    spoil(w, "meta", "format", bop_slice("\3\0\0", 4));
     CHECK_EQ(bop__machine_open(&w->options, &w->machine, &err), BOP_EVERSION);
     CHECK_STR_HAS(err.message, w->options.path);
+}
+
+/* Make the store what the older format had: without the tables that came later. */
+static void make_old(struct world *w)
+{
+    static const char *const newer[] = {"sets", "multimaps", "garbage"};
+    struct bop_kv_options options = {.path = w->options.path};
+    struct bop_kv_txn *txn;
+    struct bop_kv *kv;
+
+    spoil(w, "meta", "format", bop_slice("\1\0\0", 4));
+    REQUIRE_EQ(bop_kv_open(&options, &kv, NULL), 0);
+    REQUIRE_EQ(bop_kv_begin(kv, true, &txn), 0);
+    for (size_t i = 0; i < BOP_COUNT_OF(newer); i++) {
+        struct bop_kv_table table;
+
+        REQUIRE_EQ(bop_kv_table_open(txn, newer[i], false, &table), 0);
+        REQUIRE_EQ(bop_kv_table_drop(txn, table), 0);
+    }
+    REQUIRE_EQ(bop_kv_commit(txn), 0);
+    bop_kv_close(kv);
+}
+
+TEST(machine, opens_a_state_of_the_older_format)
+{
+    struct world *w = &f->world;
+    struct bop_operation add = {.op = BOP_OP_SET_ADD, .name = bytes("s"), .key = bytes("member")};
+    uint64_t digest;
+
+    CHECK_EQ(world_put(w, "m", "k", "v"), BOP_STATUS_OK);
+    digest = world_digest(w);
+    make_old(w);
+    world_open(w);
+    CHECK_EQ(bop__machine_position(w->machine).index, 1);
+    CHECK_SLICE_EQ(world_get(w, "m", bytes("k")).value, bytes("v"));
+    CHECK_EQ(world_digest(w), digest); /* It is of the new format now, as the others. */
+    CHECK_EQ(world_write(w, 0, 0, 0, &add), BOP_STATUS_OK);
+    world_reopen(w);
+    CHECK_EQ(world_records(w, MACHINE_SETS), 1);
 }
 
 TEST(machine, refuses_records_that_make_no_sense)

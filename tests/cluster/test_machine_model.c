@@ -15,6 +15,7 @@
 #define ENTRIES      3000
 #define MAPS         4
 #define KEYS         24
+#define SETS         2
 #define COUNTERS     3
 #define SESSIONS_MAX 256
 #define REPLIES_MAX  ENTRIES
@@ -47,6 +48,8 @@ struct model_session {
 struct model {
     bool map_made[MAPS];
     struct model_value values[MAPS][KEYS];
+    bool set_made[SETS];
+    struct model_value members[SETS][KEYS];
     bool counter_made[COUNTERS];
     int64_t counters[COUNTERS];
     struct model_session sessions[SESSIONS_MAX];
@@ -70,6 +73,7 @@ struct fixture {
     struct bop_buf bytes;
     struct bop_buf operation;
     char map_names[MAPS][8];
+    char set_names[SETS][8];
     char counter_names[COUNTERS][8];
     struct bop_slice keys[KEYS];
 };
@@ -83,6 +87,10 @@ static void setup(struct fixture *f)
     bop_buf_init(&f->operation, NULL, 0);
     for (unsigned i = 0; i < MAPS; i++) {
         snprintf(f->map_names[i], sizeof(f->map_names[i]), "map%u", i);
+    }
+    for (unsigned i = 0; i < SETS; i++) {
+        /* As two of the maps are called. */
+        snprintf(f->set_names[i], sizeof(f->set_names[i]), "map%u", i);
     }
     for (unsigned i = 0; i < COUNTERS; i++) {
         snprintf(f->counter_names[i], sizeof(f->counter_names[i]), "c%u", i);
@@ -127,7 +135,7 @@ static void expect_u64(struct model_reply *reply, uint64_t value)
 /* A write as the random choices make it, with what is needed to run it in the model. */
 struct write {
     struct bop_operation operation;
-    unsigned map, key, counter;
+    unsigned map, set, key, counter;
     uint32_t value, expected;
     uint8_t value_bytes[4], expected_bytes[4];
 };
@@ -174,6 +182,28 @@ static void model_map(struct model *model, uint64_t index, const struct write *w
     }
 }
 
+static void model_set(struct model *model, uint64_t index, const struct write *write,
+                      struct model_reply *reply)
+{
+    struct model_value *old = &model->members[write->set][write->key];
+    bool made = model->set_made[write->set];
+
+    expect(reply, BOP_STATUS_OK);
+    if (write->operation.op == BOP_OP_SET_CREATE) {
+        reply->result[reply->size++] = !made;
+        model->set_made[write->set] = true;
+    } else if (write->operation.op == BOP_OP_SET_ADD) {
+        reply->result[reply->size++] = !old->present;
+        if (!old->present) {
+            *old = (struct model_value){.present = true, .version = index};
+        }
+        model->set_made[write->set] = true;
+    } else {
+        reply->result[reply->size++] = old->present;
+        old->present = false;
+    }
+}
+
 static void model_run(struct model *model, uint64_t index, const struct write *write,
                       struct model_reply *reply)
 {
@@ -194,6 +224,9 @@ static void model_run(struct model *model, uint64_t index, const struct write *w
         model->counter_made[write->counter] = true;
         expect(reply, BOP_STATUS_OK);
         expect_u64(reply, (uint64_t)sum);
+    } else if (write->operation.op == BOP_OP_SET_ADD || write->operation.op == BOP_OP_SET_REMOVE ||
+               write->operation.op == BOP_OP_SET_CREATE) {
+        model_set(model, index, write, reply);
     } else {
         model_map(model, index, write, reply);
     }
@@ -239,9 +272,10 @@ static void model_write(struct model *model, uint64_t index, struct model_sessio
 static void choose_write(struct fixture *f, struct write *write)
 {
     struct bop_random *r = &f->random;
-    uint64_t choice = bop_random_below(r, 20);
+    uint64_t choice = bop_random_below(r, 27);
 
     *write = (struct write){.map = (unsigned)bop_random_below(r, MAPS),
+                            .set = (unsigned)bop_random_below(r, SETS),
                             .key = (unsigned)bop_random_below(r, KEYS),
                             .counter = (unsigned)bop_random_below(r, COUNTERS),
                             .value = (uint32_t)bop_random_below(r, 4),
@@ -265,6 +299,14 @@ static void choose_write(struct fixture *f, struct write *write)
         }
         if (write->operation.condition == BOP_IF_VALUE) {
             write->operation.expected = bop_slice(write->expected_bytes, 4);
+        }
+    } else if (choice >= 20) {
+        write->operation.name = bytes(f->set_names[write->set]);
+        write->operation.op = choice == 20  ? BOP_OP_SET_CREATE
+                              : choice < 24 ? BOP_OP_SET_ADD
+                                            : BOP_OP_SET_REMOVE;
+        if (choice > 20) {
+            write->operation.key = f->keys[write->key];
         }
     } else {
         write->operation.name = bytes(f->counter_names[write->counter]);
@@ -528,6 +570,42 @@ static uint64_t model_chunks(const struct model *model)
     return count;
 }
 
+static void compare_sets(struct fixture *f, struct world *w)
+{
+    uint64_t made = 0;
+
+    for (unsigned set = 0; set < SETS; set++) {
+        struct bop_slice name = bytes(f->set_names[set]);
+        struct bop_operation get_size = {.op = BOP_OP_SET_SIZE, .name = name};
+        struct bop_operation scan = {.op = BOP_OP_SET_SCAN, .name = name};
+        struct bop_scan_entry entry;
+        struct bop_result page;
+        uint64_t size = 0;
+
+        for (unsigned key = 0; key < KEYS; key++) {
+            struct bop_operation contains = {
+                .op = BOP_OP_SET_CONTAINS, .name = name, .key = f->keys[key]};
+
+            CHECK_EQ(world_read(w, &contains).existed, f->model->members[set][key].present);
+            size += f->model->members[set][key].present;
+        }
+        CHECK_EQ(world_read(w, &get_size).size, size);
+        page = world_read(w, &scan);
+        CHECK_EQ(page.count, size);
+        while (bop_scan_next(&page.entries, &entry)) {
+            for (unsigned key = 0; key < KEYS; key++) {
+                if (bop_slice_equal(f->keys[key], entry.key)) {
+                    CHECK_EQ(entry.version, f->model->members[set][key].version);
+                    size--;
+                }
+            }
+        }
+        CHECK_EQ(size, 0);
+        made += f->model->set_made[set];
+    }
+    CHECK_EQ(world_records(w, MACHINE_SETS), made);
+}
+
 /* What can be read is what the model holds. */
 static void compare(struct fixture *f, struct world *w)
 {
@@ -547,6 +625,7 @@ static void compare(struct fixture *f, struct world *w)
         }
         CHECK_EQ(world_size(w, f->map_names[map]), size);
     }
+    compare_sets(f, w);
     for (unsigned i = 0; i < COUNTERS; i++) {
         struct bop_operation get = {.op = BOP_OP_COUNTER_GET, .name = bytes(f->counter_names[i])};
         struct bop_result result = world_read(w, &get);

@@ -39,8 +39,10 @@ static void teardown(struct fixture *f)
 FIXTURE(setup, teardown)
 
 static const enum bop_op ops[] = {
-    BOP_OP_MAP_PUT, BOP_OP_MAP_DELETE, BOP_OP_MAP_CREATE, BOP_OP_COUNTER_ADD, BOP_OP_COUNTER_CREATE,
-    BOP_OP_MAP_GET, BOP_OP_MAP_SIZE,   BOP_OP_MAP_SCAN,   BOP_OP_COUNTER_GET,
+    BOP_OP_MAP_PUT,        BOP_OP_MAP_DELETE, BOP_OP_MAP_CREATE, BOP_OP_COUNTER_ADD,
+    BOP_OP_COUNTER_CREATE, BOP_OP_MAP_GET,    BOP_OP_MAP_SIZE,   BOP_OP_MAP_SCAN,
+    BOP_OP_COUNTER_GET,    BOP_OP_SET_ADD,    BOP_OP_SET_REMOVE, BOP_OP_SET_CREATE,
+    BOP_OP_SET_CONTAINS,   BOP_OP_SET_SIZE,   BOP_OP_SET_SCAN,
 };
 
 static struct bop_slice some_bytes(struct fixture *f, size_t size_min)
@@ -79,12 +81,16 @@ static struct bop_operation some_operation(struct fixture *f)
         some_condition(f, &operation);
         break;
     case BOP_OP_MAP_GET:
+    case BOP_OP_SET_ADD:
+    case BOP_OP_SET_REMOVE:
+    case BOP_OP_SET_CONTAINS:
         operation.key = some_bytes(f, 0);
         break;
     case BOP_OP_COUNTER_ADD:
         operation.delta = (int64_t)bop_random_next(&f->random);
         break;
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_SET_SCAN:
         operation.cursor = some_bytes(f, 0);
         operation.limit = (uint32_t)bop_random_next(&f->random);
         break;
@@ -213,7 +219,8 @@ TEST(operation, is_refused_when_unknown)
 
     for (unsigned op = 0; op < 256; op++) {
         bool bare = op == BOP_OP_MAP_CREATE || op == BOP_OP_COUNTER_CREATE ||
-                    op == BOP_OP_MAP_SIZE || op == BOP_OP_COUNTER_GET;
+                    op == BOP_OP_MAP_SIZE || op == BOP_OP_COUNTER_GET || op == BOP_OP_SET_CREATE ||
+                    op == BOP_OP_SET_SIZE;
 
         data[0] = (uint8_t)op;
         CHECK_EQ(bop_operation_decode(bop_slice(data, sizeof(data)), &out),
@@ -239,7 +246,9 @@ TEST(operation, writes_come_before_reads)
 {
     CHECK(bop_op_is_write(BOP_OP_MAP_PUT));
     CHECK(bop_op_is_write(BOP_OP_COUNTER_CREATE));
+    CHECK(bop_op_is_write(BOP_OP_SET_CREATE));
     CHECK(!bop_op_is_write(BOP_OP_MAP_GET));
+    CHECK(!bop_op_is_write(BOP_OP_SET_CONTAINS));
     CHECK(!bop_op_is_write(BOP_OP_COUNTER_GET));
 }
 
@@ -265,6 +274,11 @@ TEST(result, survives_a_round_trip)
     REQUIRE_EQ(result_round_trip(f, BOP_OP_MAP_DELETE, &(struct bop_result){.existed = true}, &out),
                0);
     CHECK_EQ(out.existed, true);
+    REQUIRE_EQ(result_round_trip(f, BOP_OP_SET_ADD, &(struct bop_result){.existed = true}, &out),
+               0);
+    CHECK_EQ(out.existed, true);
+    REQUIRE_EQ(result_round_trip(f, BOP_OP_SET_SIZE, &(struct bop_result){.size = 7}, &out), 0);
+    CHECK_EQ(out.size, 7);
     REQUIRE_EQ(result_round_trip(f, BOP_OP_COUNTER_ADD, &(struct bop_result){.number = -3}, &out),
                0);
     CHECK_EQ(out.number, -3);

@@ -604,6 +604,25 @@ TEST(service_legacy, serves_counters)
     LEGACY(COUNTER_GET, "\4\0\0\0none", "\0\0\0\0\0\0\0\0\0");
 }
 
+TEST(service_legacy, serves_sets)
+{
+    LEGACY(CREATE_SET, "\1\0\0\0s", "\0\1\0\0\0s");
+    LEGACY(CREATE_SET, "\1\0\0\0s", "\0\1\0\0\0s"); /* Again is fine. */
+    LEGACY(SET_SIZE, "\1\0\0\0s", "\0\0\0\0\0\0\0\0\0");
+    LEGACY(SET_CONTAINS, "\1\0\0\0s\1\0\0\0v", "\0\0");
+    LEGACY(SET_ADD, "\1\0\0\0s\1\0\0\0v", "\0");
+    LEGACY(SET_ADD, "\1\0\0\0s\1\0\0\0v", "\0"); /* It is there already. */
+    LEGACY(SET_ADD, "\1\0\0\0s\0\0\0\0", "\0");  /* An empty one. */
+    LEGACY(SET_CONTAINS, "\1\0\0\0s\1\0\0\0v", "\0\1");
+    LEGACY(SET_SIZE, "\1\0\0\0s", "\0\2\0\0\0\0\0\0\0");
+    LEGACY(SET_REMOVE, "\1\0\0\0s\1\0\0\0v", "\0");
+    LEGACY(SET_REMOVE, "\1\0\0\0s\1\0\0\0v", "\0");
+    LEGACY(SET_SIZE, "\1\0\0\0s", "\0\1\0\0\0\0\0\0\0");
+    LEGACY(SET_SIZE, "\4\0\0\0none", "\0\0\0\0\0\0\0\0\0");
+    LEGACY(SET_CONTAINS, "\4\0\0\0none\1\0\0\0v", "\0\0");
+    LEGACY(SET_REMOVE, "\4\0\0\0none\1\0\0\0v", "\0");
+}
+
 TEST(service_legacy, says_an_error_by_kind_69)
 {
     LEGACY(COUNTER_INCREMENT, "\1\0\0\0n\xff\xff\xff\xff\xff\xff\xff\x7f",
@@ -626,7 +645,7 @@ TEST(service_legacy, answers_each_request_kind)
     } others[] = {
         {BOP_WIRE_KIND_JOIN_REQUEST, {(const uint8_t *)"\1\0\0\0a", 5}},
         {BOP_WIRE_KIND_GET_NODES_REQUEST, {NULL, 0}},
-        {BOP_WIRE_KIND_SET_ADD_REQUEST, {(const uint8_t *)"\1\0\0\0s\1\0\0\0v", 10}},
+        {BOP_WIRE_KIND_LOCK_ACQUIRE_REQUEST, {(const uint8_t *)"\1\0\0\0l", 5}},
         {BOP_WIRE_KIND_LOCK_SYNC_REQUEST, {(const uint8_t *)"\2\0\0\0\1\0\0\0a\1\0\0\0b", 14}},
         {BOP_WIRE_KIND_STATE_SYNC, {(const uint8_t *)"\1\0\0\0\0\0\0\0\0\0\0\0", 12}},
     };

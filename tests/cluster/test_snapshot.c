@@ -52,13 +52,14 @@ static void teardown(struct fixture *f)
 
 FIXTURE(setup, teardown)
 
-/* Something of everything, in 9 entries. Two sessions: 2, which has written, and 3. */
+/* Something of everything, in 10 entries. Two sessions: 2, which has written, and 3. */
 static void fill(struct fixture *f)
 {
     struct world *w = &f->world;
     struct bop_operation add = op_add("counter", 42);
     uint8_t key[600];
     struct bop_operation put = op_put("m", bop_slice(key, sizeof(key)), bytes("long"));
+    struct bop_operation member = {.op = BOP_OP_SET_ADD, .name = bytes("m"), .key = bytes("x")};
 
     memset(key, 'k', sizeof(key));
     world_entry(w, BOP_RAFT_CHANGE, bop_buf_slice(&f->conf));
@@ -68,9 +69,10 @@ static void fill(struct fixture *f)
     world_put(w, "m", "", "empty");
     world_put(w, "other", "b", "");
     world_write(w, 0, 0, 0, &put);
+    world_write(w, 0, 0, 0, &member);
     world_write(w, 2, 1, 0, &add);
     world_write(w, 2, 70, 0, &add);
-    CHECK_EQ(bop__machine_position(w->machine).index, 9);
+    CHECK_EQ(bop__machine_position(w->machine).index, 10);
 }
 
 static int write_to(struct fixture *f, struct bop_fs *fs, const char *path,
@@ -144,7 +146,7 @@ TEST(snapshot, says_what_it_is)
     write_snapshot(f, &written);
     REQUIRE_EQ(check(f, &checked), 0);
     read_snapshot(f);
-    CHECK_EQ(checked.raft.index, 9);
+    CHECK_EQ(checked.raft.index, 10);
     CHECK_EQ(checked.raft.term, WORLD_TERM);
     CHECK_EQ(checked.raft.conf_index, 1);
     CHECK_EQ(checked.raft.conf.count, 2);
@@ -152,9 +154,9 @@ TEST(snapshot, says_what_it_is)
     CHECK_EQ(checked.position.digest, position.digest);
     CHECK_EQ(checked.position.time_ms, 1000);
     CHECK_EQ(checked.bytes, f->file.size);
-    /* 2 maps, 4 entries, 1 counter, 2 sessions, 2 chunks of replies, 4 of META. */
-    CHECK_EQ(checked.entries, 15);
-    CHECK_EQ(written.raft.index, 9);
+    /* 2 maps, 5 entries, 1 counter, 2 sessions, 2 chunks of replies, 4 of META, 1 set. */
+    CHECK_EQ(checked.entries, 17);
+    CHECK_EQ(written.raft.index, 10);
     CHECK_EQ(written.raft.conf.count, 2);
     CHECK_EQ(written.bytes, checked.bytes);
     CHECK_EQ(written.entries, checked.entries);
@@ -170,9 +172,9 @@ TEST(snapshot, loads_as_what_it_was)
     fill(f);
     write_snapshot(f, &info);
     load(f, &loaded, &info);
-    CHECK_EQ(info.raft.index, 9);
+    CHECK_EQ(info.raft.index, 10);
     CHECK_EQ(world_digest(&loaded), world_digest(&f->world));
-    CHECK_EQ(bop__machine_position(loaded.machine).index, 9);
+    CHECK_EQ(bop__machine_position(loaded.machine).index, 10);
     CHECK_EQ(bop__machine_position(loaded.machine).digest,
              bop__machine_position(f->world.machine).digest);
     CHECK_SLICE_EQ(bop__machine_configuration(loaded.machine), bop_buf_slice(&f->conf));
@@ -281,13 +283,43 @@ TEST(snapshot, has_these_bytes)
     static const uint8_t expected[] = {
 #include "snapshot_vector.h"
     };
+    struct bop_operation add = {.op = BOP_OP_SET_ADD, .name = bytes("s"), .key = bytes("x")};
     struct snapshot_info info;
 
     world_put(&f->world, "m", "k", "v");
+    world_write(&f->world, 0, 0, 0, &add);
     bop_buf_clear(&f->conf);
     write_snapshot(f, &info);
     read_snapshot(f);
     CHECK_SLICE_EQ(bop_buf_slice(&f->file), bop_slice(expected, sizeof(expected)));
+}
+
+/* A file as the older version wrote it, made as above. */
+static void old_snapshot(struct fixture *f)
+{
+    static const uint8_t old[] = {
+#include "snapshot_vector_1.h"
+    };
+
+    bop_buf_clear(&f->file);
+    REQUIRE_EQ(bop_buf_append(&f->file, old, sizeof(old)), 0);
+    replace_snapshot(f);
+}
+
+TEST(snapshot, of_the_older_version_is_loaded)
+{
+    struct world loaded = {0};
+    struct snapshot_info info;
+
+    old_snapshot(f);
+    REQUIRE_EQ(check(f, &info), 0);
+    CHECK_EQ(info.raft.index, 1);
+    CHECK_EQ(info.entries, 5);
+    load(f, &loaded, &info);
+    world_put(&f->world, "m", "k", "v");
+    CHECK_EQ(world_digest(&loaded), world_digest(&f->world));
+    CHECK_EQ(world_records(&loaded, MACHINE_SETS), 0);
+    world_close(&loaded);
 }
 
 /* ---- Damage ---- */
@@ -371,12 +403,21 @@ TEST(snapshot, of_another_version_is_told_apart)
     fill(f);
     write_snapshot(f, &info);
     read_snapshot(f);
-    bop_store_u32(f->file.data + 8, 2);
+    bop_store_u32(f->file.data + 8, 3);
     repair(f);
     replace_snapshot(f);
     CHECK_EQ(check(f, &info), BOP_EVERSION);
-    bop_store_u32(f->file.data + 8, 1);
-    bop_store_u32(f->file.data + 28, 2); /* The state's, first in HEADER. */
+    bop_store_u32(f->file.data + 8, 2);
+    bop_store_u32(f->file.data + 28, 3); /* The state's, first in HEADER. */
+    repair(f);
+    replace_snapshot(f);
+    CHECK_EQ(check(f, &info), BOP_EVERSION);
+    bop_store_u32(f->file.data + 28, 1); /* The older one, in a file of the newer version. */
+    repair(f);
+    replace_snapshot(f);
+    CHECK_EQ(check(f, &info), BOP_EVERSION);
+    old_snapshot(f);
+    bop_store_u32(f->file.data + 28, 2);
     repair(f);
     replace_snapshot(f);
     CHECK_EQ(check(f, &info), BOP_EVERSION);
@@ -531,7 +572,7 @@ TEST(snapshot, is_whole_or_not_there_after_power_loss)
         bop_fs_sim_lose_power(sim);
         if (rc == 0 || bop_fs_exists(fs, "/data/snapshot")) {
             CHECK_EQ(bop__snapshot_check(NULL, fs, "/data/snapshot", &info, NULL), 0);
-            CHECK_EQ(info.raft.index, 9);
+            CHECK_EQ(info.raft.index, 10);
         }
         bop_fs_sim_destroy(sim);
         if (rc == 0) {

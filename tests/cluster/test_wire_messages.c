@@ -210,6 +210,45 @@ TEST(wire_messages, replies)
     CHECK_EQ(bop_reply_decode(bop_slice(payload.data, 0), &message), BOP_EMALFORMED);
 }
 
+/* Each golden operation is encoded to the same bytes, and so is the result that follows it. */
+TEST(wire_messages, operations_and_results)
+{
+    enum bop_op op = (enum bop_op)0;
+    unsigned operations = 0, results = 0;
+
+    for (size_t i = 0; i < BOP_COUNT_OF(vectors); i++) {
+        struct bop_slice payload = vector_payload(&vectors[i], f->bytes);
+        struct bop_operation operation;
+        struct bop_result result;
+
+        bop_buf_clear(&f->buf);
+        if (vectors[i].kind == BOP_WIRE_KIND_WRITE_REQUEST ||
+            vectors[i].kind == BOP_WIRE_KIND_READ_REQUEST) {
+            bool write = vectors[i].kind == BOP_WIRE_KIND_WRITE_REQUEST;
+            size_t head = write ? 24 : 1;
+
+            payload = bop_slice(payload.data + head, payload.size - head);
+            REQUIRE_EQ(bop_operation_decode(payload, &operation), 0);
+            CHECK_EQ(bop_op_is_write(operation.op), write);
+            bop_operation_encode(&f->writer, &operation);
+            CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
+            op = operation.op;
+            operations++;
+        } else if (vectors[i].kind == BOP_WIRE_KIND_WRITE_RESPONSE ||
+                   vectors[i].kind == BOP_WIRE_KIND_READ_RESPONSE) {
+            uint8_t status = payload.data[0];
+
+            payload = bop_slice(payload.data + 1, payload.size - 1);
+            REQUIRE_EQ(bop_result_decode(op, status, payload, &result), 0);
+            bop_result_encode(&f->writer, op, &result);
+            CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
+            results++;
+        }
+    }
+    CHECK_EQ(operations, results);
+    CHECK(operations >= 8);
+}
+
 TEST(wire_messages, status_response)
 {
     struct bop_slice payload = golden(f, BOP_WIRE_KIND_STATUS_RESPONSE);

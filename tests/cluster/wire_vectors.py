@@ -36,6 +36,20 @@ def peer(node, address, role, connected, match, silent):
     return u64(node) + s(address) + u8(role) + u8(connected) + u64(match) + u64(silent)
 
 
+def tag(name, live, peak, allocations, total, limit):
+    return s(name) + u64(live) + u64(peak) + u64(allocations) + u64(total) + u64(limit)
+
+
+def write(operation, result, status=0):
+    return (("WRITE_REQUEST", 140, 1, u64(17) + u64(5) + u64(4) + operation),
+            ("WRITE_RESPONSE", 141, 2, u8(status) + result))
+
+
+def read(operation, result, status=0):
+    return (("READ_REQUEST", 142, 1, u8(0) + operation),
+            ("READ_RESPONSE", 143, 2, u8(status) + result))
+
+
 PUT = u8(1) + s("m") + b(b"k") + b(b"v") + u8(0)
 GET = u8(64) + s("m") + b(b"k")
 
@@ -151,7 +165,19 @@ VECTORS = [
      + u64(3) + u64(4) + u64(5000) + u64(0x1122334455667788)
      + s("ok") + u8(2)
      + peer(1, "10.0.0.1:4000", 1, 1, 100, 0)
-     + peer(2, "10.0.0.2:4000", 1, 0, 90, 2**64 - 1)),
+     + peer(2, "10.0.0.2:4000", 1, 0, 90, 2**64 - 1)
+     + u64(50000000) + u64(40000000) + u8(2)
+     + tag("raft", 4096, 8192, 3, 77, 0) + tag("store.aof", 2**20, 2**21, 12, 900, 2**30)
+     + s("io_uring") + u64(2) + u64(8)),
+
+    # Each operation, and behind it what it came to.
+    *write(u8(24) + s("s") + b(b"a\0"), u8(1)),
+    *write(u8(25) + s("s") + b(b""), u8(0)),
+    *write(u8(26) + s("s"), u8(1)),
+    *read(u8(88) + s("s") + b(b"a"), u8(1)),
+    *read(u8(89) + s("s"), u64(3)),
+    *read(u8(90) + s("s") + b(b"\1a") + u32(2),
+          u64(100) + b(b"\1c") + u32(2) + b(b"b") + u64(98) + b(b"") + b(b"c") + u64(99) + b(b"")),
 ]
 
 print("/*")

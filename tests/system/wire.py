@@ -22,6 +22,7 @@ REQUEST, RESPONSE, PING_FLAG, PONG_FLAG = 1, 2, 4, 8
 
 # Kinds.
 CREATE_MAP, MAP_PUT, MAP_GET, MAP_REMOVE, MAP_SIZE = 7, 9, 11, 13, 15
+CREATE_SET, SET_ADD, SET_REMOVE, SET_CONTAINS, SET_SIZE = 17, 19, 21, 23, 25
 CREATE_COUNTER, COUNTER_GET, COUNTER_INCREMENT = 27, 29, 31
 ERROR_RESPONSE, LEADER_REDIRECT, PING, PONG = 69, 70, 71, 72
 HELLO, SESSION_OPEN, SESSION_RESUME, SESSION_CLOSE, SESSION_ALIVE = 128, 130, 132, 134, 136
@@ -367,6 +368,38 @@ def counter_get(name):
     return u8(80) + blob(name)
 
 
+def set_add(name, member):
+    return u8(24) + blob(name) + blob(member)
+
+
+def set_remove(name, member):
+    return u8(25) + blob(name) + blob(member)
+
+
+def set_create(name):
+    return u8(26) + blob(name)
+
+
+def set_contains(name, member):
+    return u8(88) + blob(name) + blob(member)
+
+
+def set_size(name):
+    return u8(89) + blob(name)
+
+
+def set_scan(name, cursor=b"", limit=0):
+    return u8(90) + blob(name) + blob(cursor) + u32(limit)
+
+
+def flag_of(result):
+    """Of MAP_DELETE, creates, SET_ADD, SET_REMOVE and SET_CONTAINS."""
+    reader = Reader(result)
+    out = reader.flag()
+    reader.end()
+    return out
+
+
 def value_of(result):
     """Of MAP_GET: (version, value)."""
     reader = Reader(result)
@@ -376,7 +409,7 @@ def value_of(result):
 
 
 def number_of(result):
-    """Of MAP_SIZE, COUNTER_ADD and COUNTER_GET."""
+    """Of MAP_SIZE, SET_SIZE, COUNTER_ADD and COUNTER_GET."""
     reader = Reader(result)
     out = reader.i64()
     reader.end()
@@ -384,7 +417,7 @@ def number_of(result):
 
 
 def page_of(result):
-    """Of MAP_SCAN: (revision, cursor, [(key, version, value), ...])."""
+    """Of MAP_SCAN and SET_SCAN: (revision, cursor, [(key, version, value), ...])."""
     reader = Reader(result)
     revision, cursor, count = reader.u64(), reader.blob(), reader.u32()
     entries = []
