@@ -161,6 +161,9 @@ int main(int argc, char **argv)
     signal(SIGTERM, on_signal);
     rc = serve(server, &listen);
     bop_http_server_destroy(server);
+    /* From here on there is no loop to stop. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
     bop_loop_destroy(loop);
     bop_topics_destroy(topics);
     return rc;

@@ -169,6 +169,10 @@ int main(int argc, char **argv)
     if (rc != 0) {
         fprintf(stderr, "tls-echo: %s\n", err.message);
     }
+    /* From here on there is no loop to stop. */
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
     bop_loop_destroy(loop);
     bop_tls_destroy(tls);
     return rc != 0;

@@ -99,6 +99,9 @@ int main(int argc, char **argv)
     rc = bop_loop_create(NULL, &loop);
     if (rc == 0) {
         rc = run(host, (uint16_t)port);
+        /* From here on there is no loop to stop. */
+        signal(SIGINT, SIG_IGN);
+        signal(SIGTERM, SIG_IGN);
         bop_loop_destroy(loop);
     }
     return rc == 0 ? 0 : 1;

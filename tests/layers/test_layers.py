@@ -25,7 +25,7 @@ HEADERS = {
     "core": "alloc.h arena.h base.h clock.h crc32c.h error.h errors.def executor.h fs.h "
             "heap_profile.h list.h log.h mem.h metrics.h mpmc.h mpmc_typed.h pool.h random.h "
             "sim.h slice.h spsc.h",
-    "net": "address.h http.h http1.h http_client.h loop.h proxy_protocol.h resolve.h router.h shared.h "
+    "net": "address.h http.h http1.h http_client.h loop.h multipart.h proxy_protocol.h resolve.h router.h shared.h "
            "socket.h tls.h udp.h url.h ws.h ws_codec.h",
     "store": "aof.h aof_admin.h kv.h kv_admin.h object_store.h tiers.h",
     "raft": "raft.h",
