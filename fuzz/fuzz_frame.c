@@ -67,10 +67,13 @@ static void operation(struct bop_slice bytes)
 static void reply(struct bop_slice payload)
 {
     static const enum bop_op ops[] = {
-        BOP_OP_MAP_PUT,        BOP_OP_MAP_DELETE, BOP_OP_MAP_CREATE,   BOP_OP_COUNTER_ADD,
-        BOP_OP_COUNTER_CREATE, BOP_OP_MAP_GET,    BOP_OP_MAP_SIZE,     BOP_OP_MAP_SCAN,
-        BOP_OP_COUNTER_GET,    BOP_OP_SET_ADD,    BOP_OP_SET_CONTAINS, BOP_OP_SET_SIZE,
-        BOP_OP_SET_SCAN,
+        BOP_OP_MAP_PUT,         BOP_OP_MAP_DELETE,       BOP_OP_MAP_CREATE,
+        BOP_OP_COUNTER_ADD,     BOP_OP_COUNTER_CREATE,   BOP_OP_MAP_GET,
+        BOP_OP_MAP_SIZE,        BOP_OP_MAP_SCAN,         BOP_OP_COUNTER_GET,
+        BOP_OP_SET_ADD,         BOP_OP_SET_CONTAINS,     BOP_OP_SET_SIZE,
+        BOP_OP_SET_SCAN,        BOP_OP_SET_CLEAR,        BOP_OP_MULTIMAP_PUT,
+        BOP_OP_MULTIMAP_REMOVE, BOP_OP_MULTIMAP_GET,     BOP_OP_MULTIMAP_CONTAINS_KEY,
+        BOP_OP_MULTIMAP_KEYS,   BOP_OP_MULTIMAP_ENTRIES,
     };
     struct bop_reply message;
 

@@ -1,5 +1,5 @@
 /*
- * The client of a cluster: maps, sets and counters from any program.
+ * The client of a cluster: maps, sets, multimaps and counters from any program.
  *
  *     static void stored(void *user, int code, const struct bop_result *result) { ... }
  *
@@ -169,6 +169,70 @@ BOP_API BOP_MUST_USE int bop_client_set_scan(struct bop_client *client, struct b
                                              enum bop_consistency consistency, bop_client_fn fn,
                                              void *user);
 
+/** Remove all entries of a map, however many, at once. Result: size, how many there were. */
+BOP_API BOP_MUST_USE int bop_client_map_clear(struct bop_client *client, struct bop_slice map,
+                                              bop_client_fn fn, void *user);
+/** Likewise all members. */
+BOP_API BOP_MUST_USE int bop_client_set_clear(struct bop_client *client, struct bop_slice set,
+                                              bop_client_fn fn, void *user);
+
+/** Result: existed, which here says that it was added. A key and a value have at most BOP_KEY_MAX
+ * bytes each. */
+BOP_API BOP_MUST_USE int bop_client_multimap_put(struct bop_client *client,
+                                                 struct bop_slice multimap, struct bop_slice key,
+                                                 struct bop_slice value, bop_client_fn fn,
+                                                 void *user);
+/** Remove a key with all its values. Result: size, how many there were. */
+BOP_API BOP_MUST_USE int bop_client_multimap_remove(struct bop_client *client,
+                                                    struct bop_slice multimap, struct bop_slice key,
+                                                    bop_client_fn fn, void *user);
+/** Result: existed. */
+BOP_API BOP_MUST_USE int bop_client_multimap_remove_value(struct bop_client *client,
+                                                          struct bop_slice multimap,
+                                                          struct bop_slice key,
+                                                          struct bop_slice value, bop_client_fn fn,
+                                                          void *user);
+/** Result: size, how many pairs there were. */
+BOP_API BOP_MUST_USE int bop_client_multimap_clear(struct bop_client *client,
+                                                   struct bop_slice multimap, bop_client_fn fn,
+                                                   void *user);
+/** Result: size, in pairs. */
+BOP_API BOP_MUST_USE int bop_client_multimap_size(struct bop_client *client,
+                                                  struct bop_slice multimap,
+                                                  enum bop_consistency consistency,
+                                                  bop_client_fn fn, void *user);
+/** Result: size, in values of the key. The server counts them one by one. */
+BOP_API BOP_MUST_USE int bop_client_multimap_key_size(struct bop_client *client,
+                                                      struct bop_slice multimap,
+                                                      struct bop_slice key,
+                                                      enum bop_consistency consistency,
+                                                      bop_client_fn fn, void *user);
+/** Result of the three: existed. For a value the server looks through all pairs. */
+BOP_API BOP_MUST_USE int bop_client_multimap_contains_key(struct bop_client *client,
+                                                          struct bop_slice multimap,
+                                                          struct bop_slice key,
+                                                          enum bop_consistency consistency,
+                                                          bop_client_fn fn, void *user);
+BOP_API BOP_MUST_USE int bop_client_multimap_contains_value(struct bop_client *client,
+                                                            struct bop_slice multimap,
+                                                            struct bop_slice value,
+                                                            enum bop_consistency consistency,
+                                                            bop_client_fn fn, void *user);
+BOP_API BOP_MUST_USE int
+bop_client_multimap_contains_entry(struct bop_client *client, struct bop_slice multimap,
+                                   struct bop_slice key, struct bop_slice value,
+                                   enum bop_consistency consistency, bop_client_fn fn, void *user);
+/**
+ * A page, as of bop_client_map_scan(). op is one of BOP_OP_MULTIMAP_GET (the values of key),
+ * _KEYS, _VALUES and _ENTRIES (which do not look at key); BOP_EINVAL for any other. What of a pair
+ * was not asked for is empty in the entries.
+ */
+BOP_API BOP_MUST_USE int bop_client_multimap_scan(struct bop_client *client, enum bop_op op,
+                                                  struct bop_slice multimap, struct bop_slice key,
+                                                  struct bop_slice cursor, uint32_t limit,
+                                                  enum bop_consistency consistency,
+                                                  bop_client_fn fn, void *user);
+
 /** status is NULL unless code is 0, and borrowed for the call. */
 typedef void (*bop_client_status_fn)(void *user, int code,
                                      const struct bop_status_response *status);
@@ -270,6 +334,28 @@ BOP_API BOP_MUST_USE int bop_client_blocking_set_size(struct bop_client_blocking
                                                       struct bop_slice set,
                                                       enum bop_consistency consistency,
                                                       uint64_t *out_size, struct bop_error *err);
+/** out_added, out_removed: may be NULL, here and below. */
+BOP_API BOP_MUST_USE int bop_client_blocking_multimap_put(struct bop_client_blocking *client,
+                                                          struct bop_slice multimap,
+                                                          struct bop_slice key,
+                                                          struct bop_slice value, bool *out_added,
+                                                          struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_multimap_remove(struct bop_client_blocking *client,
+                                                             struct bop_slice multimap,
+                                                             struct bop_slice key,
+                                                             uint64_t *out_removed,
+                                                             struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_multimap_remove_value(
+    struct bop_client_blocking *client, struct bop_slice multimap, struct bop_slice key,
+    struct bop_slice value, bool *out_removed, struct bop_error *err);
+BOP_API BOP_MUST_USE int
+bop_client_blocking_multimap_key_size(struct bop_client_blocking *client, struct bop_slice multimap,
+                                      struct bop_slice key, enum bop_consistency consistency,
+                                      uint64_t *out_size, struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_multimap_contains_entry(
+    struct bop_client_blocking *client, struct bop_slice multimap, struct bop_slice key,
+    struct bop_slice value, enum bop_consistency consistency, bool *out_contained,
+    struct bop_error *err);
 /** *out_status's slices point into buf, which is cleared first. */
 BOP_API BOP_MUST_USE int bop_client_blocking_status(struct bop_client_blocking *client,
                                                     struct bop_buf *buf,

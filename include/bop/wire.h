@@ -27,7 +27,7 @@
 
 /* Bounds that hold for every request. */
 #define BOP_NAME_MAX  255          /* Bytes of the name of a map, set, ...; 1 or more, UTF-8. */
-#define BOP_KEY_MAX   (64u * 1024) /* Bytes of a key or a set's member; 0 is allowed. */
+#define BOP_KEY_MAX   (64u * 1024) /* Bytes of a key, a set's member, a multimap's value; or 0. */
 #define BOP_VALUE_MAX (8u * 1024 * 1024) /* Bytes of a value. */
 #define BOP_CURSOR_MAX                                                                             \
     (BOP_KEY_MAX + 1024)     /* Bytes of a scan's cursor, which is the server's to read. */
@@ -100,12 +100,19 @@ enum bop_op {
     BOP_OP_MAP_PUT = 1,    /* map s, key b, value b, condition -> existed B, version q */
     BOP_OP_MAP_DELETE = 2, /* map s, key b, condition -> existed B */
     BOP_OP_MAP_CREATE = 3, /* map s -> created B */
+    BOP_OP_MAP_CLEAR = 4,  /* map s -> entries removed q */
     BOP_OP_COUNTER_ADD =
         16, /* counter s, delta i -> new value i; BOP_STATUS_OVERFLOW changes nothing */
-    BOP_OP_COUNTER_CREATE = 17, /* counter s -> created B */
-    BOP_OP_SET_ADD = 24,        /* set s, member b -> added B */
-    BOP_OP_SET_REMOVE = 25,     /* set s, member b -> removed B */
-    BOP_OP_SET_CREATE = 26,     /* set s -> created B */
+    BOP_OP_COUNTER_CREATE = 17,        /* counter s -> created B */
+    BOP_OP_SET_ADD = 24,               /* set s, member b -> added B */
+    BOP_OP_SET_REMOVE = 25,            /* set s, member b -> removed B */
+    BOP_OP_SET_CREATE = 26,            /* set s -> created B */
+    BOP_OP_SET_CLEAR = 27,             /* set s -> members removed q */
+    BOP_OP_MULTIMAP_PUT = 32,          /* multimap s, key b, value b -> added B */
+    BOP_OP_MULTIMAP_REMOVE = 33,       /* multimap s, key b -> pairs removed q */
+    BOP_OP_MULTIMAP_REMOVE_VALUE = 34, /* multimap s, key b, value b -> removed B */
+    BOP_OP_MULTIMAP_CREATE = 35,       /* multimap s -> created B */
+    BOP_OP_MULTIMAP_CLEAR = 36,        /* multimap s -> pairs removed q */
     /* Reads. */
     BOP_OP_MAP_GET = 64,  /* map s, key b -> version q, value b; BOP_STATUS_NOT_FOUND */
     BOP_OP_MAP_SIZE = 65, /* map s -> size q; 0 for a map that does not exist */
@@ -116,6 +123,17 @@ enum bop_op {
     BOP_OP_SET_SIZE = 89,     /* set s -> size q; 0 for a set that does not exist */
     BOP_OP_SET_SCAN = 90, /* set s, cursor b, limit u32 -> as MAP_SCAN: members as keys, the values
                              empty */
+    BOP_OP_MULTIMAP_GET = 96,  /* multimap s, key b, cursor b, limit u32 -> as MAP_SCAN: the key's
+                                  values, the keys empty */
+    BOP_OP_MULTIMAP_SIZE = 97, /* multimap s -> pairs q */
+    BOP_OP_MULTIMAP_KEY_SIZE = 98,        /* multimap s, key b -> values of the key q */
+    BOP_OP_MULTIMAP_CONTAINS_KEY = 99,    /* multimap s, key b -> contained B */
+    BOP_OP_MULTIMAP_CONTAINS_VALUE = 100, /* multimap s, value b -> contained B */
+    BOP_OP_MULTIMAP_CONTAINS_ENTRY = 101, /* multimap s, key b, value b -> contained B */
+    /* multimap s, cursor b, limit u32 -> as MAP_SCAN: */
+    BOP_OP_MULTIMAP_KEYS = 102,    /* each key once, version 0, the values empty; */
+    BOP_OP_MULTIMAP_VALUES = 103,  /* the value of each pair, the keys empty; */
+    BOP_OP_MULTIMAP_ENTRIES = 104, /* the pairs. */
 };
 
 /** The condition of a put or delete: u8, then for VERSION a u64, for VALUE bytes. */
@@ -187,7 +205,7 @@ struct bop_result {
                        * and adds: it was made, or added, just now. */
     uint64_t version; /* Put: the new one. Get: the value's. Condition not met: what is there. */
     int64_t number;   /* Counters. */
-    uint64_t size;
+    uint64_t size;    /* Sizes; and of clears and a key's remove: how many there were. */
     uint64_t revision;        /* Scan: the state it was read at. */
     struct bop_slice value;   /* Get. */
     struct bop_slice cursor;  /* Scan: where to go on; empty at the end. */

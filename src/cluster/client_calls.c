@@ -117,6 +117,22 @@ int bop_client_set_scan(struct bop_client *client, struct bop_slice set, struct 
     return bop_client_execute(client, &operation, consistency, fn, user);
 }
 
+int bop_client_map_clear(struct bop_client *client, struct bop_slice map, bop_client_fn fn,
+                         void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_MAP_CLEAR, .name = map};
+
+    return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
+}
+
+int bop_client_set_clear(struct bop_client *client, struct bop_slice set, bop_client_fn fn,
+                         void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_SET_CLEAR, .name = set};
+
+    return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
+}
+
 /* ---- Blocking ---- */
 
 int bop_client_blocking_map_put(struct bop_client_blocking *client, struct bop_slice map,

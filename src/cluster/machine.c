@@ -10,9 +10,9 @@
  * there is to do is to say so.
  *
  * An entry is dispatched here and run in machine_map.c, machine_set.c,
- * machine_counter.c and machine_session.c. Whatever fails with a code leaves memory and store in
- * the middle of something, so the owner's only way on is abort, which undoes the store's part and
- * rebuilds memory's from it.
+ * machine_multimap.c, machine_counter.c and machine_session.c. Whatever fails with a code leaves
+ * memory and store in the middle of something, so the owner's only way on is abort, which undoes
+ * the store's part and rebuilds memory's from it.
  */
 #include <inttypes.h>
 
@@ -215,6 +215,9 @@ static int rebuild(struct machine *machine)
         rc = bop_kv_table_count(txn, machine->tables[MACHINE_ENTRIES], &machine->entries);
     }
     if (rc == 0) {
+        rc = bop_kv_table_count(txn, machine->tables[MACHINE_GARBAGE], &machine->garbage);
+    }
+    if (rc == 0) {
         rc = bop__machine_sessions_load(machine, txn);
     }
     bop_kv_abort(txn);
@@ -259,6 +262,7 @@ int bop__machine_open(const struct machine_options *options, struct machine **ou
     machine->allocator = allocator;
     bop_buf_init(&machine->conf, allocator, 0);
     bop_buf_init(&machine->scratch, allocator, 0);
+    bop_buf_init(&machine->pair, allocator, 0);
     machine->collections.slots = bop_alloc_array(allocator, MACHINE_COLLECTION_SLOTS,
                                                  sizeof(*machine->collections.slots));
     machine->chunks.index = bop_alloc_array(allocator, MACHINE_CHUNK_SLOTS,
@@ -298,6 +302,7 @@ void bop__machine_close(struct machine *machine)
     bop_kv_close(machine->kv);
     bop_buf_deinit(&machine->conf);
     bop_buf_deinit(&machine->scratch);
+    bop_buf_deinit(&machine->pair);
     bop_free(allocator, machine->collections.slots,
              MACHINE_COLLECTION_SLOTS * sizeof(*machine->collections.slots));
     bop_free(allocator, machine->chunks.index,
@@ -409,11 +414,19 @@ int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_sli
     case BOP_OP_MAP_PUT:
     case BOP_OP_MAP_DELETE:
     case BOP_OP_MAP_CREATE:
+    case BOP_OP_MAP_CLEAR:
         return bop__machine_map_write(machine, index, &operation, out_reply);
     case BOP_OP_SET_ADD:
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CREATE:
+    case BOP_OP_SET_CLEAR:
         return bop__machine_set_write(machine, index, &operation, out_reply);
+    case BOP_OP_MULTIMAP_PUT:
+    case BOP_OP_MULTIMAP_REMOVE:
+    case BOP_OP_MULTIMAP_REMOVE_VALUE:
+    case BOP_OP_MULTIMAP_CREATE:
+    case BOP_OP_MULTIMAP_CLEAR:
+        return bop__machine_multimap_write(machine, index, &operation, out_reply);
     case BOP_OP_COUNTER_ADD:
     case BOP_OP_COUNTER_CREATE:
         return bop__machine_counter_write(machine, index, &operation, out_reply);
@@ -512,6 +525,9 @@ int bop__machine_apply(struct machine *machine, uint64_t index, const struct bop
     case BOP_RAFT_BARRIER:
         break;
     }
+    if (rc == 0 && machine->garbage > 0) {
+        rc = bop__machine_garbage_sweep(machine);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -579,6 +595,17 @@ int bop__machine_read(struct machine_view *view, const struct bop_operation *ope
     case BOP_OP_SET_SIZE:
     case BOP_OP_SET_SCAN:
         rc = bop__machine_set_read(view, operation, out);
+        break;
+    case BOP_OP_MULTIMAP_GET:
+    case BOP_OP_MULTIMAP_SIZE:
+    case BOP_OP_MULTIMAP_KEY_SIZE:
+    case BOP_OP_MULTIMAP_CONTAINS_KEY:
+    case BOP_OP_MULTIMAP_CONTAINS_VALUE:
+    case BOP_OP_MULTIMAP_CONTAINS_ENTRY:
+    case BOP_OP_MULTIMAP_KEYS:
+    case BOP_OP_MULTIMAP_VALUES:
+    case BOP_OP_MULTIMAP_ENTRIES:
+        rc = bop__machine_multimap_read(view, operation, out);
         break;
     case BOP_OP_COUNTER_GET:
         rc = bop__machine_counter_read(view, operation, out);

@@ -1,5 +1,5 @@
 /*
- * The state machine: maps, sets, counters and sessions in a bop_kv, changed by log
+ * The state machine: maps, sets, multimaps, counters and sessions in a bop_kv, changed by log
  * entries in order and by nothing else.
  *
  * Applying is a pure function of state and entry: no clock, no randomness, no

@@ -229,6 +229,30 @@ int bop__machine_entry_delete(struct machine *machine, struct collection *collec
     return 0;
 }
 
+int bop__machine_entries_remove(struct machine *machine, uint32_t id, struct bop_slice prefix,
+                                uint64_t max, uint64_t *out_removed)
+{
+    struct machine_walk walk;
+    uint64_t removed = 0;
+    int rc = bop__machine_walk_begin(&walk, machine->txn, machine->tables[MACHINE_ENTRIES], id);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = bop__machine_walk_seek(&walk, prefix, false);
+    while (rc == 0 && removed < max && machine_begins_with(walk.key, prefix)) {
+        rc = bop_kv_cursor_del(walk.cursor, false);
+        if (rc == 0) {
+            removed++;
+            rc = bop__machine_walk_next(&walk);
+        }
+    }
+    bop__machine_walk_end(&walk);
+    machine->batch_entries -= (int64_t)removed;
+    *out_removed = removed;
+    return rc == BOP_ENOTFOUND ? 0 : rc;
+}
+
 /* ---- Reads ---- */
 
 int bop__machine_view_collection(struct machine_view *view, enum collection_kind kind,

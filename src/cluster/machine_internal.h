@@ -1,13 +1,14 @@
 /*
  * What the files of the state machine share. machine.c keeps batches and
- * positions; machine_map.c, machine_set.c and machine_counter.c run operations, with
- * what collections have in common in machine_collection.c and machine_scan.c;
+ * positions; machine_map.c, machine_set.c, machine_multimap.c and machine_counter.c run
+ * operations, with what collections have in common in machine_collection.c,
+ * machine_scan.c and machine_garbage.c;
  * machine_session.c keeps sessions and machine_reply.c what their writes came to.
  *
  * Three things lie in memory beside the store:
  *
  *   sessions     all of them, by id, without their replies;
- *   collections  id and size of the maps and sets last used: a size goes to the
+ *   collections  id and size of the collections last used: a size goes to the
  *                store when the batch is committed, and not once an entry;
  *   chunks       replies of the sessions last heard: a chunk of 64 goes to the
  *                store when the batch is committed, and not once a reply.
@@ -30,6 +31,7 @@
 #define MACHINE_CHUNKS_TIDY            48   /* Not worth it below. */
 #define MACHINE_CHUNK_SLOTS            2048 /* A power of two, well above that. */
 #define MACHINE_SESSION_SLOTS_MIN      64   /* A power of two. */
+#define MACHINE_SWEEP_MAX              64 /* Entries of garbage that go with an entry of the log. */
 #define MACHINE_SCRATCH_BYTES_KEPT     (256 * 1024)
 #define MACHINE_SEEN_UNKNOWN           UINT64_MAX /* Not heard of since it came into memory. */
 
@@ -111,6 +113,8 @@ struct machine {
     struct collection_cache collections;
     struct chunk_cache chunks;
     struct bop_buf scratch; /* A record to be written. */
+    struct bop_buf pair;    /* The key of its entry, if it is of a multimap. */
+    uint64_t garbage;       /* Collections of which something is left over. */
 
     uint64_t batch_applied; /* Entries of the batch under way. */
     uint64_t batch_replays;
@@ -155,6 +159,9 @@ BOP_MUST_USE int bop__machine_map_write(struct machine *machine, uint64_t index,
 BOP_MUST_USE int bop__machine_set_write(struct machine *machine, uint64_t index,
                                         const struct bop_operation *operation,
                                         struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_multimap_write(struct machine *machine, uint64_t index,
+                                             const struct bop_operation *operation,
+                                             struct machine_reply *out_reply);
 BOP_MUST_USE int bop__machine_counter_write(struct machine *machine, uint64_t index,
                                             const struct bop_operation *operation,
                                             struct machine_reply *out_reply);
@@ -164,6 +171,9 @@ BOP_MUST_USE int bop__machine_map_read(struct machine_view *view,
                                        const struct bop_operation *operation, struct bop_buf *out);
 BOP_MUST_USE int bop__machine_set_read(struct machine_view *view,
                                        const struct bop_operation *operation, struct bop_buf *out);
+BOP_MUST_USE int bop__machine_multimap_read(struct machine_view *view,
+                                            const struct bop_operation *operation,
+                                            struct bop_buf *out);
 BOP_MUST_USE int bop__machine_counter_read(struct machine_view *view,
                                            const struct bop_operation *operation,
                                            struct bop_buf *out);
@@ -203,6 +213,18 @@ BOP_MUST_USE int bop__machine_entry_put(struct machine *machine, struct collecti
 BOP_MUST_USE int bop__machine_entry_delete(struct machine *machine, struct collection *collection,
                                            const struct machine_key *store_key);
 
+/** Delete up to max entries of an id whose store keys go on with prefix; *out_removed is how many
+ * there were. The collection's own count is the caller's. */
+BOP_MUST_USE int bop__machine_entries_remove(struct machine *machine, uint32_t id,
+                                             struct bop_slice prefix, uint64_t max,
+                                             uint64_t *out_removed);
+
+/** The clear of any kind: how many there were q. */
+BOP_MUST_USE int bop__machine_collection_clear(struct machine *machine, enum collection_kind kind,
+                                               struct bop_slice name, struct machine_reply *reply);
+/** Remove a little of what clears left over; there is some. */
+BOP_MUST_USE int bop__machine_garbage_sweep(struct machine *machine);
+
 /** 0, BOP_ENOTFOUND if there is no such collection, or another code. */
 BOP_MUST_USE int bop__machine_view_collection(struct machine_view *view, enum collection_kind kind,
                                               struct bop_slice name,
@@ -213,6 +235,50 @@ BOP_MUST_USE int bop__machine_collection_size(struct machine_view *view, enum co
 BOP_MUST_USE int bop__machine_collection_scan(struct machine_view *view, enum collection_kind kind,
                                               const struct bop_operation *operation,
                                               struct bop_buf *out);
+
+static inline bool machine_begins_with(struct bop_slice bytes, struct bop_slice prefix)
+{
+    return bytes.size >= prefix.size &&
+           (prefix.size == 0 || memcmp(bytes.data, prefix.data, prefix.size) == 0);
+}
+
+/** A walk over the entries of one id, in store order. Begin, then seek, then next until it is not
+ * 0; what it is at is borrowed until it moves. */
+struct machine_walk {
+    struct bop_kv_cursor *cursor;
+    uint8_t id[MACHINE_MAP_ID_SIZE];
+    struct bop_slice key; /* The store key without the id. */
+    struct machine_entry entry;
+};
+BOP_MUST_USE int bop__machine_walk_begin(struct machine_walk *walk, struct bop_kv_txn *txn,
+                                         struct bop_kv_table table, uint32_t id);
+/** To the first store key at `from` or above, or only above. 0 or BOP_ENOTFOUND. */
+BOP_MUST_USE int bop__machine_walk_seek(struct machine_walk *walk, struct bop_slice from,
+                                        bool after);
+BOP_MUST_USE int bop__machine_walk_next(struct machine_walk *walk);
+void bop__machine_walk_end(struct machine_walk *walk);
+
+/** A page of a scan while it is being filled. */
+struct machine_page {
+    struct bop_buf *out;
+    size_t begin; /* Where entries begin in out. */
+    uint32_t limit;
+    uint32_t count;
+    bool more;
+    bool again;            /* There was a cursor: */
+    struct bop_slice from; /* go on behind this store key, without the id. */
+    size_t last_size;      /* Where the next page goes on. */
+    uint8_t last[BOP_KV_KEY_MAX - MACHINE_MAP_ID_SIZE];
+};
+/** 0, BOP_STATUS_BAD_REQUEST for a cursor that is none, or a code. */
+BOP_MUST_USE int bop__machine_page_begin(struct machine_page *page,
+                                         const struct bop_operation *operation,
+                                         struct bop_buf *out);
+/** Append an entry, behind which a page would go on at `at`. 1: the page was full before. */
+BOP_MUST_USE int bop__machine_page_add(struct machine_page *page, struct bop_slice at,
+                                       const struct machine_entry *entry);
+/** BOP_STATUS_OK or a code. */
+BOP_MUST_USE int bop__machine_page_end(struct machine_page *page, uint64_t revision);
 
 /* ---- Sessions ---- */
 

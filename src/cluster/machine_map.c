@@ -98,6 +98,9 @@ int bop__machine_map_write(struct machine *machine, uint64_t index,
         return bop__machine_collection_create(machine, index, COLLECTION_MAP, operation->name,
                                               out_reply);
     }
+    if (operation->op == BOP_OP_MAP_CLEAR) {
+        return bop__machine_collection_clear(machine, COLLECTION_MAP, operation->name, out_reply);
+    }
     rc = bop__machine_collection_find(machine, COLLECTION_MAP, operation->name, &map);
     return rc ? rc : map_change(machine, index, map, operation, out_reply);
 }

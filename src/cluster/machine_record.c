@@ -93,7 +93,7 @@ int bop__machine_entry_decode(struct bop_slice store_key, struct bop_slice bytes
                               store_key.size - MACHINE_MAP_ID_SIZE);
     } else {
         entry.key = bop_read_bytes(&reader);
-        if (entry.key.size <= MACHINE_SHORT_KEY_MAX || entry.key.size > BOP_KEY_MAX) {
+        if (entry.key.size <= MACHINE_SHORT_KEY_MAX || entry.key.size > MACHINE_ENTRY_KEY_MAX) {
             return BOP_ECORRUPT;
         }
     }

@@ -98,6 +98,8 @@ BOP_MUST_USE int bop__machine_collection_decode(struct bop_slice bytes,
  */
 #define MACHINE_MAP_ID_SIZE   4
 #define MACHINE_DIGEST_SIZE   32
+#define MACHINE_PAIR_HEAD_MAX 240 /* What stands in front of a value in a multimap's pair. */
+#define MACHINE_ENTRY_KEY_MAX (BOP_KEY_MAX + MACHINE_PAIR_HEAD_MAX)
 #define MACHINE_SHORT_KEY_MAX (BOP_KV_KEY_MAX - MACHINE_MAP_ID_SIZE - 1)
 #define MACHINE_LONG_PREFIX   (BOP_KV_KEY_MAX - MACHINE_MAP_ID_SIZE - MACHINE_DIGEST_SIZE)
 

@@ -49,6 +49,9 @@ int bop__machine_set_write(struct machine *machine, uint64_t index,
         return bop__machine_collection_create(machine, index, COLLECTION_SET, operation->name,
                                               out_reply);
     }
+    if (operation->op == BOP_OP_SET_CLEAR) {
+        return bop__machine_collection_clear(machine, COLLECTION_SET, operation->name, out_reply);
+    }
     rc = bop__machine_collection_find(machine, COLLECTION_SET, operation->name, &set);
     if (rc == 0) {
         rc = bop__machine_key_make(set ? set->record.id : 0, operation->key, &store_key);

@@ -83,12 +83,32 @@ int bop_operation_decode(struct bop_slice bytes, struct bop_operation *out_opera
     case BOP_OP_SET_ADD:
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CONTAINS:
+    case BOP_OP_MULTIMAP_REMOVE:
+    case BOP_OP_MULTIMAP_KEY_SIZE:
+    case BOP_OP_MULTIMAP_CONTAINS_KEY:
         operation.key = read_bounded(&reader, BOP_KEY_MAX, &code);
         break;
     case BOP_OP_MAP_SCAN:
     case BOP_OP_SET_SCAN:
+    case BOP_OP_MULTIMAP_KEYS:
+    case BOP_OP_MULTIMAP_VALUES:
+    case BOP_OP_MULTIMAP_ENTRIES:
         operation.cursor = read_bounded(&reader, BOP_CURSOR_MAX, &code);
         operation.limit = bop_read_u32(&reader);
+        break;
+    case BOP_OP_MULTIMAP_GET:
+        operation.key = read_bounded(&reader, BOP_KEY_MAX, &code);
+        operation.cursor = read_bounded(&reader, BOP_CURSOR_MAX, &code);
+        operation.limit = bop_read_u32(&reader);
+        break;
+    case BOP_OP_MULTIMAP_PUT:
+    case BOP_OP_MULTIMAP_REMOVE_VALUE:
+    case BOP_OP_MULTIMAP_CONTAINS_ENTRY:
+        operation.key = read_bounded(&reader, BOP_KEY_MAX, &code);
+        operation.value = read_bounded(&reader, BOP_KEY_MAX, &code);
+        break;
+    case BOP_OP_MULTIMAP_CONTAINS_VALUE:
+        operation.value = read_bounded(&reader, BOP_KEY_MAX, &code);
         break;
     case BOP_OP_COUNTER_ADD:
         operation.delta = bop_read_i64(&reader);
@@ -99,6 +119,11 @@ int bop_operation_decode(struct bop_slice bytes, struct bop_operation *out_opera
     case BOP_OP_COUNTER_GET:
     case BOP_OP_SET_CREATE:
     case BOP_OP_SET_SIZE:
+    case BOP_OP_MAP_CLEAR:
+    case BOP_OP_SET_CLEAR:
+    case BOP_OP_MULTIMAP_CREATE:
+    case BOP_OP_MULTIMAP_CLEAR:
+    case BOP_OP_MULTIMAP_SIZE:
         break;
     default:
         reader.failed = true;
@@ -132,12 +157,32 @@ void bop_operation_encode(struct bop_writer *writer, const struct bop_operation 
     case BOP_OP_SET_ADD:
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CONTAINS:
+    case BOP_OP_MULTIMAP_REMOVE:
+    case BOP_OP_MULTIMAP_KEY_SIZE:
+    case BOP_OP_MULTIMAP_CONTAINS_KEY:
         bop_write_bytes(writer, operation->key);
         break;
     case BOP_OP_MAP_SCAN:
     case BOP_OP_SET_SCAN:
+    case BOP_OP_MULTIMAP_KEYS:
+    case BOP_OP_MULTIMAP_VALUES:
+    case BOP_OP_MULTIMAP_ENTRIES:
         bop_write_bytes(writer, operation->cursor);
         bop_write_u32(writer, operation->limit);
+        break;
+    case BOP_OP_MULTIMAP_GET:
+        bop_write_bytes(writer, operation->key);
+        bop_write_bytes(writer, operation->cursor);
+        bop_write_u32(writer, operation->limit);
+        break;
+    case BOP_OP_MULTIMAP_PUT:
+    case BOP_OP_MULTIMAP_REMOVE_VALUE:
+    case BOP_OP_MULTIMAP_CONTAINS_ENTRY:
+        bop_write_bytes(writer, operation->key);
+        bop_write_bytes(writer, operation->value);
+        break;
+    case BOP_OP_MULTIMAP_CONTAINS_VALUE:
+        bop_write_bytes(writer, operation->value);
         break;
     case BOP_OP_COUNTER_ADD:
         bop_write_i64(writer, operation->delta);
@@ -148,6 +193,11 @@ void bop_operation_encode(struct bop_writer *writer, const struct bop_operation 
     case BOP_OP_COUNTER_GET:
     case BOP_OP_SET_CREATE:
     case BOP_OP_SET_SIZE:
+    case BOP_OP_MAP_CLEAR:
+    case BOP_OP_SET_CLEAR:
+    case BOP_OP_MULTIMAP_CREATE:
+    case BOP_OP_MULTIMAP_CLEAR:
+    case BOP_OP_MULTIMAP_SIZE:
         break;
     }
 }
@@ -192,6 +242,12 @@ static void read_ok(struct bop_reader *reader, enum bop_op op, struct bop_result
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CREATE:
     case BOP_OP_SET_CONTAINS:
+    case BOP_OP_MULTIMAP_PUT:
+    case BOP_OP_MULTIMAP_REMOVE_VALUE:
+    case BOP_OP_MULTIMAP_CREATE:
+    case BOP_OP_MULTIMAP_CONTAINS_KEY:
+    case BOP_OP_MULTIMAP_CONTAINS_VALUE:
+    case BOP_OP_MULTIMAP_CONTAINS_ENTRY:
         result->existed = bop_read_bool(reader);
         break;
     case BOP_OP_COUNTER_ADD:
@@ -204,10 +260,20 @@ static void read_ok(struct bop_reader *reader, enum bop_op op, struct bop_result
         break;
     case BOP_OP_MAP_SIZE:
     case BOP_OP_SET_SIZE:
+    case BOP_OP_MAP_CLEAR:
+    case BOP_OP_SET_CLEAR:
+    case BOP_OP_MULTIMAP_REMOVE:
+    case BOP_OP_MULTIMAP_CLEAR:
+    case BOP_OP_MULTIMAP_SIZE:
+    case BOP_OP_MULTIMAP_KEY_SIZE:
         result->size = bop_read_u64(reader);
         break;
     case BOP_OP_MAP_SCAN:
     case BOP_OP_SET_SCAN:
+    case BOP_OP_MULTIMAP_GET:
+    case BOP_OP_MULTIMAP_KEYS:
+    case BOP_OP_MULTIMAP_VALUES:
+    case BOP_OP_MULTIMAP_ENTRIES:
         read_scan(reader, result);
         break;
     default:
@@ -257,6 +323,12 @@ void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct b
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CREATE:
     case BOP_OP_SET_CONTAINS:
+    case BOP_OP_MULTIMAP_PUT:
+    case BOP_OP_MULTIMAP_REMOVE_VALUE:
+    case BOP_OP_MULTIMAP_CREATE:
+    case BOP_OP_MULTIMAP_CONTAINS_KEY:
+    case BOP_OP_MULTIMAP_CONTAINS_VALUE:
+    case BOP_OP_MULTIMAP_CONTAINS_ENTRY:
         bop_write_bool(writer, result->existed);
         break;
     case BOP_OP_COUNTER_ADD:
@@ -269,10 +341,20 @@ void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct b
         break;
     case BOP_OP_MAP_SIZE:
     case BOP_OP_SET_SIZE:
+    case BOP_OP_MAP_CLEAR:
+    case BOP_OP_SET_CLEAR:
+    case BOP_OP_MULTIMAP_REMOVE:
+    case BOP_OP_MULTIMAP_CLEAR:
+    case BOP_OP_MULTIMAP_SIZE:
+    case BOP_OP_MULTIMAP_KEY_SIZE:
         bop_write_u64(writer, result->size);
         break;
     case BOP_OP_MAP_SCAN:
     case BOP_OP_SET_SCAN:
+    case BOP_OP_MULTIMAP_GET:
+    case BOP_OP_MULTIMAP_KEYS:
+    case BOP_OP_MULTIMAP_VALUES:
+    case BOP_OP_MULTIMAP_ENTRIES:
         bop_write_u64(writer, result->revision);
         bop_write_bytes(writer, result->cursor);
         bop_write_u32(writer, result->count);

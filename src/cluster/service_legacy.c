@@ -82,6 +82,59 @@ static bool to_operation(uint16_t kind, struct bop_slice payload, struct bop_ope
     case BOP_WIRE_KIND_SET_SIZE_REQUEST:
         out->op = BOP_OP_SET_SIZE;
         return true;
+    case BOP_WIRE_KIND_CREATE_MULTIMAP_REQUEST:
+        out->op = BOP_OP_MULTIMAP_CREATE;
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_PUT_REQUEST:
+        out->op = BOP_OP_MULTIMAP_PUT;
+        out->key = bop_read_bytes(&reader);
+        out->value = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_GET_REQUEST:
+        out->op = BOP_OP_MULTIMAP_GET;
+        out->key = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_REMOVE_REQUEST:
+        out->op = BOP_OP_MULTIMAP_REMOVE;
+        out->key = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_REMOVE_VALUE_REQUEST:
+        out->op = BOP_OP_MULTIMAP_REMOVE_VALUE;
+        out->key = bop_read_bytes(&reader);
+        out->value = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_SIZE_REQUEST:
+        out->op = BOP_OP_MULTIMAP_SIZE;
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_KEY_SIZE_REQUEST:
+        out->op = BOP_OP_MULTIMAP_KEY_SIZE;
+        out->key = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_CONTAINS_KEY_REQUEST:
+        out->op = BOP_OP_MULTIMAP_CONTAINS_KEY;
+        out->key = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_CONTAINS_VALUE_REQUEST:
+        out->op = BOP_OP_MULTIMAP_CONTAINS_VALUE;
+        out->value = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_CONTAINS_ENTRY_REQUEST:
+        out->op = BOP_OP_MULTIMAP_CONTAINS_ENTRY;
+        out->key = bop_read_bytes(&reader);
+        out->value = bop_read_bytes(&reader);
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_KEYS_REQUEST:
+        out->op = BOP_OP_MULTIMAP_KEYS;
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_VALUES_REQUEST:
+        out->op = BOP_OP_MULTIMAP_VALUES;
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_ENTRIES_REQUEST:
+        out->op = BOP_OP_MULTIMAP_ENTRIES;
+        return true;
+    case BOP_WIRE_KIND_MULTIMAP_CLEAR_REQUEST:
+        out->op = BOP_OP_MULTIMAP_CLEAR;
+        return true;
     case BOP_WIRE_KIND_CREATE_COUNTER_REQUEST:
         out->op = BOP_OP_COUNTER_CREATE;
         return true;
@@ -107,6 +160,7 @@ static void write_result(struct bop_writer *writer, const struct service_request
     switch (request->kind) {
     case BOP_WIRE_KIND_CREATE_MAP_REQUEST:
     case BOP_WIRE_KIND_CREATE_SET_REQUEST:
+    case BOP_WIRE_KIND_CREATE_MULTIMAP_REQUEST:
     case BOP_WIRE_KIND_CREATE_COUNTER_REQUEST:
         bop_write_bytes(writer, bop_read_string(&payload));
         break;
@@ -118,11 +172,22 @@ static void write_result(struct bop_writer *writer, const struct service_request
         }
         break;
     case BOP_WIRE_KIND_SET_CONTAINS_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_CONTAINS_KEY_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_CONTAINS_VALUE_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_CONTAINS_ENTRY_REQUEST:
         bop_write_bool(writer, bop_read_bool(&reader));
         break;
     case BOP_WIRE_KIND_MAP_SIZE_REQUEST:
     case BOP_WIRE_KIND_SET_SIZE_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_SIZE_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_KEY_SIZE_REQUEST:
         bop_write_u64(writer, bop_read_u64(&reader));
+        break;
+    case BOP_WIRE_KIND_MULTIMAP_GET_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_KEYS_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_VALUES_REQUEST:
+    case BOP_WIRE_KIND_MULTIMAP_ENTRIES_REQUEST:
+        bop_write_raw(writer, result); /* As read_list() made it. */
         break;
     case BOP_WIRE_KIND_COUNTER_GET_REQUEST:
         /* A counter that was never touched stands at 0. */
@@ -136,6 +201,112 @@ static void write_result(struct bop_writer *writer, const struct service_request
     }
 }
 
+/* ---- Whole lists: all pages of a scan as one ---- */
+
+/* Room for the response's code is taken off what a frame may hold. */
+#define LIST_BYTES_MAX (BOP_WIRE_FRAME_MAX - BOP_WIRE_HEADER - 1)
+
+struct list {
+    struct bop_buf *out;
+    size_t count_at; /* Where the count of items is, or of keys. */
+    uint32_t count;
+    /* Of entries: where the count of the last key's values is, and the key, in out. */
+    size_t values_at;
+    uint32_t values;
+    size_t key_at;
+    size_t key_size;
+};
+
+static bool is_list(enum bop_op op)
+{
+    return op == BOP_OP_MULTIMAP_GET || op == BOP_OP_MULTIMAP_KEYS ||
+           op == BOP_OP_MULTIMAP_VALUES || op == BOP_OP_MULTIMAP_ENTRIES;
+}
+
+/* Begin the values of a key, unless they go on. */
+static void list_key(struct list *list, struct bop_writer *writer, struct bop_slice key)
+{
+    if (list->count > 0 &&
+        bop_slice_equal(bop_slice(list->out->data + list->key_at, list->key_size), key)) {
+        return;
+    }
+    list->count++;
+    list->key_at = list->out->size + 4;
+    list->key_size = key.size;
+    bop_write_bytes(writer, key);
+    list->values_at = list->out->size;
+    list->values = 0;
+    bop_write_u32(writer, 0);
+}
+
+static int list_add(struct list *list, enum bop_op op, const struct bop_scan_entry *entry)
+{
+    struct bop_writer writer = bop_writer(list->out);
+
+    if (op == BOP_OP_MULTIMAP_ENTRIES) {
+        list_key(list, &writer, entry->key);
+        bop_write_bytes(&writer, entry->value);
+        if (writer.code == 0) {
+            bop_store_u32(list->out->data + list->values_at, ++list->values);
+        }
+    } else {
+        bop_write_bytes(&writer, op == BOP_OP_MULTIMAP_KEYS ? entry->key : entry->value);
+        list->count++;
+    }
+    return writer.code;
+}
+
+/* One page from `cursor` on, which moves on. A bop_status or a code. */
+static int list_page(struct list *list, struct machine_view *view, struct bop_operation *operation,
+                     struct bop_buf *page, struct bop_buf *cursor)
+{
+    struct bop_scan_entry entry;
+    struct bop_result result;
+    int rc;
+
+    bop_buf_clear(page);
+    operation->cursor = bop_buf_slice(cursor);
+    rc = bop__machine_read(view, operation, page);
+    if (rc != BOP_STATUS_OK) {
+        return rc;
+    }
+    rc = bop_result_decode(operation->op, BOP_STATUS_OK, bop_buf_slice(page), &result);
+    while (rc == 0 && bop_scan_next(&result.entries, &entry)) {
+        rc = list_add(list, operation->op, &entry);
+    }
+    bop_buf_clear(cursor);
+    return rc ? rc : bop_buf_append(cursor, result.cursor.data, result.cursor.size);
+}
+
+/* All of it, in the prototype's form. BOP_STATUS_TOO_BIG if no frame could hold it. */
+static int read_list(struct machine_view *view, struct bop_operation *operation,
+                     struct bop_buf *out)
+{
+    struct list list = {.out = out, .count_at = out->size};
+    struct bop_writer writer = bop_writer(out);
+    struct bop_buf page, cursor;
+    int rc;
+
+    bop_buf_init(&page, out->allocator, 0);
+    bop_buf_init(&cursor, out->allocator, 0);
+    bop_write_u32(&writer, 0);
+    rc = writer.code;
+    while (rc == 0) {
+        rc = list_page(&list, view, operation, &page, &cursor);
+        if (cursor.size == 0) {
+            break;
+        }
+    }
+    if (rc == 0) {
+        bop_store_u32(out->data + list.count_at, list.count);
+    }
+    bop_buf_deinit(&page);
+    bop_buf_deinit(&cursor);
+    return rc == BOP_EFULL ? BOP_STATUS_TOO_BIG : rc;
+}
+
+/* ---- Answers ---- */
+
 static void respond(struct service_request *request, uint8_t status, struct bop_slice result)
 {
     struct service_conn *conn = request->conn;
@@ -143,6 +314,11 @@ static void respond(struct service_request *request, uint8_t status, struct bop_
     struct bop_buf *out;
     size_t at;
 
+    if (status == BOP_STATUS_TOO_BIG) { /* Of requests this was said before they were run. */
+        bop__service_error(conn, request->id,
+                           "too long for one answer: read it in pages, with READ_REQUEST");
+        return;
+    }
     if (status != BOP_STATUS_OK && status != BOP_STATUS_NOT_FOUND) {
         bop__service_error(conn, request->id, bop_status_text(status));
         return;
@@ -174,9 +350,10 @@ static void read_done(struct replica_read *read, int code, struct machine_view *
     bool known = to_operation(request->kind, bop__service_payload(request), &operation);
 
     BOP_ASSERT(known);
-    bop_buf_init(&result, request->conn->service->allocator, 0);
+    bop_buf_init(&result, request->conn->service->allocator, LIST_BYTES_MAX);
     if (code == 0) {
-        status = bop__machine_read(view, &operation, &result);
+        status = is_list(operation.op) ? read_list(view, &operation, &result)
+                                       : bop__machine_read(view, &operation, &result);
     }
     respond(request, status < 0 ? BOP_STATUS_RETRY : (uint8_t)status, bop_buf_slice(&result));
     bop_buf_deinit(&result);
@@ -213,6 +390,12 @@ static int serve_operation(struct service_conn *conn, const struct bop_wire_fram
     return 0;
 }
 
+static bool is_of_multimap(enum bop_op op)
+{
+    return op == BOP_OP_MULTIMAP_PUT || op == BOP_OP_MULTIMAP_REMOVE_VALUE ||
+           op == BOP_OP_MULTIMAP_CONTAINS_VALUE || op == BOP_OP_MULTIMAP_CONTAINS_ENTRY;
+}
+
 /* The same bounds as for our own kinds. */
 static const char *refusal(const struct bop_operation *operation)
 {
@@ -222,6 +405,9 @@ static const char *refusal(const struct bop_operation *operation)
     if (operation->key.size > BOP_KEY_MAX) {
         return operation->op == BOP_OP_SET_ADD ? "a set's value has at most 64 KiB"
                                                : "a key has at most 64 KiB";
+    }
+    if (operation->value.size > BOP_KEY_MAX && is_of_multimap(operation->op)) {
+        return "a multimap's value has at most 64 KiB";
     }
     return operation->value.size > BOP_VALUE_MAX ? "a value has at most 8 MiB" : NULL;
 }

@@ -43,8 +43,8 @@ enum snapshot_block {
     SNAPSHOT_END = 3,
 };
 
-_Static_assert(SNAPSHOT_BLOCK_BYTES + SNAPSHOT_RECORD_HEAD + BOP_KV_KEY_MAX + 12 + BOP_KEY_MAX +
-                       BOP_VALUE_MAX <=
+_Static_assert(SNAPSHOT_BLOCK_BYTES + SNAPSHOT_RECORD_HEAD + BOP_KV_KEY_MAX + 12 +
+                       MACHINE_ENTRY_KEY_MAX + BOP_VALUE_MAX <=
                    SNAPSHOT_BLOCK_MAX,
                "a block may end with the largest record");
 

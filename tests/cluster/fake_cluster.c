@@ -167,7 +167,7 @@ static void execute(struct fake_cluster *cluster, const struct bop_operation *op
         cluster->last_put_size = bop_min_u64(operation->value.size, sizeof(cluster->last_put));
         memcpy(cluster->last_put, operation->value.data, cluster->last_put_size);
         result.version = cluster->executed;
-    } else if (operation->op == BOP_OP_SET_ADD) {
+    } else if (operation->op == BOP_OP_SET_ADD || operation->op == BOP_OP_MULTIMAP_PUT) {
         result.existed = true;
     }
     bop_buf_init(&buf, NULL, 0);

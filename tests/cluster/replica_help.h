@@ -120,7 +120,7 @@ BOP_UNUSED static void world_init(struct world *world)
         .snapshot_entries = 1000000,
         .trailing_entries = 10,
         .segment_bytes = 64 * 1024,
-        .state_bytes_max = 16 * 1024 * 1024,
+        .state_bytes_max = 32 * 1024 * 1024,
         .state_step_bytes = 256 * 1024,
     };
     world_make_disk(world, 1);

@@ -235,6 +235,52 @@ TEST(client, does_each_operation)
     finish_all(f);
     CHECK_EQ(call->code, 0);
 
+    call = new_call(f);
+    REQUIRE_EQ(
+        bop_client_multimap_put(f->client, bytes("mm"), bytes("k"), bytes("v"), on_result, call),
+        0);
+    REQUIRE_EQ(
+        bop_client_multimap_remove(f->client, bytes("mm"), bytes("k"), on_result, new_call(f)), 0);
+    REQUIRE_EQ(bop_client_multimap_remove_value(f->client, bytes("mm"), bytes("k"), bytes("v"),
+                                                on_result, new_call(f)),
+               0);
+    REQUIRE_EQ(bop_client_multimap_clear(f->client, bytes("mm"), on_result, new_call(f)), 0);
+    REQUIRE_EQ(bop_client_map_clear(f->client, bytes("m"), on_result, new_call(f)), 0);
+    REQUIRE_EQ(bop_client_set_clear(f->client, bytes("s"), on_result, new_call(f)), 0);
+    finish_all(f);
+    CHECK_EQ(call->code, 0);
+
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_multimap_size(f->client, bytes("mm"), BOP_READ_STALE, on_result, call),
+               0);
+    finish_all(f);
+    CHECK_EQ(f->last.size, 3);
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_multimap_key_size(f->client, bytes("mm"), bytes("k"), BOP_READ_STALE,
+                                            on_result, call),
+               0);
+    finish_all(f);
+    CHECK_EQ(f->last.size, 3);
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_multimap_contains_key(f->client, bytes("mm"), bytes("k"),
+                                                BOP_READ_LINEARIZABLE, on_result, new_call(f)),
+               0);
+    REQUIRE_EQ(bop_client_multimap_contains_value(f->client, bytes("mm"), bytes("v"),
+                                                  BOP_READ_LINEARIZABLE, on_result, new_call(f)),
+               0);
+    REQUIRE_EQ(bop_client_multimap_contains_entry(f->client, bytes("mm"), bytes("k"), bytes("v"),
+                                                  BOP_READ_LINEARIZABLE, on_result, call),
+               0);
+    CHECK_EQ(bop_client_multimap_scan(f->client, BOP_OP_MAP_SCAN, bytes("mm"), bytes("k"),
+                                      bytes(""), 10, BOP_READ_LINEARIZABLE, on_result, call),
+             BOP_EINVAL);
+    REQUIRE_EQ(bop_client_multimap_scan(f->client, BOP_OP_MULTIMAP_GET, bytes("mm"), bytes("k"),
+                                        bytes(""), 10, BOP_READ_LINEARIZABLE, on_result,
+                                        new_call(f)),
+               0);
+    finish_all(f);
+    CHECK_EQ(call->code, 0);
+
     CHECK_EQ(add(f)->callbacks, 0); /* Never from inside the call. */
     finish_all(f);
     f->cluster.nodes[0].read_status = BOP_STATUS_NOT_FOUND;
@@ -293,7 +339,7 @@ TEST(client, closes_its_session_at_the_end)
 
 TEST(client, refuses_what_no_server_would_take)
 {
-    struct bop_operation unknown = {.op = (enum bop_op)99, .name = bytes("m")};
+    struct bop_operation unknown = {.op = (enum bop_op)63, .name = bytes("m")};
     static const uint8_t big[BOP_KEY_MAX + 1];
 
     start(f);

@@ -128,6 +128,26 @@ TEST(client_blocking, does_each_operation)
     size = 0;
     CHECK_EQ(bop_client_blocking_set_size(f->client, bytes("s"), BOP_READ_STALE, &size, NULL), 0);
     CHECK_EQ(size, 3);
+    CHECK_EQ(bop_client_blocking_multimap_put(f->client, bytes("mm"), bytes("k"), bytes("v"), &yes,
+                                              NULL),
+             0);
+    CHECK(yes);
+    CHECK_EQ(bop_client_blocking_multimap_remove_value(f->client, bytes("mm"), bytes("k"),
+                                                       bytes("v"), &yes, NULL),
+             0);
+    CHECK(!yes);
+    CHECK_EQ(bop_client_blocking_multimap_remove(f->client, bytes("mm"), bytes("k"), &size, NULL),
+             0);
+    CHECK_EQ(size, 0);
+    CHECK_EQ(bop_client_blocking_multimap_key_size(f->client, bytes("mm"), bytes("k"),
+                                                   BOP_READ_STALE, &size, NULL),
+             0);
+    CHECK_EQ(size, 3);
+    yes = true;
+    CHECK_EQ(bop_client_blocking_multimap_contains_entry(
+                 f->client, bytes("mm"), bytes("k"), bytes("v"), BOP_READ_LINEARIZABLE, &yes, NULL),
+             0);
+    CHECK(!yes);
     CHECK_EQ(bop_client_blocking_status(f->client, &buf, &status, NULL), 0);
     CHECK_EQ(status.node, 1);
     CHECK_SLICE_EQ(status.health, bytes("ok"));

@@ -16,6 +16,8 @@
 #define MAPS         4
 #define KEYS         24
 #define SETS         2
+#define MULTIMAPS    2
+#define VALUES       4
 #define COUNTERS     3
 #define SESSIONS_MAX 256
 #define REPLIES_MAX  ENTRIES
@@ -50,6 +52,8 @@ struct model {
     struct model_value values[MAPS][KEYS];
     bool set_made[SETS];
     struct model_value members[SETS][KEYS];
+    bool multimap_made[MULTIMAPS];
+    struct model_value pairs[MULTIMAPS][KEYS][VALUES];
     bool counter_made[COUNTERS];
     int64_t counters[COUNTERS];
     struct model_session sessions[SESSIONS_MAX];
@@ -156,13 +160,28 @@ static bool model_met(const struct write *write, const struct model_value *old)
     }
 }
 
+/* Forget `count` values; the result of a clear is how many there were. */
+static void model_clear(struct model_value *values, size_t count, struct model_reply *reply)
+{
+    uint64_t present = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        present += values[i].present;
+        values[i].present = false;
+    }
+    expect(reply, BOP_STATUS_OK);
+    expect_u64(reply, present);
+}
+
 static void model_map(struct model *model, uint64_t index, const struct write *write,
                       struct model_reply *reply)
 {
     struct model_value *old = &model->values[write->map][write->key];
     bool made = model->map_made[write->map];
 
-    if (write->operation.op == BOP_OP_MAP_CREATE) {
+    if (write->operation.op == BOP_OP_MAP_CLEAR) {
+        model_clear(model->values[write->map], KEYS, reply);
+    } else if (write->operation.op == BOP_OP_MAP_CREATE) {
         model->map_made[write->map] = true;
         expect(reply, BOP_STATUS_OK);
         reply->result[reply->size++] = !made;
@@ -188,6 +207,10 @@ static void model_set(struct model *model, uint64_t index, const struct write *w
     struct model_value *old = &model->members[write->set][write->key];
     bool made = model->set_made[write->set];
 
+    if (write->operation.op == BOP_OP_SET_CLEAR) {
+        model_clear(model->members[write->set], KEYS, reply);
+        return;
+    }
     expect(reply, BOP_STATUS_OK);
     if (write->operation.op == BOP_OP_SET_CREATE) {
         reply->result[reply->size++] = !made;
@@ -201,6 +224,34 @@ static void model_set(struct model *model, uint64_t index, const struct write *w
     } else {
         reply->result[reply->size++] = old->present;
         old->present = false;
+    }
+}
+
+static void model_multimap(struct model *model, const struct write *write,
+                           struct model_reply *reply)
+{
+    struct model_value *pair = &model->pairs[write->set][write->key][write->value];
+    bool *made = &model->multimap_made[write->set];
+
+    if (write->operation.op == BOP_OP_MULTIMAP_CLEAR) {
+        model_clear(&model->pairs[write->set][0][0], KEYS * VALUES, reply);
+        return;
+    }
+    if (write->operation.op == BOP_OP_MULTIMAP_REMOVE) {
+        model_clear(model->pairs[write->set][write->key], VALUES, reply);
+        return;
+    }
+    expect(reply, BOP_STATUS_OK);
+    if (write->operation.op == BOP_OP_MULTIMAP_CREATE) {
+        reply->result[reply->size++] = !*made;
+        *made = true;
+    } else if (write->operation.op == BOP_OP_MULTIMAP_PUT) {
+        reply->result[reply->size++] = !pair->present;
+        pair->present = true;
+        *made = true;
+    } else {
+        reply->result[reply->size++] = pair->present;
+        pair->present = false;
     }
 }
 
@@ -224,8 +275,9 @@ static void model_run(struct model *model, uint64_t index, const struct write *w
         model->counter_made[write->counter] = true;
         expect(reply, BOP_STATUS_OK);
         expect_u64(reply, (uint64_t)sum);
-    } else if (write->operation.op == BOP_OP_SET_ADD || write->operation.op == BOP_OP_SET_REMOVE ||
-               write->operation.op == BOP_OP_SET_CREATE) {
+    } else if (write->operation.op >= BOP_OP_MULTIMAP_PUT) {
+        model_multimap(model, write, reply);
+    } else if (write->operation.op >= BOP_OP_SET_ADD) {
         model_set(model, index, write, reply);
     } else {
         model_map(model, index, write, reply);
@@ -269,10 +321,29 @@ static void model_write(struct model *model, uint64_t index, struct model_sessio
 
 /* ---- A log ---- */
 
+static void choose_multimap_write(struct fixture *f, uint64_t choice, struct write *write)
+{
+    struct bop_operation *operation = &write->operation;
+
+    operation->name = bytes(f->set_names[write->set]);
+    if (choice == 27) {
+        operation->op = bop_random_chance(&f->random, 1, 3) ? BOP_OP_MULTIMAP_CLEAR
+                                                            : BOP_OP_MULTIMAP_CREATE;
+        return;
+    }
+    operation->op = choice == 28  ? BOP_OP_MULTIMAP_REMOVE
+                    : choice < 33 ? BOP_OP_MULTIMAP_PUT
+                                  : BOP_OP_MULTIMAP_REMOVE_VALUE;
+    operation->key = f->keys[write->key];
+    if (choice > 28) {
+        operation->value = bop_slice(write->value_bytes, 4);
+    }
+}
+
 static void choose_write(struct fixture *f, struct write *write)
 {
     struct bop_random *r = &f->random;
-    uint64_t choice = bop_random_below(r, 27);
+    uint64_t choice = bop_random_below(r, 35);
 
     *write = (struct write){.map = (unsigned)bop_random_below(r, MAPS),
                             .set = (unsigned)bop_random_below(r, SETS),
@@ -284,7 +355,8 @@ static void choose_write(struct fixture *f, struct write *write)
     memcpy(write->expected_bytes, &write->expected, 4);
     write->operation.name = bytes(f->map_names[write->map]);
     if (choice == 0) {
-        write->operation.op = BOP_OP_MAP_CREATE;
+        /* Seldom, that there is something to clear. */
+        write->operation.op = bop_random_chance(r, 1, 3) ? BOP_OP_MAP_CLEAR : BOP_OP_MAP_CREATE;
     } else if (choice < 14) {
         const struct model_value *old = &f->model->values[write->map][write->key];
 
@@ -300,9 +372,12 @@ static void choose_write(struct fixture *f, struct write *write)
         if (write->operation.condition == BOP_IF_VALUE) {
             write->operation.expected = bop_slice(write->expected_bytes, 4);
         }
+    } else if (choice >= 27) {
+        choose_multimap_write(f, choice, write);
     } else if (choice >= 20) {
         write->operation.name = bytes(f->set_names[write->set]);
-        write->operation.op = choice == 20  ? BOP_OP_SET_CREATE
+        write->operation.op = choice == 20  ? bop_random_chance(r, 1, 3) ? BOP_OP_SET_CLEAR
+                                                                         : BOP_OP_SET_CREATE
                               : choice < 24 ? BOP_OP_SET_ADD
                                             : BOP_OP_SET_REMOVE;
         if (choice > 20) {
@@ -606,6 +681,48 @@ static void compare_sets(struct fixture *f, struct world *w)
     CHECK_EQ(world_records(w, MACHINE_SETS), made);
 }
 
+static void compare_multimaps(struct fixture *f, struct world *w)
+{
+    uint64_t made = 0;
+
+    for (unsigned multimap = 0; multimap < MULTIMAPS; multimap++) {
+        struct bop_operation read = {.name = bytes(f->set_names[multimap])};
+        uint64_t size = 0, keys = 0;
+
+        for (unsigned key = 0; key < KEYS; key++) {
+            uint64_t of_key = 0;
+
+            read.key = f->keys[key];
+            for (uint32_t value = 0; value < VALUES; value++) {
+                bool present = f->model->pairs[multimap][key][value].present;
+
+                read.op = BOP_OP_MULTIMAP_CONTAINS_ENTRY;
+                read.value = bop_slice(&value, 4);
+                CHECK_EQ(world_read(w, &read).existed, present);
+                of_key += present;
+            }
+            read.op = BOP_OP_MULTIMAP_KEY_SIZE;
+            read.value = bop_slice(NULL, 0);
+            CHECK_EQ(world_read(w, &read).size, of_key);
+            read.op = BOP_OP_MULTIMAP_GET;
+            CHECK_EQ(world_read(w, &read).count, of_key);
+            read.op = BOP_OP_MULTIMAP_CONTAINS_KEY;
+            CHECK_EQ(world_read(w, &read).existed, of_key > 0);
+            size += of_key;
+            keys += of_key > 0;
+        }
+        read.key = bop_slice(NULL, 0);
+        read.op = BOP_OP_MULTIMAP_SIZE;
+        CHECK_EQ(world_read(w, &read).size, size);
+        read.op = BOP_OP_MULTIMAP_ENTRIES;
+        CHECK_EQ(world_read(w, &read).count, size);
+        read.op = BOP_OP_MULTIMAP_KEYS;
+        CHECK_EQ(world_read(w, &read).count, keys);
+        made += f->model->multimap_made[multimap];
+    }
+    CHECK_EQ(world_records(w, MACHINE_MULTIMAPS), made);
+}
+
 /* What can be read is what the model holds. */
 static void compare(struct fixture *f, struct world *w)
 {
@@ -626,6 +743,7 @@ static void compare(struct fixture *f, struct world *w)
         CHECK_EQ(world_size(w, f->map_names[map]), size);
     }
     compare_sets(f, w);
+    compare_multimaps(f, w);
     for (unsigned i = 0; i < COUNTERS; i++) {
         struct bop_operation get = {.op = BOP_OP_COUNTER_GET, .name = bytes(f->counter_names[i])};
         struct bop_result result = world_read(w, &get);

@@ -39,10 +39,37 @@ static void teardown(struct fixture *f)
 FIXTURE(setup, teardown)
 
 static const enum bop_op ops[] = {
-    BOP_OP_MAP_PUT,        BOP_OP_MAP_DELETE, BOP_OP_MAP_CREATE, BOP_OP_COUNTER_ADD,
-    BOP_OP_COUNTER_CREATE, BOP_OP_MAP_GET,    BOP_OP_MAP_SIZE,   BOP_OP_MAP_SCAN,
-    BOP_OP_COUNTER_GET,    BOP_OP_SET_ADD,    BOP_OP_SET_REMOVE, BOP_OP_SET_CREATE,
-    BOP_OP_SET_CONTAINS,   BOP_OP_SET_SIZE,   BOP_OP_SET_SCAN,
+    BOP_OP_MAP_PUT,
+    BOP_OP_MAP_DELETE,
+    BOP_OP_MAP_CREATE,
+    BOP_OP_COUNTER_ADD,
+    BOP_OP_COUNTER_CREATE,
+    BOP_OP_MAP_GET,
+    BOP_OP_MAP_SIZE,
+    BOP_OP_MAP_SCAN,
+    BOP_OP_COUNTER_GET,
+    BOP_OP_SET_ADD,
+    BOP_OP_SET_REMOVE,
+    BOP_OP_SET_CREATE,
+    BOP_OP_SET_CONTAINS,
+    BOP_OP_MAP_CLEAR,
+    BOP_OP_SET_CLEAR,
+    BOP_OP_MULTIMAP_PUT,
+    BOP_OP_MULTIMAP_REMOVE,
+    BOP_OP_MULTIMAP_REMOVE_VALUE,
+    BOP_OP_MULTIMAP_CREATE,
+    BOP_OP_MULTIMAP_CLEAR,
+    BOP_OP_MULTIMAP_GET,
+    BOP_OP_MULTIMAP_SIZE,
+    BOP_OP_MULTIMAP_KEY_SIZE,
+    BOP_OP_MULTIMAP_CONTAINS_KEY,
+    BOP_OP_MULTIMAP_CONTAINS_VALUE,
+    BOP_OP_MULTIMAP_CONTAINS_ENTRY,
+    BOP_OP_MULTIMAP_KEYS,
+    BOP_OP_MULTIMAP_VALUES,
+    BOP_OP_MULTIMAP_ENTRIES,
+    BOP_OP_SET_SIZE,
+    BOP_OP_SET_SCAN,
 };
 
 static struct bop_slice some_bytes(struct fixture *f, size_t size_min)
@@ -84,13 +111,33 @@ static struct bop_operation some_operation(struct fixture *f)
     case BOP_OP_SET_ADD:
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CONTAINS:
+    case BOP_OP_MULTIMAP_REMOVE:
+    case BOP_OP_MULTIMAP_KEY_SIZE:
+    case BOP_OP_MULTIMAP_CONTAINS_KEY:
         operation.key = some_bytes(f, 0);
+        break;
+    case BOP_OP_MULTIMAP_GET:
+        operation.key = some_bytes(f, 0);
+        operation.cursor = some_bytes(f, 0);
+        operation.limit = (uint32_t)bop_random_next(&f->random);
+        break;
+    case BOP_OP_MULTIMAP_PUT:
+    case BOP_OP_MULTIMAP_REMOVE_VALUE:
+    case BOP_OP_MULTIMAP_CONTAINS_ENTRY:
+        operation.key = some_bytes(f, 0);
+        operation.value = some_bytes(f, 0);
+        break;
+    case BOP_OP_MULTIMAP_CONTAINS_VALUE:
+        operation.value = some_bytes(f, 0);
         break;
     case BOP_OP_COUNTER_ADD:
         operation.delta = (int64_t)bop_random_next(&f->random);
         break;
     case BOP_OP_MAP_SCAN:
     case BOP_OP_SET_SCAN:
+    case BOP_OP_MULTIMAP_KEYS:
+    case BOP_OP_MULTIMAP_VALUES:
+    case BOP_OP_MULTIMAP_ENTRIES:
         operation.cursor = some_bytes(f, 0);
         operation.limit = (uint32_t)bop_random_next(&f->random);
         break;
@@ -220,7 +267,9 @@ TEST(operation, is_refused_when_unknown)
     for (unsigned op = 0; op < 256; op++) {
         bool bare = op == BOP_OP_MAP_CREATE || op == BOP_OP_COUNTER_CREATE ||
                     op == BOP_OP_MAP_SIZE || op == BOP_OP_COUNTER_GET || op == BOP_OP_SET_CREATE ||
-                    op == BOP_OP_SET_SIZE;
+                    op == BOP_OP_SET_SIZE || op == BOP_OP_MAP_CLEAR || op == BOP_OP_SET_CLEAR ||
+                    op == BOP_OP_MULTIMAP_CREATE || op == BOP_OP_MULTIMAP_CLEAR ||
+                    op == BOP_OP_MULTIMAP_SIZE;
 
         data[0] = (uint8_t)op;
         CHECK_EQ(bop_operation_decode(bop_slice(data, sizeof(data)), &out),
@@ -247,6 +296,7 @@ TEST(operation, writes_come_before_reads)
     CHECK(bop_op_is_write(BOP_OP_MAP_PUT));
     CHECK(bop_op_is_write(BOP_OP_COUNTER_CREATE));
     CHECK(bop_op_is_write(BOP_OP_SET_CREATE));
+    CHECK(bop_op_is_write(BOP_OP_MULTIMAP_CLEAR));
     CHECK(!bop_op_is_write(BOP_OP_MAP_GET));
     CHECK(!bop_op_is_write(BOP_OP_SET_CONTAINS));
     CHECK(!bop_op_is_write(BOP_OP_COUNTER_GET));
@@ -344,7 +394,7 @@ TEST(result, is_refused_when_cut_or_with_a_byte_more)
     CHECK_EQ(bop_result_decode(BOP_OP_MAP_DELETE, 0, bytes("\2"), &out), BOP_EMALFORMED);
     CHECK_EQ(bop_result_decode(BOP_OP_MAP_PUT, BOP_STATUS_CONDITION, bytes(""), &out),
              BOP_EMALFORMED);
-    CHECK_EQ(bop_result_decode((enum bop_op)99, 0, bytes(""), &out), BOP_EMALFORMED);
+    CHECK_EQ(bop_result_decode((enum bop_op)63, 0, bytes(""), &out), BOP_EMALFORMED);
 }
 
 /* Bytes beside an error status are for later versions. */

@@ -124,7 +124,7 @@ static int ask(struct fixture *f, enum bop_wire_kind kind, uint32_t request)
  * is borrowed until the next take. */
 static struct bop_wire_frame take(struct fixture *f)
 {
-    static uint8_t copy[1 << 20];
+    static uint8_t copy[BOP_WIRE_FRAME_MAX];
     struct bop_wire_frame frame = {0};
     size_t used;
 
@@ -621,6 +621,71 @@ TEST(service_legacy, serves_sets)
     LEGACY(SET_SIZE, "\4\0\0\0none", "\0\0\0\0\0\0\0\0\0");
     LEGACY(SET_CONTAINS, "\4\0\0\0none\1\0\0\0v", "\0\0");
     LEGACY(SET_REMOVE, "\4\0\0\0none\1\0\0\0v", "\0");
+}
+
+TEST(service_legacy, serves_multimaps)
+{
+    LEGACY(CREATE_MULTIMAP, "\1\0\0\0m", "\0\1\0\0\0m");
+    LEGACY(CREATE_MULTIMAP, "\1\0\0\0m", "\0\1\0\0\0m"); /* Again is fine. */
+    LEGACY(MULTIMAP_GET, "\1\0\0\0m\1\0\0\0k", "\0\0\0\0\0");
+    LEGACY(MULTIMAP_ENTRIES, "\1\0\0\0m", "\0\0\0\0\0");
+    LEGACY(MULTIMAP_PUT, "\1\0\0\0m\1\0\0\0k\1\0\0\0b", "\0");
+    LEGACY(MULTIMAP_PUT, "\1\0\0\0m\1\0\0\0k\1\0\0\0a", "\0");
+    LEGACY(MULTIMAP_PUT, "\1\0\0\0m\1\0\0\0k\1\0\0\0a", "\0"); /* It is there already. */
+    LEGACY(MULTIMAP_PUT, "\1\0\0\0m\0\0\0\0\1\0\0\0a", "\0");
+    LEGACY(MULTIMAP_SIZE, "\1\0\0\0m", "\0\3\0\0\0\0\0\0\0");
+    LEGACY(MULTIMAP_KEY_SIZE, "\1\0\0\0m\1\0\0\0k", "\0\2\0\0\0\0\0\0\0");
+    LEGACY(MULTIMAP_GET, "\1\0\0\0m\1\0\0\0k", "\0\2\0\0\0\1\0\0\0a\1\0\0\0b");
+    LEGACY(MULTIMAP_CONTAINS_KEY, "\1\0\0\0m\1\0\0\0k", "\0\1");
+    LEGACY(MULTIMAP_CONTAINS_KEY, "\1\0\0\0m\1\0\0\0l", "\0\0");
+    LEGACY(MULTIMAP_CONTAINS_VALUE, "\1\0\0\0m\1\0\0\0b", "\0\1");
+    LEGACY(MULTIMAP_CONTAINS_VALUE, "\1\0\0\0m\1\0\0\0c", "\0\0");
+    LEGACY(MULTIMAP_CONTAINS_ENTRY, "\1\0\0\0m\1\0\0\0k\1\0\0\0b", "\0\1");
+    LEGACY(MULTIMAP_CONTAINS_ENTRY, "\1\0\0\0m\0\0\0\0\1\0\0\0b", "\0\0");
+    LEGACY(MULTIMAP_KEYS, "\1\0\0\0m", "\0\2\0\0\0\0\0\0\0\1\0\0\0k");
+    LEGACY(MULTIMAP_VALUES, "\1\0\0\0m", "\0\3\0\0\0\1\0\0\0a\1\0\0\0a\1\0\0\0b");
+    LEGACY(MULTIMAP_ENTRIES, "\1\0\0\0m",
+           "\0\2\0\0\0\0\0\0\0\1\0\0\0\1\0\0\0a\1\0\0\0k\2\0\0\0\1\0\0\0a\1\0\0\0b");
+    LEGACY(MULTIMAP_REMOVE_VALUE, "\1\0\0\0m\1\0\0\0k\1\0\0\0a", "\0");
+    LEGACY(MULTIMAP_REMOVE_VALUE, "\1\0\0\0m\1\0\0\0k\1\0\0\0a", "\0");
+    LEGACY(MULTIMAP_REMOVE, "\1\0\0\0m\0\0\0\0", "\0");
+    LEGACY(MULTIMAP_SIZE, "\1\0\0\0m", "\0\1\0\0\0\0\0\0\0");
+    LEGACY(MULTIMAP_CLEAR, "\1\0\0\0m", "\0");
+    LEGACY(MULTIMAP_SIZE, "\1\0\0\0m", "\0\0\0\0\0\0\0\0\0");
+    LEGACY(MULTIMAP_CLEAR, "\4\0\0\0none", "\0");
+    LEGACY(MULTIMAP_KEYS, "\4\0\0\0none", "\0\0\0\0\0");
+}
+
+/* 257 values of 64 KiB are more than a frame holds; 255 are not. */
+TEST(service_legacy, tells_of_an_answer_that_is_too_long)
+{
+    static uint8_t value[BOP_KEY_MAX];
+    struct bop_slice text;
+
+    for (unsigned i = 0; i < 257; i++) {
+        struct bop_writer writer = bop_writer(&f->payload);
+
+        begin(f);
+        bop_store_u32(value, i);
+        bop_write_bytes(&writer, bytes("m"));
+        bop_write_bytes(&writer, bytes("k"));
+        bop_write_bytes(&writer, bop_slice(value, sizeof(value)));
+        REQUIRE_EQ(writer.code, 0);
+        REQUIRE_EQ(ask(f, BOP_WIRE_KIND_MULTIMAP_PUT_REQUEST, 5), 0);
+        CHECK_SLICE_EQ(answer(f, BOP_WIRE_KIND_MULTIMAP_PUT_RESPONSE, 5), LITERAL("\0"));
+        if (i == 254) {
+            begin(f);
+            REQUIRE_EQ(bop_buf_append(&f->payload, "\1\0\0\0m", 5), 0);
+            REQUIRE_EQ(ask(f, BOP_WIRE_KIND_MULTIMAP_VALUES_REQUEST, 6), 0);
+            text = answer(f, BOP_WIRE_KIND_MULTIMAP_VALUES_RESPONSE, 6);
+            CHECK_EQ(text.size, 5 + 255 * (4 + sizeof(value)));
+        }
+    }
+    begin(f);
+    REQUIRE_EQ(bop_buf_append(&f->payload, "\1\0\0\0m", 5), 0);
+    REQUIRE_EQ(ask(f, BOP_WIRE_KIND_MULTIMAP_ENTRIES_REQUEST, 7), 0);
+    text = answer(f, BOP_WIRE_KIND_ERROR_RESPONSE, 7);
+    CHECK(memmem(text.data, text.size, "read it in pages", 16));
 }
 
 TEST(service_legacy, says_an_error_by_kind_69)

@@ -23,6 +23,10 @@ REQUEST, RESPONSE, PING_FLAG, PONG_FLAG = 1, 2, 4, 8
 # Kinds.
 CREATE_MAP, MAP_PUT, MAP_GET, MAP_REMOVE, MAP_SIZE = 7, 9, 11, 13, 15
 CREATE_SET, SET_ADD, SET_REMOVE, SET_CONTAINS, SET_SIZE = 17, 19, 21, 23, 25
+CREATE_MULTIMAP, MULTIMAP_PUT, MULTIMAP_GET, MULTIMAP_REMOVE = 41, 43, 45, 47
+MULTIMAP_REMOVE_VALUE, MULTIMAP_SIZE, MULTIMAP_KEY_SIZE = 49, 51, 53
+MULTIMAP_CONTAINS_KEY, MULTIMAP_CONTAINS_VALUE, MULTIMAP_CONTAINS_ENTRY = 55, 57, 59
+MULTIMAP_KEYS, MULTIMAP_VALUES, MULTIMAP_ENTRIES, MULTIMAP_CLEAR = 61, 63, 65, 67
 CREATE_COUNTER, COUNTER_GET, COUNTER_INCREMENT = 27, 29, 31
 ERROR_RESPONSE, LEADER_REDIRECT, PING, PONG = 69, 70, 71, 72
 HELLO, SESSION_OPEN, SESSION_RESUME, SESSION_CLOSE, SESSION_ALIVE = 128, 130, 132, 134, 136
@@ -392,8 +396,28 @@ def set_scan(name, cursor=b"", limit=0):
     return u8(90) + blob(name) + blob(cursor) + u32(limit)
 
 
+def map_clear(name):
+    return u8(4) + blob(name)
+
+
+def multimap_put(name, key, value):
+    return u8(32) + blob(name) + blob(key) + blob(value)
+
+
+def multimap_remove(name, key):
+    return u8(33) + blob(name) + blob(key)
+
+
+def multimap_get(name, key, cursor=b"", limit=0):
+    return u8(96) + blob(name) + blob(key) + blob(cursor) + u32(limit)
+
+
+def multimap_entries(name, cursor=b"", limit=0):
+    return u8(104) + blob(name) + blob(cursor) + u32(limit)
+
+
 def flag_of(result):
-    """Of MAP_DELETE, creates, SET_ADD, SET_REMOVE and SET_CONTAINS."""
+    """Of MAP_DELETE, creates, adds, removes, MULTIMAP_PUT and contains."""
     reader = Reader(result)
     out = reader.flag()
     reader.end()
@@ -409,7 +433,7 @@ def value_of(result):
 
 
 def number_of(result):
-    """Of MAP_SIZE, SET_SIZE, COUNTER_ADD and COUNTER_GET."""
+    """Of sizes, clears, MULTIMAP_REMOVE, COUNTER_ADD and COUNTER_GET."""
     reader = Reader(result)
     out = reader.i64()
     reader.end()
