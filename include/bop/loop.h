@@ -12,7 +12,8 @@
  * Threads: all calls from the loop's thread (the one that runs it, before the
  * first run the one that prepares it; it may change between runs), but for those
  * that say any thread. Callbacks run on the loop's thread, never from inside the
- * call that asked for them, but for bop_loop_run_on().
+ * call that asked for them, but for bop_loop_run_on(). Debug builds stop a program
+ * that touches timers or sockets from another thread while the loop runs.
  *
  * After fork() the child must leave the loops of its parent alone, destroying
  * included: their descriptors are shared with the parent. exec closes them.

@@ -4,9 +4,7 @@
  *
  * Events are level-triggered whatever is behind: a source that did not take all
  * there is hears of it again in the next turn. Trouble and hang-up (EPOLLERR,
- * EPOLLHUP) are reported also to a source watched for nothing. With
- * BOP__SOURCE_CHANGES less may be reported: what is there already when it is
- * watched or rewatched, and then what comes.
+ * EPOLLHUP) are reported also to a source watched for nothing.
  *
  * A source may be unwatched, closed and freed at any time: no event finds it
  * afterwards, but one that was watched with epoll must stay until the turn ends.

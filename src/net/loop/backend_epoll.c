@@ -1,6 +1,6 @@
 /*
- * epoll, level-triggered but for sources that want changes only. The wake descriptor is watched
- * edge-triggered and has no source: it is never read, see post.c.
+ * epoll, level-triggered. The wake descriptor is watched edge-triggered and has no
+ * source: it is never read, see post.c.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -27,9 +27,7 @@ static struct epoll_backend *self_of(struct bop__backend *backend)
 static int control(struct bop__backend *backend, int operation, struct bop__source *source,
                    uint32_t events)
 {
-    uint32_t changes = events & BOP__SOURCE_CHANGES ? (uint32_t)EPOLLET : 0;
-    struct epoll_event event = {.events = (events & ~BOP__SOURCE_CHANGES) | changes,
-                                .data.ptr = source};
+    struct epoll_event event = {.events = events, .data.ptr = source};
 
     return epoll_ctl(self_of(backend)->fd, operation, source->fd, &event) == 0 ? 0 : -errno;
 }

@@ -49,7 +49,7 @@
 #define RING_BYTES   4096u /* The ring of buffers itself: a page. */
 
 /* What may be asked for. There are only levels here: changes alone are asked for in vain. */
-#define POLL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
+#define POLL_EVENTS (EPOLLIN | EPOLLOUT)
 
 /* Linux 6.12; liburing 2.3 does not know of them. */
 #define PBUF_RING_INC  2u
@@ -360,8 +360,7 @@ static bool unask(struct uring_backend *self, struct record *record, enum kind k
 
 static unsigned pack_events(uint32_t events)
 {
-    return (events & EPOLLIN ? 1u : 0) | (events & EPOLLOUT ? 2u : 0) |
-           (events & EPOLLRDHUP ? 4u : 0);
+    return (events & EPOLLIN ? 1u : 0) | (events & EPOLLOUT ? 2u : 0);
 }
 
 static bool ask_poll(struct uring_backend *self, struct record *record, int fd, uint16_t events)

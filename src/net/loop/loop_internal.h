@@ -28,10 +28,6 @@
 /* Looks of one search, whatever the clock says. */
 #define BOP__POLL_TRIES_MAX 4096
 
-/* Beside the events to watch: the source reads until nothing is left, so that only
- * changes need be reported, which costs the kernel less. A hint. */
-#define BOP__SOURCE_CHANGES 0x8000u
-
 /** A descriptor watched by the loop. Embedded; must live until the turn that unwatched it ends. */
 struct bop__source {
     int fd;           /* -1 while there is none. */
@@ -124,11 +120,11 @@ struct bop_loop {
     struct bop_list flush;        /* bop__socket.work of those with output to send. */
     struct bop_list closing;      /* bop__socket.work of those that owe an on_close. */
     struct bop_list retired;      /* bop_listener.link of those closed. */
-    struct bop_list guests;      /* bop__guest.link of those that stay. */
-    struct bop_list leaving;     /* bop__guest.link of those that owe their finish. */
+    struct bop_list guests;       /* bop__guest.link of those that stay. */
+    struct bop_list leaving;      /* bop__guest.link of those that owe their finish. */
 
     uint8_t *receive; /* BOP__RECEIVE_BYTES, lent to on_data for the time of its call. */
-    char apart[64]; /* Keeps what other threads write off the lines the loop reads. */
+    char apart[64];   /* Keeps what other threads write off the lines the loop reads. */
     struct bop__wake wake;
 };
 
@@ -170,6 +166,12 @@ bool bop__drain_done(const struct bop_loop *loop);
 void bop__loop_close_handle(struct bop_loop *loop);
 /** As bop_loop_is_on_thread(); false once the loop is closed. Any thread. */
 bool bop__loop_handle_is_here(struct bop_loop_handle *handle);
+/** Debug builds: nobody but the thread that runs a loop touches what lives on it. */
+static inline void bop__loop_check_thread(const struct bop_loop *loop)
+{
+    BOP_DEBUG_ASSERT(!bop_loop_is_running(loop) || bop_loop_is_on_thread(loop));
+}
+
 /** A number for the calling thread, never 0, that no other thread ever had. */
 uint64_t bop__thread_id(void);
 
@@ -189,7 +191,6 @@ BOP_MUST_USE int bop__loop_move_source(struct bop_loop *loop, struct bop__source
 void bop__loop_unwatch(struct bop_loop *loop, struct bop__source *source);
 /** Unwatch and close the descriptor, if there is one. */
 void bop__loop_close_source(struct bop_loop *loop, struct bop__source *source);
-
 
 /* ---- guest.c ---- */
 

@@ -240,6 +240,7 @@ int bop_timer_start(struct bop_loop *loop, struct bop_timer *timer, uint64_t del
 {
     struct bop__timers *timers = &loop->timers;
 
+    bop__loop_check_thread(loop);
     if (bop_timer_is_running(timer)) {
         take_out(timers, timer);
     }
@@ -262,6 +263,7 @@ int bop_timer_start(struct bop_loop *loop, struct bop_timer *timer, uint64_t del
 
 void bop_timer_stop(struct bop_loop *loop, struct bop_timer *timer)
 {
+    bop__loop_check_thread(loop);
     if (bop_timer_is_running(timer)) {
         take_out(&loop->timers, timer);
     }

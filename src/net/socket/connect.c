@@ -490,6 +490,7 @@ int bop_connect(struct bop_loop *loop, const struct bop_connect_options *options
     struct bop__socket *sock;
     int rc;
 
+    bop__loop_check_thread(loop);
     if (!are_options_complete(options) || options->user_bytes > BOP__USER_BYTES_MAX) {
         return bop_error_set(err, BOP_EINVAL, "connect");
     }

@@ -90,7 +90,6 @@ static void take_connection(struct bop__socket_context *context, int fd)
         return;
     }
     sock->source.fd = fd;
-    sock->streams = listener->path == NULL && listener->port != 0;
     sock->state = BOP__SOCKET_OPEN;
     bop__socket_watch(sock, EPOLLIN);
     if (sock->state == BOP__SOCKET_CLOSED) {
@@ -409,6 +408,7 @@ int bop_listen(struct bop_loop *loop, const struct bop_listen_options *options,
     struct bop_listener *listener;
     int rc;
 
+    bop__loop_check_thread(loop);
     if (options->on_accept == NULL || options->user_bytes > BOP__USER_BYTES_MAX ||
         (options->host != NULL && options->host[0] == '\0')) {
         return say(err, BOP_EINVAL, options);

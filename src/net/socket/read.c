@@ -313,15 +313,11 @@ static void read_ready(struct bop__socket *sock)
         }
     }
     got = recv(sock->source.fd, loop->receive + front, room, MSG_DONTWAIT);
-    sock->unread = got == (ssize_t)room || (got > 0 && sock->hung);
     if (got > 0) {
         if (limited) {
             bop__rate_take(sock->more->read_rate, loop->now_ms, (uint64_t)got);
         }
         bop__socket_input(sock, bop_slice(loop->receive + front, (size_t)got));
-        if (sock->unread && sock->state == BOP__SOCKET_OPEN && wants_reading(sock)) {
-            list_delivery(sock);
-        }
     } else if (got == 0) {
         bop__socket_input_end(sock);
     } else if (errno != EAGAIN && errno != EINTR) {
@@ -388,10 +384,9 @@ void bop__socket_on_events(struct bop__source *source, uint32_t events)
             bop_list_push_back(&bop__socket_loop(sock)->flush, &sock->work);
         }
     }
-    if (!(events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))) {
+    if (!(events & (EPOLLIN | EPOLLERR | EPOLLHUP))) {
         return;
     }
-    sock->hung = sock->hung || (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0;
     if (!wants_reading(sock)) {
         if (events & (EPOLLERR | EPOLLHUP)) {
             on_hang_up(sock);
@@ -468,9 +463,6 @@ void bop__socket_redeliver_all(struct bop_loop *loop)
             }
             tell_end(sock);
             end_input(sock);
-        }
-        if (sock->unread && takes_input(sock) && wants_reading(sock)) {
-            read_ready(sock);
         }
     }
 }

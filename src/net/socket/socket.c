@@ -201,7 +201,6 @@ void bop__socket_connected(struct bop__socket *sock, struct bop__source *from, s
 
     if (rc == 0) {
         sock->state = BOP__SOCKET_OPEN;
-        sock->streams = ask(sock->source.fd, SO_PROTOCOL) == IPPROTO_TCP;
         bop__socket_watch(sock, EPOLLIN);
     }
     if (rc == 0 && tls != NULL && sock->state == BOP__SOCKET_OPEN) {
@@ -270,7 +269,6 @@ int bop_socket_adopt(struct bop_loop *loop, int fd, const struct bop_socket_limi
     /* It costs latency if it fails, or is no TCP socket; nothing else. */
     BOP_IGNORE(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)));
     sock->state = BOP__SOCKET_OPEN;
-    sock->streams = ask(fd, SO_PROTOCOL) == IPPROTO_TCP;
     sock->events = events;
     sock->user = user;
     bop__socket_set_timeout(sock, context->limits.idle_timeout_ms);
@@ -299,10 +297,6 @@ void bop__socket_watch(struct bop__socket *sock, uint32_t events)
     if (sock->state != BOP__SOCKET_OPEN) {
         return;
     }
-    events &= EPOLLIN | EPOLLOUT;
-    if (events == EPOLLIN && sock->streams && !sock->leaving && !sock->deaf) {
-        events |= EPOLLRDHUP | BOP__SOURCE_CHANGES;
-    }
     rc = sock->source.attached ? bop__loop_rewatch(loop, &sock->source, events)
                                : bop__loop_watch(loop, &sock->source, events);
     if (rc != 0) {
@@ -314,6 +308,7 @@ void bop__socket_begin_close(struct bop__socket *sock, int reason)
 {
     struct bop_loop *loop = bop__socket_loop(sock);
 
+    bop__loop_check_thread(loop);
     if (sock->state == BOP__SOCKET_CLOSED) {
         return;
     }

@@ -94,10 +94,7 @@ struct bop__socket {
     bool in_input : 1;       /* on_data runs: what it queues is sent when it returns. */
     bool wants_flush : 1;    /* There is something to send, at the latest at the turn's end. */
     bool wants_delivery : 1; /* It was resumed: give what is kept. */
-    bool unread : 1;         /* The kernel may have more than the last read took. */
-    bool hung : 1;           /* The kernel has the peer's end, or an error, behind all bytes. */
-    bool listed : 1;         /* On loop.redeliver, for wants_delivery or unread. */
-    bool streams : 1;        /* TCP: a read that took less than it could took all there was. */
+    bool listed : 1;         /* On loop.redeliver, for wants_delivery. */
     bool rose : 1;           /* on_pressure(on) is due. */
     bool above : 1;          /* on_pressure(on) came, off is to. */
     bool shutting : 1;       /* Nothing follows what is queued. */

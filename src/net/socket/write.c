@@ -24,6 +24,7 @@ struct bop__queue *bop__socket_queue(struct bop__socket *sock)
     struct bop_loop *loop = bop__socket_loop(sock);
     struct bop__sockets *sockets = loop->sockets;
 
+    bop__loop_check_thread(loop);
     if (sock->queue != NULL) {
         return sock->queue;
     }
