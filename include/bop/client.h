@@ -140,9 +140,33 @@ BOP_API BOP_MUST_USE int bop_client_map_scan(struct bop_client *client, struct b
                                              struct bop_slice cursor, uint32_t limit,
                                              enum bop_consistency consistency, bop_client_fn fn,
                                              void *user);
+/** Which keys: those that begin with prefix, from `from` on and below `to`. Empty: all. */
+struct bop_client_range {
+    struct bop_slice prefix;
+    struct bop_slice from;
+    struct bop_slice to;
+};
+/** As bop_client_map_scan(), of the keys in a range. */
+BOP_API BOP_MUST_USE int bop_client_map_range(struct bop_client *client, struct bop_slice map,
+                                              const struct bop_client_range *range,
+                                              struct bop_slice cursor, uint32_t limit,
+                                              enum bop_consistency consistency, bop_client_fn fn,
+                                              void *user);
 /** Result: number, the new value; or BOP_EOVERFLOW. */
 BOP_API BOP_MUST_USE int bop_client_counter_add(struct bop_client *client, struct bop_slice counter,
                                                 int64_t delta, bop_client_fn fn, void *user);
+/** Set it to value if it is expected; one that does not exist is 0. Result: number, which is value,
+ * or with BOP_ECONDITION what there is. */
+BOP_API BOP_MUST_USE int bop_client_counter_cas(struct bop_client *client, struct bop_slice counter,
+                                                int64_t expected, int64_t value, bop_client_fn fn,
+                                                void *user);
+/** Result: existed. */
+BOP_API BOP_MUST_USE int bop_client_counter_set(struct bop_client *client, struct bop_slice counter,
+                                                int64_t value, bop_client_fn fn, void *user);
+/** Result: existed. */
+BOP_API BOP_MUST_USE int bop_client_counter_delete(struct bop_client *client,
+                                                   struct bop_slice counter, bop_client_fn fn,
+                                                   void *user);
 /** Result: number; or BOP_ENOTFOUND. */
 BOP_API BOP_MUST_USE int bop_client_counter_get(struct bop_client *client, struct bop_slice counter,
                                                 enum bop_consistency consistency, bop_client_fn fn,
@@ -309,6 +333,18 @@ BOP_API BOP_MUST_USE int bop_client_blocking_map_size(struct bop_client_blocking
                                                       struct bop_slice map,
                                                       enum bop_consistency consistency,
                                                       uint64_t *out_size, struct bop_error *err);
+/** *out_value, which may be NULL: what there is now; also with BOP_ECONDITION. */
+BOP_API BOP_MUST_USE int bop_client_blocking_counter_cas(struct bop_client_blocking *client,
+                                                         struct bop_slice counter, int64_t expected,
+                                                         int64_t value, int64_t *out_value,
+                                                         struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_counter_set(struct bop_client_blocking *client,
+                                                         struct bop_slice counter, int64_t value,
+                                                         struct bop_error *err);
+/** BOP_ENOTFOUND if there was none. */
+BOP_API BOP_MUST_USE int bop_client_blocking_counter_delete(struct bop_client_blocking *client,
+                                                            struct bop_slice counter,
+                                                            struct bop_error *err);
 /** out_value may be NULL. */
 BOP_API BOP_MUST_USE int bop_client_blocking_counter_add(struct bop_client_blocking *client,
                                                          struct bop_slice counter, int64_t delta,

@@ -103,13 +103,17 @@ enum bop_op {
     BOP_OP_MAP_CLEAR = 4,  /* map s -> entries removed q */
     BOP_OP_COUNTER_ADD =
         16, /* counter s, delta i -> new value i; BOP_STATUS_OVERFLOW changes nothing */
-    BOP_OP_COUNTER_CREATE = 17,        /* counter s -> created B */
-    BOP_OP_SET_ADD = 24,               /* set s, member b -> added B */
-    BOP_OP_SET_REMOVE = 25,            /* set s, member b -> removed B */
-    BOP_OP_SET_CREATE = 26,            /* set s -> created B */
-    BOP_OP_SET_CLEAR = 27,             /* set s -> members removed q */
-    BOP_OP_MULTIMAP_PUT = 32,          /* multimap s, key b, value b -> added B */
-    BOP_OP_MULTIMAP_REMOVE = 33,       /* multimap s, key b -> pairs removed q */
+    BOP_OP_COUNTER_CREATE = 17,  /* counter s -> created B */
+    BOP_OP_COUNTER_CAS = 18,     /* counter s, expected i, value i -> value i; BOP_STATUS_CONDITION
+                                  * with the value i that there is; none counts as 0 */
+    BOP_OP_COUNTER_SET = 19,     /* counter s, value i -> existed B */
+    BOP_OP_COUNTER_DELETE = 20,  /* counter s -> existed B */
+    BOP_OP_SET_ADD = 24,         /* set s, member b -> added B */
+    BOP_OP_SET_REMOVE = 25,      /* set s, member b -> removed B */
+    BOP_OP_SET_CREATE = 26,      /* set s -> created B */
+    BOP_OP_SET_CLEAR = 27,       /* set s -> members removed q */
+    BOP_OP_MULTIMAP_PUT = 32,    /* multimap s, key b, value b -> added B */
+    BOP_OP_MULTIMAP_REMOVE = 33, /* multimap s, key b -> pairs removed q */
     BOP_OP_MULTIMAP_REMOVE_VALUE = 34, /* multimap s, key b, value b -> removed B */
     BOP_OP_MULTIMAP_CREATE = 35,       /* multimap s -> created B */
     BOP_OP_MULTIMAP_CLEAR = 36,        /* multimap s -> pairs removed q */
@@ -118,6 +122,9 @@ enum bop_op {
     BOP_OP_MAP_SIZE = 65, /* map s -> size q; 0 for a map that does not exist */
     BOP_OP_MAP_SCAN = 66, /* map s, cursor b, limit u32 -> revision q, cursor b (empty: at the end),
                              count u32, then count times key b, version q, value b */
+    BOP_OP_MAP_RANGE =
+        67, /* map s, prefix b, from b, to b, cursor b, limit u32 -> as MAP_SCAN: keys
+               that begin with prefix, from `from` on, below `to` (empty: to the end) */
     BOP_OP_COUNTER_GET = 80,  /* counter s -> value i; BOP_STATUS_NOT_FOUND */
     BOP_OP_SET_CONTAINS = 88, /* set s, member b -> contained B */
     BOP_OP_SET_SIZE = 89,     /* set s -> size q; 0 for a set that does not exist */
@@ -149,9 +156,9 @@ enum bop_condition {
 enum bop_status {
     BOP_STATUS_OK = 0,
     BOP_STATUS_NOT_FOUND = 1,
-    BOP_STATUS_CONDITION =
-        2, /* Not met; nothing was changed. Result: version q of what is there, 0 if nothing. */
-    BOP_STATUS_RETRY = 3,      /* Not decided here: send the same request again, anywhere. */
+    BOP_STATUS_CONDITION = 2, /* Not met; nothing was changed. Result: version q of what is there, 0
+                                 if nothing; of COUNTER_CAS the value i. */
+    BOP_STATUS_RETRY = 3,     /* Not decided here: send the same request again, anywhere. */
     BOP_STATUS_NO_SESSION = 4, /* Expired, closed or never opened. */
     BOP_STATUS_BAD_REQUEST = 5,
     BOP_STATUS_TOO_BIG = 6,
@@ -180,6 +187,11 @@ struct bop_operation {
     uint64_t version;
     struct bop_slice expected;
     int64_t delta;
+    int64_t number;          /* COUNTER_SET and COUNTER_CAS: the new value. */
+    int64_t expected_number; /* COUNTER_CAS */
+    struct bop_slice prefix; /* MAP_RANGE, as the next two. */
+    struct bop_slice from;
+    struct bop_slice to;
     struct bop_slice cursor;
     uint32_t limit;
 };

@@ -66,6 +66,47 @@ int bop_client_counter_add(struct bop_client *client, struct bop_slice counter, 
     return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
 }
 
+int bop_client_counter_cas(struct bop_client *client, struct bop_slice counter, int64_t expected,
+                           int64_t value, bop_client_fn fn, void *user)
+{
+    struct bop_operation operation = {
+        .op = BOP_OP_COUNTER_CAS, .name = counter, .expected_number = expected, .number = value};
+
+    return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
+}
+
+int bop_client_counter_set(struct bop_client *client, struct bop_slice counter, int64_t value,
+                           bop_client_fn fn, void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_COUNTER_SET, .name = counter, .number = value};
+
+    return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
+}
+
+int bop_client_counter_delete(struct bop_client *client, struct bop_slice counter, bop_client_fn fn,
+                              void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_COUNTER_DELETE, .name = counter};
+
+    return bop_client_execute(client, &operation, BOP_READ_LINEARIZABLE, fn, user);
+}
+
+int bop_client_map_range(struct bop_client *client, struct bop_slice map,
+                         const struct bop_client_range *range, struct bop_slice cursor,
+                         uint32_t limit, enum bop_consistency consistency, bop_client_fn fn,
+                         void *user)
+{
+    struct bop_operation operation = {.op = BOP_OP_MAP_RANGE,
+                                      .name = map,
+                                      .prefix = range->prefix,
+                                      .from = range->from,
+                                      .to = range->to,
+                                      .cursor = cursor,
+                                      .limit = limit};
+
+    return bop_client_execute(client, &operation, consistency, fn, user);
+}
+
 int bop_client_counter_get(struct bop_client *client, struct bop_slice counter,
                            enum bop_consistency consistency, bop_client_fn fn, void *user)
 {
@@ -229,6 +270,41 @@ int bop_client_blocking_counter_add(struct bop_client_blocking *client, struct b
     struct bop_operation operation = {.op = BOP_OP_COUNTER_ADD, .name = counter, .delta = delta};
 
     return blocking_number(client, &operation, BOP_READ_LINEARIZABLE, out_value, err);
+}
+
+int bop_client_blocking_counter_cas(struct bop_client_blocking *client, struct bop_slice counter,
+                                    int64_t expected, int64_t value, int64_t *out_value,
+                                    struct bop_error *err)
+{
+    struct bop_operation operation = {
+        .op = BOP_OP_COUNTER_CAS, .name = counter, .expected_number = expected, .number = value};
+    struct bop_result result;
+    int rc = bop_client_blocking_execute(client, &operation, BOP_READ_LINEARIZABLE, NULL, &result,
+                                         err);
+
+    if (out_value && (rc == 0 || rc == BOP_ECONDITION)) {
+        *out_value = result.number;
+    }
+    return rc;
+}
+
+int bop_client_blocking_counter_set(struct bop_client_blocking *client, struct bop_slice counter,
+                                    int64_t value, struct bop_error *err)
+{
+    struct bop_operation operation = {.op = BOP_OP_COUNTER_SET, .name = counter, .number = value};
+
+    return bop_client_blocking_execute(client, &operation, BOP_READ_LINEARIZABLE, NULL, NULL, err);
+}
+
+int bop_client_blocking_counter_delete(struct bop_client_blocking *client, struct bop_slice counter,
+                                       struct bop_error *err)
+{
+    struct bop_operation operation = {.op = BOP_OP_COUNTER_DELETE, .name = counter};
+    struct bop_result result;
+    int rc = bop_client_blocking_execute(client, &operation, BOP_READ_LINEARIZABLE, NULL, &result,
+                                         err);
+
+    return rc == 0 && !result.existed ? bop_error_set(err, BOP_ENOTFOUND, "delete") : rc;
 }
 
 int bop_client_blocking_counter_get(struct bop_client_blocking *client, struct bop_slice counter,

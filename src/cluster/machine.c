@@ -429,6 +429,9 @@ int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_sli
         return bop__machine_multimap_write(machine, index, &operation, out_reply);
     case BOP_OP_COUNTER_ADD:
     case BOP_OP_COUNTER_CREATE:
+    case BOP_OP_COUNTER_CAS:
+    case BOP_OP_COUNTER_SET:
+    case BOP_OP_COUNTER_DELETE:
         return bop__machine_counter_write(machine, index, &operation, out_reply);
     default:
         machine_reply_set(out_reply, BOP_STATUS_BAD_REQUEST);
@@ -589,6 +592,7 @@ int bop__machine_read(struct machine_view *view, const struct bop_operation *ope
     case BOP_OP_MAP_GET:
     case BOP_OP_MAP_SIZE:
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_MAP_RANGE:
         rc = bop__machine_map_read(view, operation, out);
         break;
     case BOP_OP_SET_CONTAINS:

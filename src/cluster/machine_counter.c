@@ -1,4 +1,7 @@
-/* Counters: 64-bit numbers by name. One that an add does not find begins at 0. */
+/*
+ * Counters: 64-bit numbers by name. One that an add or a
+ * compare-and-set does not find begins at 0.
+ */
 #include "machine_internal.h"
 
 /* 0, BOP_ENOTFOUND, or another code. */
@@ -21,33 +24,68 @@ static int counter_store(struct machine *machine, struct bop_slice name,
                       bop_slice(bytes, sizeof(bytes)));
 }
 
+static int counter_add(struct machine *machine, const struct bop_operation *operation,
+                       struct machine_counter *counter, struct machine_reply *reply)
+{
+    if (__builtin_add_overflow(counter->value, operation->delta, &counter->value)) {
+        machine_reply_set(reply, BOP_STATUS_OVERFLOW);
+        return 0;
+    }
+    machine_reply_set(reply, BOP_STATUS_OK);
+    machine_reply_add_u64(reply, (uint64_t)counter->value);
+    return counter_store(machine, operation->name, counter);
+}
+
+static int counter_cas(struct machine *machine, const struct bop_operation *operation,
+                       struct machine_counter *counter, struct machine_reply *reply)
+{
+    bool met = counter->value == operation->expected_number;
+
+    if (met) {
+        counter->value = operation->number;
+    }
+    machine_reply_set(reply, met ? BOP_STATUS_OK : BOP_STATUS_CONDITION);
+    machine_reply_add_u64(reply, (uint64_t)counter->value);
+    return met ? counter_store(machine, operation->name, counter) : 0;
+}
+
+/* A write that answers with a bool. */
+static int answer(int rc, bool yes, struct machine_reply *reply)
+{
+    machine_reply_set(reply, BOP_STATUS_OK);
+    machine_reply_add_u8(reply, yes);
+    return rc;
+}
+
 int bop__machine_counter_write(struct machine *machine, uint64_t index,
                                const struct bop_operation *operation,
                                struct machine_reply *out_reply)
 {
     struct machine_counter counter = {.value = 0, .created = index};
-    int found = counter_find(machine->txn, machine->tables[MACHINE_COUNTERS], operation->name,
-                             &counter);
-    int rc = 0;
+    int rc = counter_find(machine->txn, machine->tables[MACHINE_COUNTERS], operation->name,
+                          &counter);
+    bool existed = rc == 0;
 
-    if (found < 0 && found != BOP_ENOTFOUND) {
-        return found;
-    }
-    if (operation->op == BOP_OP_COUNTER_CREATE) {
-        if (found == BOP_ENOTFOUND) {
-            rc = counter_store(machine, operation->name, &counter);
-        }
-        machine_reply_set(out_reply, BOP_STATUS_OK);
-        machine_reply_add_u8(out_reply, found == BOP_ENOTFOUND);
+    if (rc < 0 && rc != BOP_ENOTFOUND) {
         return rc;
     }
-    if (__builtin_add_overflow(counter.value, operation->delta, &counter.value)) {
-        machine_reply_set(out_reply, BOP_STATUS_OVERFLOW);
-        return 0;
+    switch (operation->op) {
+    case BOP_OP_COUNTER_CREATE:
+        rc = existed ? 0 : counter_store(machine, operation->name, &counter);
+        return answer(rc, !existed, out_reply);
+    case BOP_OP_COUNTER_SET:
+        counter.value = operation->number;
+        rc = counter_store(machine, operation->name, &counter);
+        return answer(rc, existed, out_reply);
+    case BOP_OP_COUNTER_DELETE:
+        rc = existed ? bop_kv_del(machine->txn, machine->tables[MACHINE_COUNTERS], operation->name)
+                     : 0;
+        return answer(rc, existed, out_reply);
+    case BOP_OP_COUNTER_CAS:
+        return counter_cas(machine, operation, &counter, out_reply);
+    default:
+        return counter_add(machine, operation, &counter, out_reply);
     }
-    machine_reply_set(out_reply, BOP_STATUS_OK);
-    machine_reply_add_u64(out_reply, (uint64_t)counter.value);
-    return counter_store(machine, operation->name, &counter);
 }
 
 int bop__machine_counter_read(struct machine_view *view, const struct bop_operation *operation,

@@ -242,6 +242,11 @@ static inline bool machine_begins_with(struct bop_slice bytes, struct bop_slice 
            (prefix.size == 0 || memcmp(bytes.data, prefix.data, prefix.size) == 0);
 }
 
+/** The scan of what of a map lies in a range. */
+BOP_MUST_USE int bop__machine_range_scan(struct machine_view *view,
+                                         const struct bop_operation *operation,
+                                         struct bop_buf *out);
+
 /** A walk over the entries of one id, in store order. Begin, then seek, then next until it is not
  * 0; what it is at is borrowed until it moves. */
 struct machine_walk {

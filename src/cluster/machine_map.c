@@ -139,6 +139,8 @@ int bop__machine_map_read(struct machine_view *view, const struct bop_operation 
         return map_get(view, operation, out);
     case BOP_OP_MAP_SIZE:
         return bop__machine_collection_size(view, COLLECTION_MAP, operation->name, out);
+    case BOP_OP_MAP_RANGE:
+        return bop__machine_range_scan(view, operation, out);
     case BOP_OP_MAP_SCAN:
         return bop__machine_collection_scan(view, COLLECTION_MAP, operation, out);
     default:

@@ -178,3 +178,80 @@ int bop__machine_collection_scan(struct machine_view *view, enum collection_kind
     }
     return rc ? rc : bop__machine_page_end(&page, view->position.index);
 }
+
+/* ---- Scans of a range of keys ---- */
+
+/*
+ * Long keys are in store order by their first MACHINE_LONG_PREFIX bytes only. So a range
+ * begins and ends by as much of the keys, and what is met in it is looked at whole.
+ */
+static struct bop_slice sortable(struct bop_slice key)
+{
+    return bop_slice(key.data, key.size < MACHINE_LONG_PREFIX ? key.size : MACHINE_LONG_PREFIX);
+}
+
+static bool in_range(const struct bop_operation *range, struct bop_slice key)
+{
+    return machine_begins_with(key, range->prefix) && bop_slice_compare(key, range->from) >= 0 &&
+           (range->to.size == 0 || bop_slice_compare(key, range->to) < 0);
+}
+
+/* No key of the range is stored here or behind. */
+static bool past_range(const struct bop_operation *range, struct bop_slice store_key)
+{
+    struct bop_slice key = sortable(store_key);
+    int order;
+
+    if (!machine_begins_with(key, sortable(range->prefix))) {
+        return true; /* The walk began at the first that does, or behind it. */
+    }
+    if (range->to.size == 0) {
+        return false;
+    }
+    order = bop_slice_compare(key, sortable(range->to));
+    return order > 0 || (order == 0 && range->to.size <= MACHINE_LONG_PREFIX);
+}
+
+static int fill_range(struct machine_page *page, struct machine_view *view, uint32_t id,
+                      const struct bop_operation *range)
+{
+    bool by_prefix = bop_slice_compare(range->prefix, range->from) > 0;
+    struct bop_slice low = sortable(by_prefix ? range->prefix : range->from);
+    bool again = page->again && bop_slice_compare(page->from, low) >= 0;
+    struct machine_walk walk;
+    int rc = bop__machine_walk_begin(&walk, view->txn, view->tables[MACHINE_ENTRIES], id);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = bop__machine_walk_seek(&walk, again ? page->from : low, again);
+    while (rc == 0 && !past_range(range, walk.key)) {
+        if (in_range(range, walk.entry.key)) {
+            rc = bop__machine_page_add(page, walk.key, &walk.entry);
+        }
+        if (rc == 0) {
+            rc = bop__machine_walk_next(&walk);
+        }
+    }
+    bop__machine_walk_end(&walk);
+    return rc < 0 && rc != BOP_ENOTFOUND ? rc : 0;
+}
+
+int bop__machine_range_scan(struct machine_view *view, const struct bop_operation *operation,
+                            struct bop_buf *out)
+{
+    struct machine_collection_record record;
+    struct machine_page page;
+    int rc = bop__machine_page_begin(&page, operation, out);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = bop__machine_view_collection(view, COLLECTION_MAP, operation->name, &record);
+    if (rc == 0) {
+        rc = fill_range(&page, view, record.id, operation);
+    } else if (rc == BOP_ENOTFOUND) {
+        rc = 0;
+    }
+    return rc ? rc : bop__machine_page_end(&page, view->position.index);
+}

@@ -110,6 +110,20 @@ int bop_operation_decode(struct bop_slice bytes, struct bop_operation *out_opera
     case BOP_OP_MULTIMAP_CONTAINS_VALUE:
         operation.value = read_bounded(&reader, BOP_KEY_MAX, &code);
         break;
+    case BOP_OP_MAP_RANGE:
+        operation.prefix = read_bounded(&reader, BOP_KEY_MAX, &code);
+        operation.from = read_bounded(&reader, BOP_KEY_MAX, &code);
+        operation.to = read_bounded(&reader, BOP_KEY_MAX, &code);
+        operation.cursor = read_bounded(&reader, BOP_CURSOR_MAX, &code);
+        operation.limit = bop_read_u32(&reader);
+        break;
+    case BOP_OP_COUNTER_CAS:
+        operation.expected_number = bop_read_i64(&reader);
+        operation.number = bop_read_i64(&reader);
+        break;
+    case BOP_OP_COUNTER_SET:
+        operation.number = bop_read_i64(&reader);
+        break;
     case BOP_OP_COUNTER_ADD:
         operation.delta = bop_read_i64(&reader);
         break;
@@ -117,6 +131,7 @@ int bop_operation_decode(struct bop_slice bytes, struct bop_operation *out_opera
     case BOP_OP_MAP_SIZE:
     case BOP_OP_COUNTER_CREATE:
     case BOP_OP_COUNTER_GET:
+    case BOP_OP_COUNTER_DELETE:
     case BOP_OP_SET_CREATE:
     case BOP_OP_SET_SIZE:
     case BOP_OP_MAP_CLEAR:
@@ -184,6 +199,20 @@ void bop_operation_encode(struct bop_writer *writer, const struct bop_operation 
     case BOP_OP_MULTIMAP_CONTAINS_VALUE:
         bop_write_bytes(writer, operation->value);
         break;
+    case BOP_OP_MAP_RANGE:
+        bop_write_bytes(writer, operation->prefix);
+        bop_write_bytes(writer, operation->from);
+        bop_write_bytes(writer, operation->to);
+        bop_write_bytes(writer, operation->cursor);
+        bop_write_u32(writer, operation->limit);
+        break;
+    case BOP_OP_COUNTER_CAS:
+        bop_write_i64(writer, operation->expected_number);
+        bop_write_i64(writer, operation->number);
+        break;
+    case BOP_OP_COUNTER_SET:
+        bop_write_i64(writer, operation->number);
+        break;
     case BOP_OP_COUNTER_ADD:
         bop_write_i64(writer, operation->delta);
         break;
@@ -191,6 +220,7 @@ void bop_operation_encode(struct bop_writer *writer, const struct bop_operation 
     case BOP_OP_MAP_SIZE:
     case BOP_OP_COUNTER_CREATE:
     case BOP_OP_COUNTER_GET:
+    case BOP_OP_COUNTER_DELETE:
     case BOP_OP_SET_CREATE:
     case BOP_OP_SET_SIZE:
     case BOP_OP_MAP_CLEAR:
@@ -238,6 +268,8 @@ static void read_ok(struct bop_reader *reader, enum bop_op op, struct bop_result
     case BOP_OP_MAP_DELETE:
     case BOP_OP_MAP_CREATE:
     case BOP_OP_COUNTER_CREATE:
+    case BOP_OP_COUNTER_SET:
+    case BOP_OP_COUNTER_DELETE:
     case BOP_OP_SET_ADD:
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CREATE:
@@ -252,6 +284,7 @@ static void read_ok(struct bop_reader *reader, enum bop_op op, struct bop_result
         break;
     case BOP_OP_COUNTER_ADD:
     case BOP_OP_COUNTER_GET:
+    case BOP_OP_COUNTER_CAS:
         result->number = bop_read_i64(reader);
         break;
     case BOP_OP_MAP_GET:
@@ -269,6 +302,7 @@ static void read_ok(struct bop_reader *reader, enum bop_op op, struct bop_result
         result->size = bop_read_u64(reader);
         break;
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_MAP_RANGE:
     case BOP_OP_SET_SCAN:
     case BOP_OP_MULTIMAP_GET:
     case BOP_OP_MULTIMAP_KEYS:
@@ -289,6 +323,8 @@ int bop_result_decode(enum bop_op op, uint8_t status, struct bop_slice bytes,
 
     if (status == BOP_STATUS_OK) {
         read_ok(&reader, op, &result);
+    } else if (status == BOP_STATUS_CONDITION && op == BOP_OP_COUNTER_CAS) {
+        result.number = bop_read_i64(&reader);
     } else if (status == BOP_STATUS_CONDITION) {
         result.version = bop_read_u64(&reader);
     } else {
@@ -304,6 +340,10 @@ int bop_result_decode(enum bop_op op, uint8_t status, struct bop_slice bytes,
 
 void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct bop_result *result)
 {
+    if (result->status == BOP_STATUS_CONDITION && op == BOP_OP_COUNTER_CAS) {
+        bop_write_i64(writer, result->number);
+        return;
+    }
     if (result->status == BOP_STATUS_CONDITION) {
         bop_write_u64(writer, result->version);
         return;
@@ -319,6 +359,8 @@ void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct b
     case BOP_OP_MAP_DELETE:
     case BOP_OP_MAP_CREATE:
     case BOP_OP_COUNTER_CREATE:
+    case BOP_OP_COUNTER_SET:
+    case BOP_OP_COUNTER_DELETE:
     case BOP_OP_SET_ADD:
     case BOP_OP_SET_REMOVE:
     case BOP_OP_SET_CREATE:
@@ -333,6 +375,7 @@ void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct b
         break;
     case BOP_OP_COUNTER_ADD:
     case BOP_OP_COUNTER_GET:
+    case BOP_OP_COUNTER_CAS:
         bop_write_i64(writer, result->number);
         break;
     case BOP_OP_MAP_GET:
@@ -350,6 +393,7 @@ void bop_result_encode(struct bop_writer *writer, enum bop_op op, const struct b
         bop_write_u64(writer, result->size);
         break;
     case BOP_OP_MAP_SCAN:
+    case BOP_OP_MAP_RANGE:
     case BOP_OP_SET_SCAN:
     case BOP_OP_MULTIMAP_GET:
     case BOP_OP_MULTIMAP_KEYS:

@@ -281,6 +281,17 @@ TEST(client, does_each_operation)
     finish_all(f);
     CHECK_EQ(call->code, 0);
 
+    call = new_call(f);
+    REQUIRE_EQ(bop_client_counter_cas(f->client, bytes("c"), 0, 5, on_result, new_call(f)), 0);
+    REQUIRE_EQ(bop_client_counter_set(f->client, bytes("c"), 5, on_result, new_call(f)), 0);
+    REQUIRE_EQ(bop_client_counter_delete(f->client, bytes("c"), on_result, new_call(f)), 0);
+    REQUIRE_EQ(bop_client_map_range(f->client, bytes("m"),
+                                    &(struct bop_client_range){.prefix = bytes("k")}, bytes(""), 10,
+                                    BOP_READ_LINEARIZABLE, on_result, call),
+               0);
+    finish_all(f);
+    CHECK_EQ(call->code, 0);
+
     CHECK_EQ(add(f)->callbacks, 0); /* Never from inside the call. */
     finish_all(f);
     f->cluster.nodes[0].read_status = BOP_STATUS_NOT_FOUND;

@@ -116,6 +116,10 @@ TEST(client_blocking, does_each_operation)
                                              NULL),
              0);
     CHECK_EQ(number, 7);
+    CHECK_EQ(bop_client_blocking_counter_cas(f->client, bytes("c"), 7, 9, &number, NULL), 0);
+    CHECK_EQ(number, 0); /* As the model answers what it does not know. */
+    CHECK_EQ(bop_client_blocking_counter_set(f->client, bytes("c"), 9, NULL), 0);
+    CHECK_EQ(bop_client_blocking_counter_delete(f->client, bytes("c"), NULL), BOP_ENOTFOUND);
     CHECK_EQ(bop_client_blocking_set_add(f->client, bytes("s"), bytes("a"), &yes, NULL), 0);
     CHECK(yes);
     CHECK_EQ(bop_client_blocking_set_remove(f->client, bytes("s"), bytes("a"), &yes, NULL), 0);

@@ -264,6 +264,19 @@ static void model_run(struct model *model, uint64_t index, const struct write *w
         expect(reply, BOP_STATUS_OK);
         reply->result[reply->size++] = !model->counter_made[write->counter];
         model->counter_made[write->counter] = true;
+    } else if (write->operation.op == BOP_OP_COUNTER_CAS) {
+        bool met = *counter == write->operation.expected_number;
+
+        *counter = met ? write->operation.number : *counter;
+        model->counter_made[write->counter] |= met;
+        expect(reply, met ? BOP_STATUS_OK : BOP_STATUS_CONDITION);
+        expect_u64(reply, (uint64_t)*counter);
+    } else if (write->operation.op == BOP_OP_COUNTER_SET ||
+               write->operation.op == BOP_OP_COUNTER_DELETE) {
+        expect(reply, BOP_STATUS_OK);
+        reply->result[reply->size++] = model->counter_made[write->counter];
+        model->counter_made[write->counter] = write->operation.op == BOP_OP_COUNTER_SET;
+        *counter = write->operation.number; /* 0 of a delete. */
     } else if (write->operation.op == BOP_OP_COUNTER_ADD) {
         int64_t sum;
 
@@ -386,6 +399,18 @@ static void choose_write(struct fixture *f, struct write *write)
     } else {
         write->operation.name = bytes(f->counter_names[write->counter]);
         write->operation.op = choice == 14 ? BOP_OP_COUNTER_CREATE : BOP_OP_COUNTER_ADD;
+        if (choice == 16) {
+            write->operation.op = BOP_OP_COUNTER_CAS;
+            write->operation.expected_number = f->model->counters[write->counter] +
+                                               (int64_t)bop_random_below(r, 2);
+            write->operation.number = (int64_t)bop_random_next(r);
+        } else if (choice == 17) {
+            write->operation.op = bop_random_chance(r, 1, 2) ? BOP_OP_COUNTER_SET
+                                                             : BOP_OP_COUNTER_DELETE;
+            if (write->operation.op == BOP_OP_COUNTER_SET) {
+                write->operation.number = (int64_t)bop_random_below(r, 100) - 50;
+            }
+        }
         if (write->operation.op == BOP_OP_COUNTER_ADD) {
             write->operation.delta = choice == 15 ? INT64_MAX / 2
                                                   : (int64_t)bop_random_below(r, 100) - 50;

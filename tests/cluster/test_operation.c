@@ -68,6 +68,10 @@ static const enum bop_op ops[] = {
     BOP_OP_MULTIMAP_KEYS,
     BOP_OP_MULTIMAP_VALUES,
     BOP_OP_MULTIMAP_ENTRIES,
+    BOP_OP_MAP_RANGE,
+    BOP_OP_COUNTER_CAS,
+    BOP_OP_COUNTER_SET,
+    BOP_OP_COUNTER_DELETE,
     BOP_OP_SET_SIZE,
     BOP_OP_SET_SCAN,
 };
@@ -130,6 +134,20 @@ static struct bop_operation some_operation(struct fixture *f)
     case BOP_OP_MULTIMAP_CONTAINS_VALUE:
         operation.value = some_bytes(f, 0);
         break;
+    case BOP_OP_MAP_RANGE:
+        operation.prefix = some_bytes(f, 0);
+        operation.from = some_bytes(f, 0);
+        operation.to = some_bytes(f, 0);
+        operation.cursor = some_bytes(f, 0);
+        operation.limit = (uint32_t)bop_random_next(&f->random);
+        break;
+    case BOP_OP_COUNTER_CAS:
+        operation.expected_number = (int64_t)bop_random_next(&f->random);
+        operation.number = (int64_t)bop_random_next(&f->random);
+        break;
+    case BOP_OP_COUNTER_SET:
+        operation.number = (int64_t)bop_random_next(&f->random);
+        break;
     case BOP_OP_COUNTER_ADD:
         operation.delta = (int64_t)bop_random_next(&f->random);
         break;
@@ -171,6 +189,11 @@ TEST(operation, survives_a_round_trip)
         CHECK_EQ(out.version, in.version);
         CHECK_SLICE_EQ(out.expected, in.expected);
         CHECK_EQ(out.delta, in.delta);
+        CHECK_EQ(out.number, in.number);
+        CHECK_EQ(out.expected_number, in.expected_number);
+        CHECK_SLICE_EQ(out.prefix, in.prefix);
+        CHECK_SLICE_EQ(out.from, in.from);
+        CHECK_SLICE_EQ(out.to, in.to);
         CHECK_SLICE_EQ(out.cursor, in.cursor);
         CHECK_EQ(out.limit, in.limit);
     }
@@ -267,7 +290,8 @@ TEST(operation, is_refused_when_unknown)
     for (unsigned op = 0; op < 256; op++) {
         bool bare = op == BOP_OP_MAP_CREATE || op == BOP_OP_COUNTER_CREATE ||
                     op == BOP_OP_MAP_SIZE || op == BOP_OP_COUNTER_GET || op == BOP_OP_SET_CREATE ||
-                    op == BOP_OP_SET_SIZE || op == BOP_OP_MAP_CLEAR || op == BOP_OP_SET_CLEAR ||
+                    op == BOP_OP_SET_SIZE || op == BOP_OP_COUNTER_DELETE ||
+                    op == BOP_OP_MAP_CLEAR || op == BOP_OP_SET_CLEAR ||
                     op == BOP_OP_MULTIMAP_CREATE || op == BOP_OP_MULTIMAP_CLEAR ||
                     op == BOP_OP_MULTIMAP_SIZE;
 

@@ -229,6 +229,36 @@ def old_and_new_kinds_see_the_same_things():
 
 
 @test
+def counters_and_ranges_have_more_than_the_prototype_had():
+    with Cluster() as cluster:
+        with cluster.client() as client:
+            client.run([wire.map_put("m", f"k{n:03}", "v") for n in range(300)])
+        for node in cluster.nodes:
+            name = f"c{node.number}"
+            with node.connect(PATIENCE) as connection:
+                connection.hello()
+                answers(connection, wire.COUNTER_INCREMENT, wire.blob(name) + wire.i64(5), 32,
+                        b"\0" + wire.i64(5))
+                status, result = connection.write(wire.counter_cas(name, 4, 6))
+                check_equal((status, wire.number_of(result)), (wire.CONDITION, 5), "not met")
+                status, result = connection.write(wire.counter_cas(name, 5, 6))
+                check_equal((status, wire.number_of(result)), (wire.OK, 6), "met")
+                status, result = connection.write(wire.counter_set(name, -1))
+                check_equal((status, wire.flag_of(result)), (wire.OK, True), "a set")
+                answers(connection, wire.COUNTER_GET, wire.blob(name), 30, b"\0" + wire.i64(-1))
+                status, result = connection.write(wire.counter_delete(name))
+                check_equal((status, wire.flag_of(result)), (wire.OK, True), "a delete")
+                keys, cursor = [], b""
+                while not keys or cursor:
+                    status, result = connection.read(
+                        wire.map_range("m", "k1", "k105", "k18", cursor, 7))
+                    check_equal(status, wire.OK, "the status of a range")
+                    _, cursor, entries = wire.page_of(result)
+                    keys += [key for key, _, _ in entries]
+                check_equal(keys, [f"k{n:03}".encode() for n in range(105, 180)], "a range")
+
+
+@test
 def old_and_new_kinds_see_the_same_sets():
     with Cluster() as cluster:
         with cluster.nodes[0].connect(PATIENCE) as connection:

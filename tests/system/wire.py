@@ -368,6 +368,23 @@ def map_scan(name, cursor=b"", limit=0):
     return u8(66) + blob(name) + blob(cursor) + u32(limit)
 
 
+def counter_cas(name, expected, value):
+    return u8(18) + blob(name) + i64(expected) + i64(value)
+
+
+def counter_set(name, value):
+    return u8(19) + blob(name) + i64(value)
+
+
+def counter_delete(name):
+    return u8(20) + blob(name)
+
+
+def map_range(name, prefix=b"", first=b"", below=b"", cursor=b"", limit=0):
+    return (u8(67) + blob(name) + blob(prefix) + blob(first) + blob(below) + blob(cursor) +
+            u32(limit))
+
+
 def counter_get(name):
     return u8(80) + blob(name)
 
@@ -433,7 +450,7 @@ def value_of(result):
 
 
 def number_of(result):
-    """Of sizes, clears, MULTIMAP_REMOVE, COUNTER_ADD and COUNTER_GET."""
+    """Of sizes, clears, MULTIMAP_REMOVE, COUNTER_ADD, COUNTER_CAS and COUNTER_GET."""
     reader = Reader(result)
     out = reader.i64()
     reader.end()
