@@ -29,7 +29,7 @@ struct node_link {
     char host[HOST_MAX];
     uint16_t port;
     struct bop_socket *out; /* Dialed; NULL while not connected. */
-    bool ready;          /* It welcomed us. */
+    bool ready;             /* It welcomed us. */
     bool refused;
     bool complained;      /* The log knows already that it cannot be reached. */
     struct node_conn *in; /* Accepted from it. */
