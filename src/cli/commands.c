@@ -139,6 +139,38 @@ static const struct cli_command before_aof[] = {
         .run = cmd_counter_get,
     },
     {
+        .group = "counter",
+        .name = "cas",
+        .synopsis = "NAME EXPECTED VALUE",
+        .summary = "set a counter if it has the value expected",
+        .help =
+            "Prints the value. If it is another than EXPECTED, nothing is changed and the exit\n"
+            "status is 4. A counter that does not exist counts as 0.\n",
+        .values_min = 3,
+        .values_max = 3,
+        .run = cmd_counter_cas,
+    },
+    {
+        .group = "counter",
+        .name = "set",
+        .synopsis = "NAME VALUE",
+        .summary = "set a counter, whatever it is",
+        .help = "The counter comes into being by it.\n",
+        .values_min = 2,
+        .values_max = 2,
+        .run = cmd_counter_set,
+    },
+    {
+        .group = "counter",
+        .name = "delete",
+        .synopsis = "NAME",
+        .summary = "delete a counter",
+        .help = "Exit status 3 if there was no such counter.\n",
+        .values_min = 1,
+        .values_max = 1,
+        .run = cmd_counter_delete,
+    },
+    {
         .group = "kv",
         .name = "check",
         .synopsis = "DIR",

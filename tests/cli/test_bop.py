@@ -129,6 +129,22 @@ def map_scan_and_size(bop, _):
     same(bop.out("map", "size", "nowhere", "--json"), b'{"size":0}\n')
 
 
+@test
+def counter_cas_set_delete(bop, _):
+    same(bop.error(4, "counter", "cas", "n", "1", "5"), "not set: n is 0")
+    same(bop.error(3, "counter", "get", "n"), "there is no counter n")
+    same(bop.out("counter", "cas", "n", "0", "5"), b"5\n")
+    same(bop.out("counter", "cas", "n", "5", "-6", "--json"), b'{"value":-6}\n')
+    same(bop.error(4, "counter", "cas", "n", "5", "7"), "not set: n is -6")
+    same(bop.out("counter", "set", "n", "9"), b"")
+    same(bop.out("counter", "set", "n", "10", "--json"), b'{"existed":true}\n')
+    same(bop.out("counter", "get", "n"), b"10\n")
+    same(bop.out("counter", "delete", "n"), b"")
+    same(bop.error(3, "counter", "delete", "n"), "there is no counter n")
+    same(bop.error(2, "counter", "set", "n", "x"), "x: not a whole number of 64 bits")
+    same(bop.error(2, "counter", "cas", "n", "1", "1.5"), "1.5: not a whole number of 64 bits")
+
+
 # ---- Import and export ----
 
 def entries(count):
@@ -413,7 +429,7 @@ def help_for_all(bop, _):
     same(bop.out("--help").decode(), overview)
     commands = re.findall(r"^  ((?:map |counter |kv |aof (?:segments |manifest )?)?[a-z]+) ",
                           overview.split("Flags")[0], re.M)
-    same(len(commands), 32)
+    same(len(commands), 35)
     for command in commands:
         text = bop.out(*command.split(), "--help").decode()
         same(command == "help" or text.startswith(f"bop {command} - "), True)
