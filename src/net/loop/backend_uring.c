@@ -330,8 +330,8 @@ static bool ask_wake(struct uring_backend *self)
     if (sqe == NULL) {
         return false;
     }
-    /* A standing request answers each write anew, as an edge. */
-    io_uring_prep_poll_multishot(sqe, self->base.loop->wake_fd, EPOLLIN);
+    /* Asked anew after each answer, as for sources: nothing rests on an edge. */
+    io_uring_prep_poll_add(sqe, self->base.loop->wake_fd, EPOLLIN);
     io_uring_sqe_set_data64(sqe, data_of(KIND_WAKE, 0, 0));
     self->wake_polled = true;
     return true;
@@ -633,6 +633,16 @@ static void handle_receive(struct uring_backend *self, const struct answer *even
     }
 }
 
+/* Made not readable before it is asked for again. Whoever wrote to it has left a post, or a wish
+ * to stop or for a wake-up, which the turn or the next one finds without a wait. */
+static void take_wake(struct uring_backend *self)
+{
+    eventfd_t writes;
+
+    self->wake_polled = false;
+    BOP_IGNORE(eventfd_read(self->base.loop->wake_fd, &writes) != 0);
+}
+
 static void dispatch(struct bop__backend *backend)
 {
     struct uring_backend *self = self_of(backend);
@@ -642,9 +652,7 @@ static void dispatch(struct bop__backend *backend)
 
         switch ((enum kind)(event->data >> 56)) {
         case KIND_WAKE:
-            if (!(event->flags & IORING_CQE_F_MORE)) {
-                self->wake_polled = false;
-            }
+            take_wake(self);
             break;
         case KIND_POLL:
             handle_poll(self, event);

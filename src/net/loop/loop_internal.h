@@ -91,7 +91,7 @@ struct bop_loop {
     struct bop__backend *backend;
     uint64_t now_ms;
     uint64_t iteration;
-    int wake_fd; /* An eventfd, edge-triggered: never read, each write is one wake. */
+    int wake_fd; /* An eventfd: each write is one wake, see post.c. */
     bool in_turn;
     bool destroying;
     bool draining;         /* bop_loop_drain() was called, and there is something left. */

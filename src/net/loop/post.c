@@ -3,9 +3,11 @@
  * and reversed by the loop, so that what one thread posts runs in its order.
  *
  * Only a post that finds the stack empty wakes the loop: the ones after it ride
- * on the same wake. The eventfd is watched edge-triggered and never read: each
- * write is an edge of its own, so a write after the loop took the stack makes
- * the next wait return, and none is lost.
+ * on the same wake. With epoll the eventfd is watched edge-triggered and never
+ * read: each write is an edge of its own, so a write after the loop took the
+ * stack makes the next wait return, and none is lost. With io_uring it is read
+ * in the turn that it began; what a write before that stood for, the turn or the
+ * next one's look for work finds.
  */
 #include <errno.h>
 #include <unistd.h>

@@ -26,7 +26,9 @@ static bool has_work(const struct bop_loop *loop)
 {
     return !bop_list_empty(&loop->redeliver) || !bop_list_empty(&loop->flush) ||
            !bop_list_empty(&loop->closing) || !bop_list_empty(&loop->retired) ||
-           !bop_list_empty(&loop->leaving) || bop__posts_pending(loop) || bop__drain_done(loop);
+           !bop_list_empty(&loop->leaving) || bop__posts_pending(loop) ||
+           /* Relaxed: only a hint to look. */
+           atomic_load_explicit(&loop->wake.wakeup, memory_order_relaxed) || bop__drain_done(loop);
 }
 
 bool bop__loop_has_left(const struct bop_loop *loop)

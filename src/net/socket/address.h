@@ -13,11 +13,6 @@
 
 struct addrinfo;
 
-#define BOP__ADDRESS_TEXT_MAX BOP_ADDRESS_TEXT_MAX
-#define bop__address          bop_address
-#define bop__address_of       bop_address_from_sockaddr
-#define bop__address_format   bop_address_format
-
 /**
  * The TCP addresses to listen on, to be freed with freeaddrinfo(). Blocks for a
  * name. Returns 0, BOP_EINVAL for a malformed address, BOP_ENOTFOUND for a name

@@ -75,11 +75,6 @@ void bop__connecting_end(struct bop__socket *sock)
     bop__loop_guest_leaves(connecting->loop, &connecting->guest);
 }
 
-void bop__connecting_free(struct bop__socket *sock)
-{
-    bop__connecting_end(sock);
-}
-
 /* Close the socket and say why. */
 static void fail(struct bop__connecting *connecting, int code)
 {

@@ -361,7 +361,7 @@ static int start_listening(struct bop_listener *listener, const struct bop_liste
     if (rc != 0) {
         return say(err, rc, options);
     }
-    listener->port = bop__address_of((struct sockaddr *)&storage).port;
+    listener->port = bop_address_from_sockaddr((struct sockaddr *)&storage).port;
     return 0;
 }
 

@@ -8,7 +8,7 @@
 
 #include "socket_internal.h"
 
-_Static_assert(BOP__PEER_NAME_MAX >= BOP__ADDRESS_TEXT_MAX, "a name may be an address");
+_Static_assert(BOP__PEER_NAME_MAX >= BOP_ADDRESS_TEXT_MAX, "a name may be an address");
 _Static_assert(BOP__PEER_NAME_MAX > sizeof("unix:") + sizeof(((struct sockaddr_un *)0)->sun_path),
                "a name may be a path");
 
@@ -73,9 +73,9 @@ const char *bop__socket_peer_name(struct bop__socket *sock)
     if (storage.ss_family == AF_UNIX) {
         format_unix((const struct sockaddr_un *)&storage, size, name);
     } else {
-        struct bop__address address = bop__address_of((struct sockaddr *)&storage);
+        struct bop_address address = bop_address_from_sockaddr((struct sockaddr *)&storage);
 
-        bop__address_format(&address, name);
+        bop_address_format(&address, name);
     }
     return name;
 }
@@ -97,7 +97,7 @@ static uint16_t port_of(const struct bop_socket *socket, ask_fn which)
     if (sock == NULL || ask(sock, which, &storage) == 0) {
         return 0;
     }
-    return bop__address_of((struct sockaddr *)&storage).port;
+    return bop_address_from_sockaddr((struct sockaddr *)&storage).port;
 }
 
 uint16_t bop_socket_peer_port(const struct bop_socket *socket)

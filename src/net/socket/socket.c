@@ -331,9 +331,7 @@ static void free_more(struct bop__socket *sock, struct bop_allocator *allocator)
     if (sock->has_tls) {
         bop__tls_free(sock);
     }
-    if (more->connecting != NULL) {
-        bop__connecting_free(sock);
-    }
+    BOP_ASSERT(more->connecting == NULL); /* It ended when the socket was closed. */
     if (more->peer_name != NULL) {
         bop_free(allocator, more->peer_name, BOP__PEER_NAME_MAX);
     }

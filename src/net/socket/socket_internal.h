@@ -307,8 +307,6 @@ void bop__socket_set_peer_name(struct bop__socket *sock, const char *name);
 
 /** Connecting is over, the socket closes: close what is open. It may be over for long. */
 void bop__connecting_end(struct bop__socket *sock);
-/** The turn ends: free more->connecting. */
-void bop__connecting_free(struct bop__socket *sock);
 
 /* ---- unix.c ---- */
 
