@@ -36,7 +36,8 @@ static double chance(double x)
     if (x > 64) {
         return 1;
     }
-    for (; x > 1.0 / 1024; x /= 2) {
+    while (x > 1.0 / 1024) {
+        x /= 2;
         halvings++;
     }
     p = x - x * x / 2 + x * x * x / 6;
