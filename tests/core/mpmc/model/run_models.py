@@ -69,7 +69,7 @@ LARGE = [
     ("eventcount", "PUSHES=2", HOLDS),
     ("eventcount", "PUSHES=2 ARMED", HOLDS),
     ("eventcount", "PUSHES=2 CLOSING", HOLDS),
-    ("eventcount", "PUSHES=2 CONSUMERS=3", HOLDS),
+    ("eventcount", "PRODUCERS=1 PUSHES=3 CONSUMERS=3", HOLDS),
     ("bounded", "", HOLDS),
     ("bounded", "PUSHES=2 CONSUMERS=1", HOLDS),
     ("bounded", "CELLS=4 BULK=3 CONSUMERS=1", HOLDS),
