@@ -9,17 +9,12 @@
 
 #include <bop/url.h>
 
+#include "../text.h"
 #include "client_internal.h"
 
 static bool is_redirect(unsigned status)
 {
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
-}
-
-static bool slice_is(struct bop_slice slice, const char *text)
-{
-    return slice.size == strlen(text) &&
-           (slice.size == 0 || strncasecmp((const char *)slice.data, text, slice.size) == 0);
 }
 
 /* Take the lines of a header out of what the user gave. */
@@ -33,7 +28,7 @@ static void drop_field(struct bop_buf *fields, const char *name)
         uint8_t *end = (uint8_t *)memchr(line, '\n', fields->size - at);
         size_t size = (size_t)(end - line) + 1;
 
-        if (slice_is(bop_slice(line, (size_t)(colon - line)), name)) {
+        if (bop__text_is(bop_slice(line, (size_t)(colon - line)), name)) {
             memmove(line, end + 1, fields->size - at - size);
             fields->size -= size;
         } else {

@@ -6,14 +6,8 @@
 
 #include <bop/url.h>
 
+#include "../text.h"
 #include "client_internal.h"
-
-static bool begins_with(struct bop_slice text, const char *prefix)
-{
-    size_t size = strlen(prefix);
-
-    return text.size >= size && strncasecmp((const char *)text.data, prefix, size) == 0;
-}
 
 static bool is_token(struct bop_slice text)
 {
@@ -29,7 +23,7 @@ bool bop__client_url_split(struct bop_slice text, struct bop__client_url *out_ur
         return false;
     }
     *out_url = (struct bop__client_url){
-        .tls = url.scheme.size == 5 && begins_with(url.scheme, "https"),
+        .tls = bop__text_is(url.scheme, "https"),
         .port = url.port,
         .host = url.host,
         .authority = url.authority,
@@ -38,7 +32,7 @@ bool bop__client_url_split(struct bop_slice text, struct bop__client_url *out_ur
     if (url.query.data != NULL) {
         out_url->target.size = (size_t)(url.query.data + url.query.size - url.path.data);
     }
-    return out_url->tls || (url.scheme.size == 4 && begins_with(url.scheme, "http"));
+    return out_url->tls || bop__text_is(url.scheme, "http");
 }
 
 /* ---- Keeping ---- */
@@ -74,7 +68,7 @@ static bool is_ours(struct bop_slice name)
                                        "TE",         "Trailer"};
 
     for (size_t i = 0; i < BOP_COUNT_OF(ours); i++) {
-        if (name.size == strlen(ours[i]) && begins_with(name, ours[i])) {
+        if (bop__text_is(name, ours[i])) {
             return true;
         }
     }

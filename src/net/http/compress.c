@@ -4,6 +4,7 @@
  */
 #include <zlib.h>
 
+#include "../text.h"
 #include "files.h"
 #include "server_internal.h"
 
@@ -193,11 +194,6 @@ static struct bop_slice cut(struct bop_slice *text, char at)
     return trim(before);
 }
 
-static bool same(struct bop_slice a, const char *b)
-{
-    return a.size == strlen(b) && strncasecmp((const char *)a.data, b, a.size) == 0;
-}
-
 /* "q=0", "q=0.000": not acceptable. */
 static bool is_refused(struct bop_slice parameters)
 {
@@ -205,7 +201,7 @@ static bool is_refused(struct bop_slice parameters)
         struct bop_slice value = cut(&parameters, ';');
         struct bop_slice name = cut(&value, '=');
 
-        if (same(name, "q")) {
+        if (bop__text_is(name, "q")) {
             value = trim(value);
             for (size_t i = 0; i < value.size; i++) {
                 if (value.data[i] != '0' && value.data[i] != '.') {
@@ -227,10 +223,10 @@ bool bop__http_accepts_gzip(const struct bop_http_head *head)
         struct bop_slice element = cut(&list, ',');
         struct bop_slice coding = cut(&element, ';');
 
-        if (same(coding, "gzip") || same(coding, "x-gzip")) {
+        if (bop__text_is(coding, "gzip") || bop__text_is(coding, "x-gzip")) {
             return !is_refused(element); /* By its name, whatever "*" says. */
         }
-        if (same(coding, "*")) {
+        if (bop__text_is(coding, "*")) {
             any = !is_refused(element);
         }
     }

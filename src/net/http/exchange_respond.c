@@ -4,14 +4,10 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "../text.h"
 #include "respond.h"
 
 /* ---- Status and headers ---- */
-
-static bool equals(struct bop_slice name, const char *text)
-{
-    return name.size == strlen(text) && strncasecmp((const char *)name.data, text, name.size) == 0;
-}
 
 int bop__exchange_add_header(struct bop__exchange *ex, const char *name, struct bop_slice value)
 {
@@ -88,15 +84,15 @@ int bop_http_header(struct bop_http_exchange *http, const char *name, struct bop
         return BOP_ECLOSED;
     }
     if (ex->head_sent || !bop_http_header_is_valid(name_slice, value) ||
-        equals(name_slice, "Transfer-Encoding") || equals(name_slice, "Connection") ||
-        equals(name_slice, "Keep-Alive")) {
+        bop__text_is(name_slice, "Transfer-Encoding") || bop__text_is(name_slice, "Connection") ||
+        bop__text_is(name_slice, "Keep-Alive")) {
         return BOP_EINVAL;
     }
-    if (equals(name_slice, "Content-Length")) {
+    if (bop__text_is(name_slice, "Content-Length")) {
         return set_length(http, value);
     }
-    ex->has_date = ex->has_date || equals(name_slice, "Date");
-    ex->has_server = ex->has_server || equals(name_slice, "Server");
+    ex->has_date = ex->has_date || bop__text_is(name_slice, "Date");
+    ex->has_server = ex->has_server || bop__text_is(name_slice, "Server");
     return bop__exchange_add_header(ex, name, value);
 }
 

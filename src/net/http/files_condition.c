@@ -2,12 +2,8 @@
  * Conditional and range requests (RFC 9110, 13 and 14), as far as they are a
  * matter of comparing headers with a file's validators.
  */
+#include "../text.h"
 #include "files.h"
-
-static bool same(struct bop_slice a, const char *b)
-{
-    return a.size == strlen(b) && strncasecmp((const char *)a.data, b, a.size) == 0;
-}
 
 /* One entity tag from the front of a list. False at its end, or where it is malformed. */
 static bool next_tag(struct bop_slice *list, bool *out_weak, struct bop_slice *out_tag)
@@ -39,7 +35,7 @@ static bool names_tag(struct bop_slice list, const char *etag, bool strong)
     struct bop_slice tag;
     bool weak;
 
-    if (same(list, "*")) {
+    if (bop__text_is(list, "*")) {
         return true;
     }
     while (next_tag(&list, &weak, &tag)) {
@@ -57,7 +53,7 @@ static int header_names_tag(const struct bop_http_head *head, const char *name, 
     int result = -1;
 
     for (unsigned i = 0; i < head->header_count; i++) {
-        if (same(head->headers[i].name, name)) {
+        if (bop__text_is(head->headers[i].name, name)) {
             if (names_tag(head->headers[i].value, etag, strong)) {
                 return 1;
             }

@@ -9,6 +9,8 @@
 #include <bop/multipart.h>
 #include <strings.h>
 
+#include "../text.h"
+
 enum state {
     PREAMBLE, /* Before the first boundary: ignored. */
     AFTER,    /* Behind a delimiter. */
@@ -37,13 +39,6 @@ static struct bop_slice trim(struct bop_slice text)
         text.size--;
     }
     return text;
-}
-
-static bool begins(struct bop_slice text, const char *with)
-{
-    size_t size = strlen(with);
-
-    return text.size >= size && strncasecmp((const char *)text.data, with, size) == 0;
 }
 
 /* The next of `; name=value`, the value without its quotes. False at the end, or at what is none.
@@ -81,18 +76,13 @@ static bool next_parameter(struct bop_slice *rest, struct bop_slice *name, struc
     return true;
 }
 
-static bool is(struct bop_slice name, const char *text)
-{
-    return name.size == strlen(text) && begins(name, text);
-}
-
 int bop_multipart_init(struct bop_multipart *multipart, struct bop_slice content_type,
                        struct bop_allocator *allocator)
 {
     const uint8_t *semicolon;
     struct bop_slice name, value;
 
-    if (!begins(content_type, "multipart/")) {
+    if (!bop__text_begins(content_type, "multipart/")) {
         return BOP_EMALFORMED;
     }
     semicolon = (const uint8_t *)memchr(content_type.data, ';', content_type.size);
@@ -101,7 +91,7 @@ int bop_multipart_init(struct bop_multipart *multipart, struct bop_slice content
     }
     content_type = from(content_type, (size_t)(semicolon - content_type.data));
     while (next_parameter(&content_type, &name, &value)) {
-        if (!is(name, "boundary")) {
+        if (!bop__text_is(name, "boundary")) {
             continue;
         }
         if (value.size == 0 || value.size > BOP_MULTIPART_BOUNDARY_MAX) {
@@ -206,9 +196,9 @@ static int read_head(struct bop_slice lines, struct bop_multipart_piece *piece)
         }
         header = bop_slice(line.data, (size_t)(colon - line.data));
         value = trim(from(line, header.size + 1));
-        if (is(header, "Content-Type")) {
+        if (bop__text_is(header, "Content-Type")) {
             piece->content_type = value;
-        } else if (is(header, "Content-Disposition")) {
+        } else if (bop__text_is(header, "Content-Disposition")) {
             const uint8_t *semicolon = value.size == 0
                                            ? NULL
                                            : (const uint8_t *)memchr(value.data, ';', value.size);
@@ -216,9 +206,9 @@ static int read_head(struct bop_slice lines, struct bop_multipart_piece *piece)
             text = semicolon == NULL ? bop_slice(NULL, 0)
                                      : from(value, (size_t)(semicolon - value.data));
             while (next_parameter(&text, &name, &value)) {
-                if (is(name, "name")) {
+                if (bop__text_is(name, "name")) {
                     piece->name = value;
-                } else if (is(name, "filename")) {
+                } else if (bop__text_is(name, "filename")) {
                     piece->file_name = value;
                 }
             }

@@ -288,16 +288,6 @@ static size_t read_allowance(struct bop__socket *sock, size_t wanted)
     return 0;
 }
 
-/* Go on reading in the turn's course, when the others had theirs. */
-static void list_delivery(struct bop__socket *sock)
-{
-    if (!sock->listed) {
-        sock->listed = true;
-        bop_list_remove(&sock->work);
-        bop_list_push_back(&bop__socket_loop(sock)->redeliver, &sock->work);
-    }
-}
-
 static void read_ready(struct bop__socket *sock)
 {
     struct bop_loop *loop = bop__socket_loop(sock);
@@ -475,7 +465,11 @@ static void deliver_later(struct bop__socket *sock)
     }
     /* Whether bytes are kept may be known only when a running on_data returns. */
     sock->wants_delivery = true;
-    list_delivery(sock);
+    if (!sock->listed) {
+        sock->listed = true;
+        bop_list_remove(&sock->work);
+        bop_list_push_back(&bop__socket_loop(sock)->redeliver, &sock->work);
+    }
     bop__socket_update_reading(sock);
 }
 

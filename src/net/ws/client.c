@@ -8,6 +8,7 @@
 
 #include <bop/url.h>
 
+#include "../text.h"
 #include "conn.h"
 
 #define TIMEOUT_MS_DEFAULT 30000
@@ -175,12 +176,6 @@ static const struct bop_socket_events handshake_events = {
 
 /* ---- The request ---- */
 
-static bool equals(struct bop_slice slice, const char *text)
-{
-    return slice.size == strlen(text) &&
-           strncasecmp((const char *)slice.data, text, slice.size) == 0;
-}
-
 static int read_url(const char *text, struct bop_url *url, struct where *where,
                     struct bop_error *err)
 {
@@ -190,8 +185,8 @@ static int read_url(const char *text, struct bop_url *url, struct where *where,
         bop_error_set(err, BOP_EINVAL, "connect to %s: not a URL", text);
         return BOP_EINVAL;
     }
-    where->secure = url->scheme.data != NULL && equals(url->scheme, "wss");
-    if (!where->secure && (url->scheme.data == NULL || !equals(url->scheme, "ws"))) {
+    where->secure = url->scheme.data != NULL && bop__text_is(url->scheme, "wss");
+    if (!where->secure && (url->scheme.data == NULL || !bop__text_is(url->scheme, "ws"))) {
         bop_error_set(err, BOP_EINVAL, "connect to %s: neither ws:// nor wss://", text);
         return BOP_EINVAL;
     }

@@ -10,6 +10,7 @@
  * An offer with anything else, or anything twice, is declined, and the next one looked at; an
  * answer with anything else fails the connection.
  */
+#include "../text.h"
 #include "ws_frame.h"
 
 #include <stdio.h>
@@ -65,17 +66,17 @@ static bool read_parameter(const struct ws_parameter *parameter, bool value_opti
     bool *seen;
     unsigned *bits;
 
-    if (bop__ws_is(parameter->name, "server_no_context_takeover")) {
+    if (bop__text_is(parameter->name, "server_no_context_takeover")) {
         return read_flag(parameter, &agreed->server_no_takeover);
     }
-    if (bop__ws_is(parameter->name, "client_no_context_takeover")) {
+    if (bop__text_is(parameter->name, "client_no_context_takeover")) {
         return read_flag(parameter, &agreed->client_no_takeover);
     }
-    if (bop__ws_is(parameter->name, "server_max_window_bits")) {
+    if (bop__text_is(parameter->name, "server_max_window_bits")) {
         seen = &agreed->has_server_bits;
         bits = &agreed->server_bits;
         value_optional = false;
-    } else if (bop__ws_is(parameter->name, "client_max_window_bits")) {
+    } else if (bop__text_is(parameter->name, "client_max_window_bits")) {
         seen = &agreed->has_client_bits;
         bits = &agreed->client_bits;
     } else {
@@ -106,7 +107,7 @@ static bool read_parameters(const struct ws_extension *extension, bool value_opt
 
 static bool is_deflate(const struct ws_extension *extension)
 {
-    return bop__ws_is(extension->name, "permessage-deflate");
+    return bop__text_is(extension->name, "permessage-deflate");
 }
 
 /* ---- Servers ---- */

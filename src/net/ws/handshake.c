@@ -5,6 +5,7 @@
  * the request, and nothing else. What a header must say once it must not say twice, lest two
  * readers on the path take different ones.
  */
+#include "../text.h"
 #include "ws_frame.h"
 
 #include <stdio.h>
@@ -39,7 +40,7 @@ static unsigned count_headers(const struct bop_http_head *head, const char *name
 
     *out_value = bop_slice(NULL, 0);
     for (unsigned i = 0; i < head->header_count; i++) {
-        if (bop__ws_is(head->headers[i].name, name) && count++ == 0) {
+        if (bop__text_is(head->headers[i].name, name) && count++ == 0) {
             *out_value = head->headers[i].value;
         }
     }
@@ -63,7 +64,7 @@ static bool next_protocol(struct protocols *protocols, struct bop_slice *out_pro
         if (protocols->header == head->header_count) {
             return false;
         }
-        if (bop__ws_is(head->headers[protocols->header++].name, "Sec-WebSocket-Protocol")) {
+        if (bop__text_is(head->headers[protocols->header++].name, "Sec-WebSocket-Protocol")) {
             protocols->left = head->headers[protocols->header - 1].value;
         }
     }
@@ -170,7 +171,7 @@ int bop_ws_request_check(const struct bop_http_head *head, char out_accept[BOP_W
     case 0:
         return refuse(400, out_why, "no Sec-WebSocket-Version");
     case 1:
-        if (!bop__ws_is(version, "13")) {
+        if (!bop__text_is(version, "13")) {
             return refuse(426, out_why, "a version of WebSocket other than 13");
         }
         break;
@@ -241,7 +242,7 @@ static bool header_is_free(struct bop_slice name)
     };
 
     for (size_t i = 0; i < BOP_COUNT_OF(taken); i++) {
-        if (bop__ws_is(name, taken[i])) {
+        if (bop__text_is(name, taken[i])) {
             return false;
         }
     }
@@ -277,7 +278,7 @@ static bool request_is_good(const struct bop_ws_request *request)
 
         if (!bop_http_header_is_valid(header->name, header->value) ||
             !header_is_free(header->name) ||
-            (request->origin && bop__ws_is(header->name, "Origin"))) {
+            (request->origin && bop__text_is(header->name, "Origin"))) {
             return false;
         }
     }
@@ -419,7 +420,7 @@ int bop_ws_response_check(const struct bop_http_head *head, const struct bop_ws_
     if (head->status != 101 || head->minor < 1) {
         return broken(out_why, "the answer is not 101 Switching Protocols");
     }
-    if (count_headers(head, "Upgrade", &value) != 1 || !bop__ws_is(value, "websocket")) {
+    if (count_headers(head, "Upgrade", &value) != 1 || !bop__text_is(value, "websocket")) {
         return broken(out_why, "Upgrade is not websocket");
     }
     if (!bop_http_has_token(head, "Connection", "upgrade")) {

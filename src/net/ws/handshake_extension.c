@@ -8,6 +8,7 @@
  * grammar has it (RFC 2616, 2.1). A quoted value must be a token once its quotes and backslashes
  * are gone. What does not follow the grammar fails the handshake.
  */
+#include "../text.h"
 #include "ws_frame.h"
 
 #include <strings.h>
@@ -26,11 +27,6 @@ bool bop__ws_is_token(struct bop_slice text)
         }
     }
     return text.size > 0;
-}
-
-bool bop__ws_is(struct bop_slice text, const char *word)
-{
-    return text.size == strlen(word) && strncasecmp((const char *)text.data, word, text.size) == 0;
 }
 
 static void skip(struct bop_slice *left, size_t count)
@@ -158,7 +154,7 @@ int bop__ws_extension_next(struct ws_extensions *extensions, struct ws_extension
             return BOP_EMALFORMED; /* A list of nothing. */
         }
         while (extensions->header < head->header_count &&
-               !bop__ws_is(head->headers[extensions->header].name, "Sec-WebSocket-Extensions")) {
+               !bop__text_is(head->headers[extensions->header].name, "Sec-WebSocket-Extensions")) {
             extensions->header++;
         }
         if (extensions->header == head->header_count) {

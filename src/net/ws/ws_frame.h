@@ -68,7 +68,6 @@ int bop__ws_deflate_agree(const struct ws_extension *answer,
                           const struct bop_ws_deflate_options *options,
                           struct bop_ws_deflate *out_deflate, const char **out_why);
 
-bool bop__ws_is(struct bop_slice text, const char *word); /* Without case. */
 bool bop__ws_is_token(struct bop_slice text);
 bool bop__ws_is_token_byte(uint8_t byte);
 
