@@ -95,7 +95,7 @@ void bop__call_end(struct bop__call *call, int code, const char *message)
         if (code == 0) {
             call->error.code = 0;
         } else if (message != NULL) {
-            BOP_IGNORE(bop_error_set(&call->error, code, "%s", message));
+            BOP_IGNORE(bop_error_say(&call->error, code, "%s", message));
         } else {
             BOP_IGNORE(bop_error_set(&call->error, code, "call"));
         }

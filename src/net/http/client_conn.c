@@ -302,9 +302,13 @@ static void lose_call(struct bop__client_conn *conn, struct bop__call *call, boo
     bool retry = may_retry(conn, call, first);
     char text[BOP_ERROR_MESSAGE_MAX];
 
-    snprintf(text, sizeof(text), "%s:%u: %s", conn->origin->host, conn->origin->port,
-             reason != 0 ? bop_socket_error_text(conn->socket, reason)
-                         : "the server closed the connection before its answer was whole");
+    if (!conn->open && reason != 0) { /* That names the host. */
+        snprintf(text, sizeof(text), "%s", bop_socket_error_text(conn->socket, reason));
+    } else {
+        snprintf(text, sizeof(text), "%s:%u: %s", conn->origin->host, conn->origin->port,
+                 reason != 0 ? bop_socket_error_text(conn->socket, reason)
+                             : "the server closed the connection before its answer was whole");
+    }
     bop__call_detach(call);
     if (retry) {
         call->retried = true;
