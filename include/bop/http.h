@@ -201,7 +201,7 @@ BOP_API BOP_MUST_USE int bop_http_upgrade(struct bop_http_exchange *http, const 
 struct bop_http_files_options {
     const char *index;         /* Default "index.html"; "": none. */
     const char *cache_control; /* A header for all, or NULL. */
-    bool compress;             /* gzip on the fly for text types from 1 KiB to 1 MiB. */
+    bool compress;             /* gzip or deflate on the fly: text types, 1 KiB to 1 MiB. */
     bool precompressed;        /* Prefer "name.gz" beside "name" where the client accepts gzip. */
 };
 /** Serve a directory below a prefix ("/static"): types by name, ETag, Last-Modified, conditional
@@ -211,7 +211,8 @@ BOP_API BOP_MUST_USE int bop_http_files(struct bop_http_server *server, const ch
                                         const char *directory,
                                         const struct bop_http_files_options *options,
                                         struct bop_error *err);
-/** Answer this request with gzip where the client accepts it: for bodies written by hand. */
+/** Answer this request with gzip or deflate, by what the client accepts and likes better: for
+ * bodies written by hand. */
 BOP_API int bop_http_compress(struct bop_http_exchange *http);
 
 /* ---- Counters ---- */

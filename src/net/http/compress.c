@@ -1,11 +1,10 @@
 /*
- * gzip of answers, with zlib. One deflate state lies ready in the server; more
- * are made for answers that go on at the same time, 260 KiB each.
+ * Compressed answers, with zlib: gzip, and deflate for clients that like it better.
+ * One deflate state of each lies ready in the server once it was used; more are
+ * made for answers that go on at the same time, 260 KiB each.
  */
 #include <zlib.h>
 
-#include "../text.h"
-#include "files.h"
 #include "server_internal.h"
 
 /* Half the time of zlib's default for a few percent more bytes. */
@@ -13,6 +12,7 @@
 
 struct bop__http_deflate {
     struct bop_allocator *allocator;
+    enum bop__http_coding coding;
     z_stream stream;
     struct bop_buf out;
 };
@@ -50,12 +50,15 @@ static void deflate_destroy(struct bop__http_deflate *deflate)
     bop_free(deflate->allocator, deflate, sizeof(*deflate));
 }
 
-static struct bop__http_deflate *deflate_take(struct bop_http_server *server)
+static struct bop__http_deflate *deflate_take(struct bop_http_server *server,
+                                              enum bop__http_coding coding)
 {
-    struct bop__http_deflate *deflate = server->deflate_spare;
+    struct bop__http_deflate *deflate = server->deflate_spares[coding];
+    int wrapping = coding == BOP__HTTP_GZIP ? 16 : 0; /* zlib's head and sum, or gzip's. */
 
+    BOP_ASSERT(coding != BOP__HTTP_IDENTITY);
     if (deflate != NULL) {
-        server->deflate_spare = NULL;
+        server->deflate_spares[coding] = NULL;
         return deflate;
     }
     deflate = (struct bop__http_deflate *)bop_alloc_zeroed(server->allocator, sizeof(*deflate));
@@ -63,12 +66,13 @@ static struct bop__http_deflate *deflate_take(struct bop_http_server *server)
         return NULL;
     }
     deflate->allocator = server->allocator;
+    deflate->coding = coding;
     bop_buf_init(&deflate->out, server->allocator, 0);
     deflate->stream.zalloc = zlib_alloc;
     deflate->stream.zfree = zlib_free;
     deflate->stream.opaque = server->allocator;
-    /* 15 bits of window, and 16 for gzip's head and sum. */
-    if (deflateInit2(&deflate->stream, LEVEL, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+    if (deflateInit2(&deflate->stream, LEVEL, Z_DEFLATED, 15 + wrapping, 8, Z_DEFAULT_STRATEGY) !=
+        Z_OK) {
         bop_free(server->allocator, deflate, sizeof(*deflate));
         return NULL;
     }
@@ -77,19 +81,23 @@ static struct bop__http_deflate *deflate_take(struct bop_http_server *server)
 
 static void deflate_give(struct bop_http_server *server, struct bop__http_deflate *deflate)
 {
-    if (server->deflate_spare != NULL || deflateReset(&deflate->stream) != Z_OK) {
+    struct bop__http_deflate **spare = &server->deflate_spares[deflate->coding];
+
+    if (*spare != NULL || deflateReset(&deflate->stream) != Z_OK) {
         deflate_destroy(deflate);
         return;
     }
     bop_buf_deinit(&deflate->out);
-    server->deflate_spare = deflate;
+    *spare = deflate;
 }
 
 void bop__http_deflate_free(struct bop_http_server *server)
 {
-    if (server->deflate_spare != NULL) {
-        deflate_destroy(server->deflate_spare);
-        server->deflate_spare = NULL;
+    for (unsigned i = 0; i < BOP__HTTP_CODINGS; i++) {
+        if (server->deflate_spares[i] != NULL) {
+            deflate_destroy(server->deflate_spares[i]);
+            server->deflate_spares[i] = NULL;
+        }
     }
 }
 
@@ -122,22 +130,20 @@ static int run(z_stream *stream, struct bop_slice bytes, int flush, struct bop_b
     return 0;
 }
 
-int bop__http_gzip(struct bop_http_server *server, struct bop_slice bytes, struct bop_buf *out)
+int bop__http_deflate_all(struct bop__http_deflate *deflate, struct bop_slice bytes,
+                          struct bop_buf *out)
 {
-    struct bop__http_deflate *deflate = deflate_take(server);
-    int rc;
-
-    if (deflate == NULL) {
-        return BOP_ENOMEM;
-    }
-    rc = run(&deflate->stream, bytes, Z_FINISH, out);
-    deflate_give(server, deflate);
-    return rc;
+    return run(&deflate->stream, bytes, Z_FINISH, out);
 }
 
-int bop__http_deflate_begin(struct bop__exchange *ex)
+const char *bop__http_deflate_name(const struct bop__http_deflate *deflate)
 {
-    ex->deflate = deflate_take(ex->conn->server);
+    return bop__http_coding_name(deflate->coding);
+}
+
+int bop__http_deflate_begin(struct bop__exchange *ex, enum bop__http_coding coding)
+{
+    ex->deflate = deflate_take(ex->conn->server, coding);
     return ex->deflate != NULL ? 0 : BOP_ENOMEM;
 }
 
@@ -160,82 +166,11 @@ void bop__http_deflate_end(struct bop__exchange *ex)
     }
 }
 
-/* ---- What the client takes ---- */
-
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static struct bop_slice trim(struct bop_slice text)
-{
-    while (text.size > 0 && is_space(text.data[0])) {
-        text = bop_slice(text.data + 1, text.size - 1);
-    }
-    while (text.size > 0 && is_space(text.data[text.size - 1])) {
-        text.size--;
-    }
-    return text;
-}
-
-/* The part before a character, and the rest behind it; without it, all and nothing. */
-static struct bop_slice cut(struct bop_slice *text, char at)
-{
-    const uint8_t *found = text->size > 0 ? (const uint8_t *)memchr(text->data, at, text->size)
-                                          : NULL;
-    struct bop_slice before = *text;
-
-    if (found == NULL) {
-        *text = bop_slice(NULL, 0);
-    } else {
-        before.size = (size_t)(found - text->data);
-        *text = bop_slice(found + 1, text->size - before.size - 1);
-    }
-    return trim(before);
-}
-
-/* "q=0", "q=0.000": not acceptable. */
-static bool is_refused(struct bop_slice parameters)
-{
-    while (parameters.size > 0) {
-        struct bop_slice value = cut(&parameters, ';');
-        struct bop_slice name = cut(&value, '=');
-
-        if (bop__text_is(name, "q")) {
-            value = trim(value);
-            for (size_t i = 0; i < value.size; i++) {
-                if (value.data[i] != '0' && value.data[i] != '.') {
-                    return false;
-                }
-            }
-            return value.size > 0;
-        }
-    }
-    return false;
-}
-
-bool bop__http_accepts_gzip(const struct bop_http_head *head)
-{
-    struct bop_slice list = bop_http_known(head, BOP_HTTP_ACCEPT_ENCODING);
-    bool any = false;
-
-    while (list.size > 0) {
-        struct bop_slice element = cut(&list, ',');
-        struct bop_slice coding = cut(&element, ';');
-
-        if (bop__text_is(coding, "gzip") || bop__text_is(coding, "x-gzip")) {
-            return !is_refused(element); /* By its name, whatever "*" says. */
-        }
-        if (bop__text_is(coding, "*")) {
-            any = !is_refused(element);
-        }
-    }
-    return any;
-}
-
 int bop_http_compress(struct bop_http_exchange *http)
 {
     struct bop__exchange *ex = bop__exchange_of(http);
+    struct bop__http_accepts accepts;
+    enum bop__http_coding coding;
     int rc;
 
     if (ex == NULL) {
@@ -245,8 +180,10 @@ int bop_http_compress(struct bop_http_exchange *http)
         return BOP_EINVAL;
     }
     rc = bop__exchange_add_header(ex, "Vary", bop_slice_cstr("Accept-Encoding"));
-    if (rc == 0 && bop__http_accepts_gzip(ex->head)) {
-        rc = bop__http_deflate_begin(ex);
+    if (rc != 0) {
+        return rc;
     }
-    return rc;
+    accepts = bop__http_accepts(ex->head);
+    coding = bop__http_choose_coding(&accepts);
+    return coding != BOP__HTTP_IDENTITY ? bop__http_deflate_begin(ex, coding) : 0;
 }

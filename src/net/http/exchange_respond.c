@@ -126,14 +126,15 @@ int bop__exchange_reply(struct bop__exchange *ex, const char *content_type, stru
 int bop__exchange_reply_compressed(struct bop__exchange *ex, const char *content_type,
                                    struct bop_slice body)
 {
+    const char *coding = bop__http_deflate_name(ex->deflate);
     struct bop_buf smaller;
     int rc;
 
-    bop__http_deflate_end(ex);
     bop_buf_init(&smaller, ex->conn->server->allocator, 0);
-    rc = bop__http_gzip(ex->conn->server, body, &smaller);
+    rc = bop__http_deflate_all(ex->deflate, body, &smaller);
+    bop__http_deflate_end(ex);
     if (rc == 0 && smaller.size < body.size) {
-        rc = bop__exchange_add_header(ex, "Content-Encoding", bop_slice_cstr("gzip"));
+        rc = bop__exchange_add_header(ex, "Content-Encoding", bop_slice_cstr(coding));
         if (rc == 0) {
             rc = bop__exchange_reply(ex, content_type, bop_buf_slice(&smaller));
         }

@@ -32,7 +32,8 @@ static int begin_pieces(struct bop__exchange *ex)
     int rc = 0;
 
     if (ex->deflate != NULL) {
-        rc = bop__exchange_add_header(ex, "Content-Encoding", bop_slice_cstr("gzip"));
+        rc = bop__exchange_add_header(ex, "Content-Encoding",
+                                      bop_slice_cstr(bop__http_deflate_name(ex->deflate)));
     }
     if (rc != 0) {
         return rc;

@@ -101,8 +101,8 @@ static void redirect(struct bop__exchange *ex, const struct bop_http_head *head)
 }
 
 /* Read a small file whole and let the answer be compressed. */
-static void send_compressed(struct bop__exchange *ex, const struct bop_http_head *head,
-                            struct bop__file *file)
+static void send_compressed(struct bop__exchange *ex, const struct bop__file *file,
+                            enum bop__http_coding coding)
 {
     struct bop_http_server *server = ex->conn->server;
     struct bop_buf content;
@@ -113,7 +113,7 @@ static void send_compressed(struct bop__exchange *ex, const struct bop_http_head
     rc = bop_buf_reserve(&content, file->size);
     if (rc == 0) {
         got = pread(file->fd, content.data, file->size, 0);
-        rc = got == (ssize_t)file->size ? bop__http_deflate_begin(ex) : -EIO;
+        rc = got == (ssize_t)file->size ? bop__http_deflate_begin(ex, coding) : -EIO;
     }
     close(file->fd);
     if (rc == 0) {
@@ -146,17 +146,19 @@ static int add_headers(const struct bop__files *files, struct bop__exchange *ex,
 }
 
 /* The tag of what compressing on the fly makes: other bytes, another tag. */
-static void mark_compressed(struct bop__file *file)
+static void mark_compressed(struct bop__file *file, enum bop__http_coding coding)
 {
     size_t size = strlen(file->etag);
 
     BOP_ASSERT(size + 4 <= sizeof(file->etag));
-    memcpy(file->etag + size - 1, "-z\"", 4);
+    memcpy(file->etag + size - 1, coding == BOP__HTTP_GZIP ? "-z\"" : "-d\"", 4);
 }
 
 static void serve(const struct bop__files *files, struct bop__exchange *ex,
-                  const struct bop_http_head *head, struct bop__file *file, bool text)
+                  const struct bop_http_head *head, const struct bop__http_accepts *accepts,
+                  struct bop__file *file, bool text)
 {
+    enum bop__http_coding coding = BOP__HTTP_IDENTITY;
     bool compress = files->compress && text && !file->gzip && file->size >= COMPRESS_BYTES_MIN &&
                     file->size <= COMPRESS_BYTES_MAX;
     bool varies = files->precompressed || compress;
@@ -164,10 +166,11 @@ static void serve(const struct bop__files *files, struct bop__exchange *ex,
     int rc;
 
     /* A range is of the file as it lies there. */
-    compress = compress && bop__http_accepts_gzip(head) &&
-               bop_http_known(head, BOP_HTTP_RANGE).data == NULL;
-    if (compress) {
-        mark_compressed(file);
+    if (compress && bop_http_known(head, BOP_HTTP_RANGE).data == NULL) {
+        coding = bop__http_choose_coding(accepts);
+    }
+    if (coding != BOP__HTTP_IDENTITY) {
+        mark_compressed(file, coding);
     }
     status = bop__files_condition(head, file);
     rc = add_headers(files, ex, file, varies);
@@ -180,15 +183,15 @@ static void serve(const struct bop__files *files, struct bop__exchange *ex,
         } else if (bop_http_reply(bop__exchange_handle(ex), 304, NULL, bop_slice(NULL, 0)) < 0) {
             bop__http_conn_kill(ex->conn);
         }
-    } else if (compress) {
-        send_compressed(ex, head, file);
+    } else if (coding != BOP__HTTP_IDENTITY) {
+        send_compressed(ex, file, coding);
     } else {
         bop__files_send(ex, head, file);
     }
 }
 
 /* The file of a path, or of the index in it. Returns 0 or a code. */
-static int find(const struct bop__files *files, const struct bop_http_head *head, char *path,
+static int find(const struct bop__files *files, const struct bop__http_accepts *accepts, char *path,
                 struct bop__file *file)
 {
     size_t size = strlen(path);
@@ -199,7 +202,8 @@ static int find(const struct bop__files *files, const struct bop_http_head *head
         }
         memcpy(path + size, files->index, strlen(files->index) + 1);
     }
-    if (files->precompressed && bop__http_accepts_gzip(head) && open_twin(files, path, file)) {
+    if (files->precompressed && bop__http_accepts_coding(accepts, BOP__HTTP_GZIP) &&
+        open_twin(files, path, file)) {
         return 0;
     }
     return open_file(files, path, file);
@@ -209,6 +213,7 @@ static void on_request(struct bop_http_exchange *http, const struct bop_http_hea
 {
     const struct bop__files *files = (const struct bop__files *)user;
     struct bop__exchange *ex = bop__exchange_of(http);
+    struct bop__http_accepts accepts = bop__http_accepts(head);
     char path[BOP__FILES_PATH_MAX];
     struct bop__file file = {.fd = -1};
     bool text;
@@ -218,14 +223,14 @@ static void on_request(struct bop_http_exchange *http, const struct bop_http_hea
         reply_failed(ex, -ENOENT);
         return;
     }
-    rc = find(files, head, path, &file);
+    rc = find(files, &accepts, path, &file);
     if (rc == -EISDIR) {
         redirect(ex, head);
     } else if (rc != 0) {
         reply_failed(ex, rc);
     } else {
         file.type = bop__files_type(path, &text);
-        serve(files, ex, head, &file, text);
+        serve(files, ex, head, &accepts, &file, text);
     }
 }
 

@@ -67,8 +67,4 @@ int bop__files_ranges(struct bop_slice value, uint64_t size,
 void bop__files_send(struct bop__exchange *ex, const struct bop_http_head *head,
                      struct bop__file *file);
 
-/* ---- compress.c ---- */
-
-bool bop__http_accepts_gzip(const struct bop_http_head *head);
-
 #endif

@@ -27,6 +27,7 @@
 #include <bop/list.h>
 
 #include "../socket/socket_internal.h"
+#include "accept_encoding.h"
 
 enum bop__http_phase {
     BOP__HTTP_PROXY,
@@ -173,7 +174,7 @@ struct bop_http_server {
     uint64_t lines_until_ms;
     size_t lines_size;
     char lines[256];
-    struct bop__http_deflate *deflate_spare;
+    struct bop__http_deflate *deflate_spares[BOP__HTTP_CODINGS];
     struct bop_metrics *metrics; /* NULL: not asked for. */
     uint64_t publish_ms;
     struct bop_http_counters published;
@@ -311,10 +312,12 @@ void bop__files_free_all(struct bop_http_server *server);
 
 /* ---- compress.c ---- */
 
-/** Compress all of it. Returns 0 with out filled, or a code. */
-BOP_MUST_USE int bop__http_gzip(struct bop_http_server *server, struct bop_slice bytes,
-                                struct bop_buf *out);
-BOP_MUST_USE int bop__http_deflate_begin(struct bop__exchange *ex);
+BOP_MUST_USE int bop__http_deflate_begin(struct bop__exchange *ex, enum bop__http_coding coding);
+/** What it is called in Content-Encoding. */
+const char *bop__http_deflate_name(const struct bop__http_deflate *deflate);
+/** Compress all of an answer's body. Returns 0 with out filled, or a code. */
+BOP_MUST_USE int bop__http_deflate_all(struct bop__http_deflate *deflate, struct bop_slice bytes,
+                                       struct bop_buf *out);
 /** Compress a piece; all that came is in out, so that the client can read it. */
 BOP_MUST_USE int bop__http_deflate_piece(struct bop__http_deflate *deflate, struct bop_slice bytes,
                                          bool last, struct bop_slice *out_bytes);

@@ -494,20 +494,44 @@ TEST(exchange, compresses_for_clients_that_take_it)
 {
     static const struct {
         const char *accept;
-        bool gzip;
+        const char *coding;
     } rows[] = {
-        {"gzip", true},
-        {"deflate, gzip;q=0.5", true},
-        {"*", true},
-        {"gzip;q=0", false},
-        {"gzip; q=0.000, *", false},
-        {"deflate", false},
-        {"identity", false},
-        {"", false},
-        {"GZIP", true},
-        {"gzip;q=0.001", true},
-        {"*;q=0", false},
-        {"br;q=1.0, x-gzip", true},
+        {"gzip", "gzip"},
+        {"deflate, gzip;q=0.5", "deflate"},
+        {"deflate;q=0.5, gzip;q=0.5", "gzip"},
+        {"deflate;q=0.501, gzip;q=0.5", "deflate"},
+        {"gzip, deflate, br, zstd", "gzip"},
+        {"*", "gzip"},
+        {"*;q=0.5, deflate", "deflate"},
+        {"gzip;q=0", NULL},
+        {"gzip; q=0.000, *", "deflate"},
+        {"gzip;q=0, deflate;q=0, *", NULL},
+        {"deflate", "deflate"},
+        {"DEFLATE;Q=1.000", "deflate"},
+        {"identity", NULL},
+        {"identity, gzip;q=0.5", NULL},
+        {"identity;q=0.5, gzip;q=0.5", "gzip"},
+        {"identity;q=0", NULL},
+        {"identity;q=0, *", "gzip"},
+        {"", NULL},
+        {"GZIP", "gzip"},
+        {"gzip;q=0.001", "gzip"},
+        {"*;q=0", NULL},
+        {"br;q=1.0, x-gzip", "gzip"},
+        {" , gzip\t;\tq=1 ,,", "gzip"},
+        {"br\r\nAccept-Encoding: deflate", "deflate"},
+        /* Malformed weights are as if the element was not there. */
+        {"gzip;q=", NULL},
+        {"gzip;q=2", NULL},
+        {"gzip;q=1.001", NULL},
+        {"gzip;q=0.0001", NULL},
+        {"gzip;q=0,5", NULL},
+        {"gzip;q=.5", NULL},
+        {"gzip;q=-1", NULL},
+        {"gzip;x=1", NULL},
+        {"gzip;", NULL},
+        {"gzip;q=x, deflate;q=0.1", "deflate"},
+        {"gzi, gzipp", NULL},
     };
     struct client *client = client_open(f);
 
@@ -520,17 +544,20 @@ TEST(exchange, compresses_for_clients_that_take_it)
                  "GET /gzip HTTP/1.1\r\nHost: x\r\nAccept-Encoding: %s\r\n\r\n", rows[i].accept);
         client_says(client, request);
         response = take_response(client);
-        CHECK_EQ(response_header(&response, "Content-Encoding") != NULL, rows[i].gzip);
-        CHECK_EQ(response.body_size < 5000, rows[i].gzip);
+        CHECK_EQ(response_header(&response, "Content-Encoding") != NULL, rows[i].coding != NULL);
+        CHECK_EQ(response.body_size < 5000, rows[i].coding != NULL);
         CHECK_STR_EQ(response_header(&response, "Vary"), "Accept-Encoding");
-        if (rows[i].gzip) {
-            CHECK_MEM_EQ(response.body, "\x1f\x8b", 2);
+        if (rows[i].coding != NULL) {
+            CHECK_STR_EQ(response_header(&response, "Content-Encoding"), rows[i].coding);
+            CHECK_MEM_EQ(response.body, rows[i].coding[0] == 'g' ? "\x1f\x8b" : "\x78\x5e", 2);
         }
     }
     client_says(client, "GET /gzip?x HTTP/1.1\r\nHost: x\r\n\r\n");
     CHECK_STR_EQ(take_response(client).body, "abcde");
     client_says(client, "GET /gzip?x HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n");
     CHECK_MEM_EQ(take_response(client).body, "\x1f\x8b", 2);
+    client_says(client, "GET /gzip?x HTTP/1.1\r\nHost: x\r\nAccept-Encoding: deflate\r\n\r\n");
+    CHECK_MEM_EQ(take_response(client).body, "\x78\x5e", 2);
     client_close(client);
 }
 

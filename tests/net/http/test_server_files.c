@@ -331,7 +331,8 @@ TEST(files, of_some_size_are_sent_whole)
 
 /* ---- Compression ---- */
 
-#define GZIP "Accept-Encoding: gzip\r\n"
+#define GZIP    "Accept-Encoding: gzip\r\n"
+#define DEFLATE "Accept-Encoding: deflate, gzip;q=0.5\r\n"
 
 static const struct row compressed[] = {
     {"a twin", "/z/pre.js", GZIP, 200, "gzipped", "Content-Encoding: gzip\r\n"},
@@ -347,6 +348,11 @@ static const struct row compressed[] = {
     {"a range is of the file itself", "/z/text.css", GZIP "Range: bytes=0-1\r\n", 206, "tt", NULL,
      "Content-Encoding"},
     {"a file of text", "/z/text.css", GZIP, 200, NULL, "Content-Encoding: gzip\r\n"},
+    {"deflate where it weighs more", "/z/text.css", DEFLATE, 200, NULL,
+     "Content-Encoding: deflate\r\n"},
+    {"a twin all the same", "/z/pre.js", DEFLATE, 200, "gzipped", "Content-Encoding: gzip\r\n"},
+    {"the bytes as they are, if they weigh more", "/z/pre.js",
+     "Accept-Encoding: identity, gzip;q=0.9\r\n", 200, "plain", NULL, "Content-Encoding"},
 };
 
 TEST(files, are_compressed_where_that_pays)
@@ -354,36 +360,49 @@ TEST(files, are_compressed_where_that_pays)
     RUN(compressed);
 }
 
-static size_t gunzip(const char *from, size_t from_size, char *to, size_t to_size)
+static size_t inflate_all(const char *from, size_t from_size, int wrapping, char *to,
+                          size_t to_size)
 {
     z_stream stream = {.next_in = (Bytef *)(uintptr_t)from,
                        .avail_in = (uInt)from_size,
                        .next_out = (Bytef *)to,
                        .avail_out = (uInt)to_size};
 
-    REQUIRE_EQ(inflateInit2(&stream, 15 + 16), Z_OK);
+    REQUIRE_EQ(inflateInit2(&stream, 15 + wrapping), Z_OK);
     CHECK_EQ(inflate(&stream, Z_FINISH), Z_STREAM_END);
     inflateEnd(&stream);
     return to_size - stream.avail_out;
 }
 
+/* Which bytes come, under which tag. */
+static void check_compressed(struct client *client, const char *accept, int wrapping,
+                             const char *other_etag, char out_etag[512])
+{
+    struct response response = request(client, "GET", "/z/text.css", accept);
+    static char back[8192];
+    char line[1024];
+
+    CHECK_EQ(inflate_all(response.body, response.body_size, wrapping, back, sizeof(back)),
+             sizeof(text));
+    CHECK_MEM_EQ(back, text, sizeof(text));
+    /* Other bytes, another tag, which is good for a condition. */
+    snprintf(out_etag, 512, "%s", response_header(&response, "ETag"));
+    CHECK(strcmp(out_etag, other_etag) != 0);
+    snprintf(line, sizeof(line), "%sIf-None-Match: %s\r\n", accept, out_etag);
+    CHECK_EQ(request(client, "GET", "/z/text.css", line).status, 304);
+    snprintf(line, sizeof(line), "%sIf-None-Match: %s\r\n", accept, other_etag);
+    CHECK_EQ(request(client, "GET", "/z/text.css", line).status, 200);
+}
+
 TEST(files, are_the_same_after_compression)
 {
     struct client *client = client_open(f);
-    struct response response = request(client, "GET", "/z/text.css", GZIP);
-    static char back[8192];
-    char etag[512], plain[512], line[1024];
+    char plain[512], gzip[512], deflate[512];
 
-    CHECK_EQ(gunzip(response.body, response.body_size, back, sizeof(back)), sizeof(text));
-    CHECK_MEM_EQ(back, text, sizeof(text));
-    /* Other bytes, another tag, which is good for a condition. */
-    snprintf(etag, sizeof(etag), "%s", response_header(&response, "ETag"));
     etag_of(f, "/z/text.css", plain);
-    CHECK(strcmp(etag, plain) != 0);
-    snprintf(line, sizeof(line), GZIP "If-None-Match: %s\r\n", etag);
-    CHECK_EQ(request(client, "GET", "/z/text.css", line).status, 304);
-    snprintf(line, sizeof(line), GZIP "If-None-Match: %s\r\n", plain);
-    CHECK_EQ(request(client, "GET", "/z/text.css", line).status, 200);
+    check_compressed(client, GZIP, 16, plain, gzip);
+    check_compressed(client, DEFLATE, 0, gzip, deflate);
+    CHECK(strcmp(deflate, plain) != 0);
     client_close(client);
 }
 
