@@ -132,6 +132,7 @@ static void payload_of(uint16_t kind, struct bop_slice payload)
     case BOP_WIRE_KIND_SESSION_RESUME_RESPONSE:
     case BOP_WIRE_KIND_SESSION_CLOSE_RESPONSE:
     case BOP_WIRE_KIND_SESSION_ALIVE_RESPONSE:
+    case BOP_WIRE_KIND_AUTH_RESPONSE:
         require(bop_session_status_decode(payload, &status) < 0 || payload.size == 1);
         break;
     case BOP_WIRE_KIND_WRITE_REQUEST:

@@ -168,6 +168,7 @@ enum bop_status {
     BOP_STATUS_OVERFLOW = 10,
     BOP_STATUS_UNCERTAIN = 11, /* A write without a session whose outcome is not known. */
     BOP_STATUS_REFUSED = 12,   /* Wrong cluster or wrong token. */
+    BOP_STATUS_DENIED = 13,    /* Not allowed. Result of 141 and 143: string, what is missing. */
 };
 
 /** "ok", "not found", ... Never NULL. */
@@ -277,7 +278,10 @@ struct bop_session_open_response { /* 131 */
     uint32_t timeout_ms; /* As granted. */
 };
 
-/* 132, 134. 136 is the session q alone; 133, 135 and 137 are the status u8 alone. */
+/* 146 is the token alone: what a client shows to be allowed what it asks for. */
+#define BOP_AUTH_TOKEN_MAX 512
+
+/* 132, 134. 136 is the session q alone; 133, 135, 137 and 147 are the status u8 alone. */
 struct bop_session_request {
     uint64_t session;
     uint8_t token[BOP_TOKEN_SIZE];
@@ -376,7 +380,7 @@ BOP_API void bop_session_request_encode(struct bop_writer *writer,
 BOP_API BOP_MUST_USE int bop_session_alive_request_decode(struct bop_slice payload,
                                                           uint64_t *out_session);
 BOP_API void bop_session_alive_request_encode(struct bop_writer *writer, uint64_t session);
-/** The one byte of 133, 135 and 137. */
+/** The one byte of 133, 135, 137 and 147. */
 BOP_API BOP_MUST_USE int bop_session_status_decode(struct bop_slice payload, uint8_t *out_status);
 BOP_API BOP_MUST_USE int bop_write_request_decode(struct bop_slice payload,
                                                   struct bop_write_request *out);

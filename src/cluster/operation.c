@@ -450,6 +450,7 @@ static const struct {
     [BOP_STATUS_OVERFLOW] = {"value out of range", BOP_EOVERFLOW},
     [BOP_STATUS_UNCERTAIN] = {"outcome unknown", BOP_EUNCERTAIN},
     [BOP_STATUS_REFUSED] = {"refused", BOP_EMISMATCH},
+    [BOP_STATUS_DENIED] = {"access denied", BOP_EDENIED},
 };
 
 const char *bop_status_text(uint8_t status)

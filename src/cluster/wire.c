@@ -36,7 +36,7 @@ _Static_assert(AT_REQUEST + sizeof(uint32_t) == BOP_WIRE_HEADER, "the header is 
 #define FLAGS_PEER         (ONLY(BOP_WIRE_REQUEST) | ONLY(0))
 #define FLAGS_KNOWN        0x0fu
 #define FIRST_PEER_KIND    1024
-#define CLIENT_KIND_COUNT  146 /* Slots for the kinds below FIRST_PEER_KIND: 0 to 145. */
+#define CLIENT_KIND_COUNT  192 /* Slots for the kinds below FIRST_PEER_KIND: 0 to 191. */
 #define SLOT_OF_KIND(number)                                                                       \
     ((number) < FIRST_PEER_KIND ? (number) : (number)-FIRST_PEER_KIND + CLIENT_KIND_COUNT)
 

@@ -436,7 +436,7 @@ TEST(status, has_a_text_and_a_code)
     CHECK_STR_EQ(bop_status_text(BOP_STATUS_OK), "ok");
     CHECK_STR_EQ(bop_status_text(BOP_STATUS_REFUSED), "refused");
     CHECK_STR_EQ(bop_status_text(200), "unknown status");
-    for (uint8_t status = 1; status <= BOP_STATUS_REFUSED; status++) {
+    for (uint8_t status = 1; status <= BOP_STATUS_DENIED; status++) {
         CHECK(bop_status_text(status) != NULL);
         CHECK(bop_status_code(status) < 0);
     }

@@ -202,6 +202,8 @@ VECTORS = [
     *write(u8(20) + s("c"), u8(0)),
     *read(u8(67) + s("m") + b(b"p") + b(b"pa") + b(b"pz") + b(b"\1pb") + u32(3),
           u64(100) + b(b"") + u32(1) + b(b"pc") + u64(9) + b(b"v")),
+    ("AUTH_REQUEST", 146, 1, b"correct horse"),
+    ("AUTH_RESPONSE", 147, 2, u8(13)),
 ]
 
 print("/*")
