@@ -132,11 +132,11 @@ void bop__timers_init(struct bop__timers *timers, uint64_t now_ms)
 
 static void forget_all(struct bop_list *list)
 {
-    struct bop_list *link;
-
-    while ((link = bop_list_pop_front(list)) != NULL) {
+    for (struct bop_list *link = list->next, *next; link != list; link = next) {
+        next = link->next;
         link->next = NULL;
     }
+    bop_list_init(list);
 }
 
 void bop__timers_deinit(struct bop__timers *timers)

@@ -66,8 +66,8 @@ static void keep(struct bop__socket *sock, struct bop_slice bytes)
 
     if (kept == NULL || bytes.size > kept->capacity - size) {
         /* The first is exact: mostly a piece of a message that the next read completes. */
-        size_t capacity = size == 0 ? bop_max_u64(bytes.size, 64)
-                                    : bop_max_u64(size + bytes.size, 2 * kept->capacity);
+        size_t capacity = kept == NULL ? bop_max_u64(bytes.size, 64)
+                                       : bop_max_u64(size + bytes.size, 2 * kept->capacity);
 
         kept = (struct bop__kept *)bop_realloc(allocator, kept, old, sizeof(*kept) + capacity);
         if (kept == NULL) {
@@ -240,6 +240,7 @@ void bop__socket_input(struct bop__socket *sock, struct bop_slice bytes)
 {
     bop__socket_note_active(sock);
     if (sock->counts) {
+        BOP_ASSERT(sock->more != NULL); /* The counters lie there. */
         sock->more->counters.bytes_received += bytes.size;
     }
     sock->in_input = true;

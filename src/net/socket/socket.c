@@ -74,6 +74,7 @@ struct bop__socket_context *bop__socket_context(struct bop_loop *loop,
     context = sockets->context;
     /* Differing bytes between the members would only cost a context more. */
     if (context != NULL && context->user_bytes == user_bytes &&
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
         memcmp(&context->limits, &full, sizeof(full)) == 0) {
         context->references++;
         return context;

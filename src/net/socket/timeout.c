@@ -35,7 +35,7 @@ static uint64_t next_due_ms(const struct bop__socket *sock)
         due_ms = earlier(due_ms, more->pause_due_ms);
         due_ms = earlier(due_ms, sock->read_waits ? more->read_due_ms : 0);
     }
-    return sock->write_waits ? earlier(due_ms, more->write_due_ms) : due_ms;
+    return more != NULL && sock->write_waits ? earlier(due_ms, more->write_due_ms) : due_ms;
 }
 
 void bop__socket_arm(struct bop__socket *sock)

@@ -35,8 +35,10 @@ bool bop__tls_admit(struct bop__tls_stream *stream)
 static struct bop_buf leave(struct bop__tls_stream *stream)
 {
     struct bop__tls_waiting *waiting = stream->waiting;
-    struct bop_buf input = waiting->input;
+    struct bop_buf input;
 
+    BOP_ASSERT(waiting != NULL); /* It is on the list. */
+    input = waiting->input;
     bop_list_remove(&waiting->link);
     stream->waiting = NULL;
     bop_free(stream->wire->loop->allocator, waiting, sizeof(*waiting));

@@ -60,16 +60,16 @@ static bool is_run(const struct bop_udp_message *message)
 static size_t piece_bytes(const struct bop__udp *udp, const struct bop_udp_message *message,
                           size_t offset, bool singly)
 {
-    size_t left = message->bytes.size - offset, run;
+    size_t left = message->bytes.size - offset, segment = message->segment_bytes, run;
 
-    if (!is_run(message)) {
+    if (segment == 0 || !is_run(message)) {
         return left;
     }
-    run = bop_min_u64(RUN_DATAGRAMS_MAX, RUN_BYTES_MAX / message->segment_bytes);
+    run = bop_min_u64(RUN_DATAGRAMS_MAX, RUN_BYTES_MAX / segment);
     if (!udp->has_gso || singly || run == 0) {
         run = 1;
     }
-    return bop_min_u64(left, run * message->segment_bytes);
+    return bop_min_u64(left, run * segment);
 }
 
 /* Past a piece: returns whether its message is done. */
@@ -173,9 +173,12 @@ static void cut(const struct bop__udp *udp, const struct cursor *cursor, struct 
 
 static void count_sent(struct bop__udp *udp, const struct bop_udp_message *message, size_t bytes)
 {
+    size_t segment = message->segment_bytes;
+
     udp->counters.bytes_sent += bytes;
-    udp->counters.datagrams_sent +=
-        is_run(message) ? (bytes + message->segment_bytes - 1) / message->segment_bytes : 1;
+    udp->counters.datagrams_sent += segment != 0 && is_run(message)
+                                        ? (bytes + segment - 1) / segment
+                                        : 1;
 }
 
 static void take_sent(struct bop__udp *udp, struct cursor *cursor, const struct pieces *pieces,
@@ -183,9 +186,11 @@ static void take_sent(struct bop__udp *udp, struct cursor *cursor, const struct 
 {
     udp->counters.sends++;
     cursor->retried = false;
+    BOP_ASSERT(count <= pieces->count);
     for (size_t i = 0; i < count; i++) {
         const struct bop_udp_message *message = &cursor->messages[cursor->index];
 
+        BOP_ASSERT(cursor->index < cursor->count);
         count_sent(udp, message, pieces->vectors[i].iov_len);
         if (advance(message, &cursor->offset, pieces->vectors[i].iov_len)) {
             cursor->index++;
