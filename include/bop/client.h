@@ -44,6 +44,18 @@
 #define BOP_CLIENT_NO_TIMEOUT      UINT64_MAX /* As request_timeout_ms. */
 
 struct bop_client;
+struct bop_tls; /* bop/tls.h */
+
+/** TLS of a client. Files are PEM; texts are copied. All NULL: the system's CAs are trusted. */
+struct bop_client_tls {
+    const char *ca;          /* Who vouches for the servers. */
+    const char *certificate; /* The client's own, where servers want one; and its key. */
+    const char *key;
+    const char *server_name; /* In the servers' certificates. Default: each endpoint's host. */
+    /* Instead of the files: made for clients (bop_tls_create()), borrowed while the loop lives. Its
+     * owner may reload it. */
+    struct bop_tls *shared;
+};
 
 /** How to build a client. A zeroed field means its default. */
 struct bop_client_options {
@@ -62,6 +74,8 @@ struct bop_client_options {
     unsigned outstanding_max; /* Requests under way; more are BOP_EFULL. Default 4,096. */
     size_t outstanding_bytes_max; /* Of their operations, likewise. Default 64 MiB. */
     bool pin; /* Stay with the endpoints as given, whoever leads: for reads at followers. */
+    const struct bop_client_tls *tls; /* Copied. Default: none, all is sent in the clear. */
+    const char *token;                /* Shown to every server; copied. Default: none. */
     /* Fills with bytes nobody can guess; returns 0 or a code. Default: bop_random_secret(). */
     int (*secret)(void *out_bytes, size_t size);
 };
@@ -281,6 +295,7 @@ struct bop_client_info {
     uint64_t sessions_opened; /* The first one included. */
     uint64_t sessions_lost;
     struct bop_error trouble; /* Why the last attempt to connect failed; code 0: it did not. */
+    struct bop_error denied;  /* What a server said when it last denied something; code 0: never. */
 };
 
 BOP_API void bop_client_info(const struct bop_client *client, struct bop_client_info *out_info);

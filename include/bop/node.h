@@ -26,6 +26,26 @@ struct bop_node_peer {
     uint16_t port;
 };
 
+/** What a client's certificate is good for. */
+enum bop_node_certificates {
+    BOP_NODE_CERTIFICATES_NONE = 0, /* Nothing; it needs none. */
+    BOP_NODE_CERTIFICATES_OPTIONAL, /* It may stand for a token: see bop_node_token. */
+    BOP_NODE_CERTIFICATES_REQUIRED, /* Likewise, and there is no connection without one. */
+};
+
+/**
+ * TLS of all that a node listens on and dials. Files are PEM. Between nodes both sides
+ * show a certificate of the CA that has the node's name in it (subjectAltName, DNS).
+ */
+struct bop_node_tls {
+    const char *certificate; /* Leaf first. Required, and so is the key. */
+    const char *key;
+    const char *ca; /* Who vouches for peers and for clients' certificates. Needed for both. */
+    const char *node_name; /* How a node is called in its certificate, {id} being its number.
+                              Default: "bop-node-{id}". */
+    enum bop_node_certificates client_certificates;
+};
+
 struct bop_node_options {
     struct bop_allocator *allocator; /* Borrowed, as all pointers here but texts, until destroy. */
     struct bop_loop *loop;           /* Required. */
@@ -47,6 +67,7 @@ struct bop_node_options {
     uint64_t trailing_entries;         /* Kept below one. Default 10,000. */
     uint64_t segment_bytes;            /* Of a log file. Default 64 MiB. */
     uint64_t state_bytes_max;          /* Upper bound of the state. Default 64 GiB. */
+    const struct bop_node_tls *tls;    /* Copied. Default: clients and peers speak in the clear. */
     /* The node cannot go on: its disk failed, say. It answers nothing any more; destroy it. */
     void (*on_failed)(void *user, int code, const char *message);
     void *user;
@@ -56,12 +77,19 @@ struct bop_node_options {
 enum bop_node_part {
     BOP_NODE_LISTEN,
     BOP_NODE_DATA,
+    BOP_NODE_TLS,
 };
 
 /** Listen, recover the data, begin to take part. out_failed_part may be NULL. */
 BOP_API BOP_MUST_USE int bop_node_start(const struct bop_node_options *options,
                                         struct bop_node **out_node,
                                         enum bop_node_part *out_failed_part, struct bop_error *err);
+
+/**
+ * Read certificates, key and CA again, for connections to come; those there are go on. What
+ * cannot be read changes nothing. Returns 0 (also without TLS) or a code.
+ */
+BOP_API BOP_MUST_USE int bop_node_reload_tls(struct bop_node *node, struct bop_error *err);
 
 /** Where it listens. */
 BOP_API uint16_t bop_node_port(const struct bop_node *node);

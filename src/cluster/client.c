@@ -389,6 +389,11 @@ static int on_reply(struct bop_client *client, struct client_request *request,
         bop__client_session_lost(client);
         return 0;
     }
+    if (reply.status == BOP_STATUS_DENIED) {
+        struct bop_reader reader = bop_reader(reply.result);
+
+        bop__client_denied(client, bop_read_string(&reader));
+    }
     if (bop_result_decode((enum bop_op)request->op, reply.status, reply.result, &result) < 0) {
         /* Sent again it would be answered alike. */
         finish(client, request, BOP_EPROTOCOL, NULL, NULL);
@@ -411,11 +416,29 @@ static int on_status(struct bop_client *client, struct client_request *request,
     return 0;
 }
 
+/* A status request has no other answer that could say no. */
+static int on_error(struct bop_client *client, const struct bop_wire_frame *frame)
+{
+    struct client_request *request = find_request(client, frame->request);
+    struct bop_slice text;
+
+    if (!request || request->queued || request->kind != BOP_WIRE_KIND_STATUS_REQUEST ||
+        !bop__client_error_text(frame->payload, &text)) {
+        return BOP_EPROTOCOL;
+    }
+    bop__client_denied(client, text);
+    finish(client, request, BOP_EDENIED, NULL, NULL);
+    return 0;
+}
+
 int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *frame)
 {
     struct client_request *request;
     int rc;
 
+    if (frame->kind == BOP_WIRE_KIND_ERROR_RESPONSE) {
+        return on_error(client, frame);
+    }
     if (frame->kind != BOP_WIRE_KIND_WRITE_RESPONSE && frame->kind != BOP_WIRE_KIND_READ_RESPONSE &&
         frame->kind != BOP_WIRE_KIND_STATUS_RESPONSE) {
         return bop__client_session_answer(client, frame);
@@ -630,6 +653,9 @@ static int set_options(struct bop_client *client, const struct bop_client_option
     if (rc == 0) {
         rc = copy_endpoints(client, options, err);
     }
+    if (rc == 0) {
+        rc = bop__client_trust_init(client, options, err);
+    }
     return rc;
 }
 
@@ -729,5 +755,6 @@ void bop_client_destroy(struct bop_client *client)
         bop_free(client->allocator, client->endpoints,
                  client->endpoint_count * sizeof(*client->endpoints));
     }
+    bop__client_trust_deinit(client);
     bop_free(client->allocator, client, sizeof(*client));
 }

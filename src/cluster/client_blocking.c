@@ -64,6 +64,9 @@ static void finish(struct call *call, int code)
         } else {
             bop_error_set(call->err, code, "no answer");
         }
+    } else if (code == BOP_EDENIED && call->err) {
+        bop_client_info(call->client->client, &info);
+        bop_error_set(call->err, code, "%s", info.denied.message);
     } else if (code != 0) {
         bop_error_say(call->err, code, "%s", bop_strerror(code));
     }

@@ -4,6 +4,7 @@
  *     client.c           requests: asked for, sent, answered, given up
  *     client_link.c      connections: made, greeted, watched, lost, moved to the leader
  *     client_session.c   the session: opened, kept, lost
+ *     client_trust.c     TLS and the token
  *     client_blocking.c  a client on a thread of its own
  *
  * A request has a slot for as long as it is under way. Its id on the wire is the
@@ -34,6 +35,7 @@
 #include <bop/client.h>
 #include <bop/random.h>
 #include <bop/socket.h>
+#include <bop/tls.h>
 
 /* A request id: the slot's index below, its generation above. Generation 0 is for
  * the ids of the client's own requests, which are their kinds. */
@@ -94,6 +96,7 @@ struct client_link {
     bool opened;
     bool greeted;
     bool hello_pending;
+    bool auth_pending;
     bool useful;         /* It has answered a request. */
     uint64_t hello_ms;   /* When the pending hello was sent, or the connection begun. */
     uint64_t heard_ms;   /* When the other side last showed that it lives. */
@@ -134,6 +137,10 @@ struct bop_client {
     unsigned outstanding_max;
     size_t outstanding_bytes_max;
     bool pin;
+    struct bop_tls *tls; /* NULL: plain. */
+    bool own_tls;
+    char *server_name; /* NULL: the endpoint's host. */
+    char *token;       /* NULL: none. */
     int (*secret)(void *out_bytes, size_t size);
     struct bop_random random; /* For back-off. */
 
@@ -153,6 +160,7 @@ struct bop_client {
     size_t next_endpoint;
     size_t attempts;       /* In this round of endpoints. */
     size_t refusals;       /* In a row: servers of another cluster. */
+    size_t denials;        /* In a row: servers that do not know the token. */
     uint64_t reconnect_ms; /* How long the next pause between rounds is. */
     uint64_t candidate_ms; /* Likewise for candidates. */
     uint64_t candidate_after_ms;
@@ -206,6 +214,18 @@ struct bop_buf *bop__client_frame_begin(struct bop_client *client, size_t *out_a
 /** Finish it, or take it back if code is not 0. Returns whether it was sent. */
 bool bop__client_frame_end(struct bop_client *client, struct bop_buf *buf, size_t at,
                            enum bop_wire_kind kind, uint32_t request, int code);
+
+/* ---- client_trust.c ---- */
+
+/** Take over TLS and token. Returns 0 or a code; bop__client_trust_deinit() in any case. */
+BOP_MUST_USE int bop__client_trust_init(struct bop_client *client,
+                                        const struct bop_client_options *options,
+                                        struct bop_error *err);
+void bop__client_trust_deinit(struct bop_client *client);
+/** Remember why something was denied: what the server said, or else why it will have been. */
+void bop__client_denied(struct bop_client *client, struct bop_slice said);
+/** As of an ERROR_RESPONSE. False: there is none in it. */
+BOP_MUST_USE bool bop__client_error_text(struct bop_slice payload, struct bop_slice *out_text);
 
 /* ---- client_session.c ---- */
 

@@ -10,6 +10,9 @@
  * A tick sends a hello on the active connection, which tells who leads and that the
  * server lives: one that takes nothing and says nothing for silence_timeout_ms
  * with a hello pending is left.
+ *
+ * A token is shown before the first hello and not waited for: who does not know it
+ * says so before the hello's answer.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -90,10 +93,12 @@ void bop__client_ask_leader(struct bop_client *client)
 
 /* ---- Losing connections ---- */
 
+/* why: NULL, or more than the code tells. */
 static void note_trouble(struct bop_client *client, const struct client_endpoint *endpoint,
-                         int code, const char *what)
+                         int code, const char *what, const char *why)
 {
-    bop_error_set(&client->info.trouble, code, "%s %s:%u", what, endpoint->host, endpoint->port);
+    bop_error_say(&client->info.trouble, code, "%s %s:%u: %s", what, endpoint->host, endpoint->port,
+                  why ? why : bop_strerror(code));
     bop_log(client->log, BOP_LOG_DEBUG, "client", "trouble: %s", client->info.trouble.message);
 }
 
@@ -126,12 +131,12 @@ static void active_lost(struct bop_client *client, const struct client_link *lin
 }
 
 /* A connection counts no more; what is left of it goes with its on_close. */
-static void detach(struct client_link *link, int code, const char *what)
+static void detach(struct client_link *link, int code, const char *what, const char *why)
 {
     struct bop_client *client = link->client;
 
     link->client = NULL;
-    note_trouble(client, &link->endpoint, code, what);
+    note_trouble(client, &link->endpoint, code, what, why);
     if (client->candidate == link) {
         client->candidate = NULL;
         retry_candidate_later(client);
@@ -143,7 +148,7 @@ static void detach(struct client_link *link, int code, const char *what)
 static void drop(struct client_link *link, int code, const char *what)
 {
     bop_socket_close(link->tcp);
-    detach(link, code, what);
+    detach(link, code, what, NULL);
 }
 
 /* ---- Greeting ---- */
@@ -154,6 +159,7 @@ static void become_ready(struct bop_client *client)
 
     client->info.connects++;
     client->refusals = 0;
+    client->denials = 0;
     client->info.trouble.code = 0;
     client->tick_ms = CLIENT_TICK_MIN_MS;
     bop_log(client->log, BOP_LOG_DEBUG, "client", "connected endpoint=%s:%u node=%" PRIu64,
@@ -187,6 +193,32 @@ static void refused(struct bop_client *client, struct client_link *link)
     if (client->refusals >= client->endpoint_count) {
         bop__client_fail_unsent(client, BOP_EMISMATCH);
     }
+}
+
+/* A server that does not know the token. Likewise. */
+static void denied(struct bop_client *client, struct client_link *link)
+{
+    bop__client_denied(client, bop_slice(NULL, 0));
+    client->denials++;
+    drop(link, BOP_EDENIED, "connect to");
+    if (client->denials >= client->endpoint_count) {
+        bop__client_fail_unsent(client, BOP_EDENIED);
+    }
+}
+
+static int on_auth(struct bop_client *client, struct client_link *link, struct bop_slice payload)
+{
+    uint8_t status;
+
+    if (!link->auth_pending || bop_session_status_decode(payload, &status) < 0) {
+        return BOP_EPROTOCOL;
+    }
+    link->auth_pending = false;
+    if (status == BOP_STATUS_DENIED) {
+        denied(client, link);
+        return 0;
+    }
+    return status == BOP_STATUS_OK ? 0 : BOP_EPROTOCOL;
 }
 
 static int on_hello(struct bop_client *client, struct client_link *link, struct bop_slice payload)
@@ -229,6 +261,22 @@ static int on_hello(struct bop_client *client, struct client_link *link, struct 
 
 /* ---- What the connection says ---- */
 
+static void send_token(struct client_link *link)
+{
+    struct bop_writer writer;
+    struct bop_buf *buf;
+    size_t at;
+
+    buf = frame_begin(link, &at);
+    if (!buf) {
+        return; /* Then the connection is of no use, which it will show. */
+    }
+    writer = bop_writer(buf);
+    bop_write_raw(&writer, bop_slice_cstr(link->client->token));
+    link->auth_pending = frame_end(link, buf, at, BOP_WIRE_KIND_AUTH_REQUEST,
+                                   BOP_WIRE_KIND_AUTH_REQUEST, writer.code);
+}
+
 static void on_open(struct bop_socket *tcp, void *user)
 {
     struct client_link *link = (struct client_link *)user;
@@ -236,14 +284,40 @@ static void on_open(struct bop_socket *tcp, void *user)
     link->opened = true;
     if (link->client) {
         link->heard_ms = bop_loop_now_ms(link->client->loop);
+        if (link->client->token) {
+            send_token(link);
+        }
         send_hello(link);
     }
+}
+
+/* What the server says before it closes. */
+static int on_last_word(struct client_link *link, struct bop_slice payload)
+{
+    struct bop_slice text;
+    char why[256];
+
+    if (!bop__client_error_text(payload, &text)) {
+        return BOP_EPROTOCOL;
+    }
+    snprintf(why, sizeof(why), "it says: %.*s", (int)bop_min_u64(text.size, 200),
+             (const char *)text.data);
+    bop_socket_close(link->tcp);
+    detach(link, BOP_EPROTOCOL, link->greeted ? "connection to" : "connect to", why);
+    return 0;
 }
 
 static int take_frame(struct client_link *link, const struct bop_wire_frame *frame)
 {
     struct bop_client *client = link->client;
     int rc;
+
+    if (frame->kind == BOP_WIRE_KIND_AUTH_RESPONSE) {
+        return on_auth(client, link, frame->payload);
+    }
+    if (frame->kind == BOP_WIRE_KIND_ERROR_RESPONSE && frame->request == 0) {
+        return on_last_word(link, frame->payload);
+    }
 
     if (frame->kind == BOP_WIRE_KIND_HELLO_RESPONSE) {
         return on_hello(client, link, frame->payload);
@@ -298,7 +372,8 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
     struct client_link *link = (struct client_link *)user;
 
     if (link->client) {
-        detach(link, reason ? reason : BOP_ECLOSED, link->greeted ? "connection to" : "connect to");
+        detach(link, reason ? reason : BOP_ECLOSED, link->greeted ? "connection to" : "connect to",
+               reason ? bop_socket_error_text(tcp, reason) : NULL);
     }
     bop_free(link->allocator, link, sizeof(*link));
 }
@@ -319,6 +394,8 @@ static struct client_link *make_link(struct bop_client *client,
         .host = endpoint->host,
         .port = endpoint->port,
         .timeout_ms = client->connect_timeout_ms,
+        .tls = client->tls,
+        .tls_name = client->server_name,
         .limits = {.write_buffer_max = CLIENT_WRITE_BYTES_MAX},
         .events = &link_events,
     };
@@ -336,7 +413,7 @@ static struct client_link *make_link(struct bop_client *client,
         rc = bop_connect(client->loop, &options, &link->tcp, NULL);
     }
     if (rc < 0) {
-        note_trouble(client, endpoint, rc, "connect to");
+        note_trouble(client, endpoint, rc, "connect to", NULL);
         bop_free(client->allocator, link, sizeof(*link));
         return NULL;
     }
@@ -474,7 +551,11 @@ void bop__client_links_stop(struct bop_client *client)
     }
     if (client->active) {
         client->active->client = NULL;
-        bop_socket_close_after_flush(client->active->tcp, LAST_WORD_MS);
+        if (client->active->opened) {
+            bop_socket_close_after_flush(client->active->tcp, LAST_WORD_MS);
+        } else {
+            bop_socket_close(client->active->tcp); /* It may still want the TLS that goes now. */
+        }
     }
     client->candidate = NULL;
     client->active = NULL;

@@ -160,6 +160,9 @@ static int on_opened(struct bop_client *client, struct bop_slice payload)
         bop__client_pause(&client->writes);
         return 0;
     default:
+        if (message.status == BOP_STATUS_DENIED) {
+            bop__client_denied(client, bop_slice(NULL, 0));
+        }
         bop__client_fail_writes(client, false, bop_status_code(message.status));
         return 0;
     }

@@ -166,6 +166,7 @@ static int listen_on(struct bop_node *node, struct bop_error *err)
         .port = node->options.listen_port,
         .connections_max = (node->options.clients_max ? node->options.clients_max : 10000) +
                            2 * BOP_RAFT_SERVERS_MAX,
+        .tls = node->tls.server,
         .on_accept = bop__node_accept,
         .user = node,
     };
@@ -341,6 +342,13 @@ static int start(struct bop_node *node, enum bop_node_part *part, struct bop_err
 {
     int rc = copy_texts(node, err);
 
+    *part = BOP_NODE_TLS;
+    if (rc == 0) {
+        rc = bop__node_tls_open(node, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
     *part = BOP_NODE_LISTEN;
     if (rc == 0) {
         rc = listen_on(node, err);
@@ -516,6 +524,7 @@ void bop_node_destroy(struct bop_node *node)
     bop__service_destroy(node->service);
     bop_lane_destroy(work_lane);
     bop_lane_destroy(log_lane);
+    bop__node_tls_close(node);
     /* The lanes may have posted once more: let that go by before the memory goes. */
     BOP_IGNORE(bop_loop_run_once(node->loop, 0));
     bop_free(node->allocator, node, sizeof(*node));

@@ -1,12 +1,13 @@
 /*
- * Shared by node.c (start, stop, the replica on the loop), node_link.c (peers)
- * and node_conn.c (accepted connections).
+ * Shared by node.c (start, stop, the replica on the loop), node_link.c (peers),
+ * node_conn.c (accepted connections) and node_tls.c (certificates).
  */
 #ifndef BOP_CLUSTER_NODE_H
 #define BOP_CLUSTER_NODE_H
 
 #include <bop/node.h>
 #include <bop/socket.h>
+#include <bop/tls.h>
 
 #include "replica.h"
 #include "service.h"
@@ -19,6 +20,7 @@
 #define STOP_WAIT_MS      1000 /* For leadership to be handed over. */
 #define CLOSE_FLUSH_MS    1000
 #define HOST_MAX          256
+#define STRANGERS_PER_S   10 /* Lines of the log about them in a second. */
 
 struct bop_node;
 
@@ -31,7 +33,7 @@ struct node_link {
     struct bop_socket *out; /* Dialed; NULL while not connected. */
     bool ready;             /* It welcomed us. */
     bool refused;
-    bool complained;      /* The log knows already that it cannot be reached. */
+    bool complained; /* The log knows already that it cannot be reached. */
     struct node_conn *in; /* Accepted from it. */
     struct bop_timer retry;
     uint64_t retry_ms;
@@ -47,6 +49,15 @@ struct node_conn {
     struct service_conn *client; /* NULL before the first frame, and for a peer. */
     struct node_link *peer;      /* NULL for a client. */
     bool closing;
+    bool heard; /* Something came. */
+};
+
+/** Certificates. All zero without TLS. */
+struct node_tls {
+    struct bop_tls *server; /* Of the listener. */
+    struct bop_tls *peers;  /* To dial with; NULL without a CA. */
+    char name[HOST_MAX];    /* With {id} in it. */
+    enum bop_node_certificates clients;
 };
 
 struct bop_node {
@@ -80,6 +91,9 @@ struct bop_node {
     uint64_t stop_by_ms;
     struct bop_post stopped_post;
     struct bop_metric *bad_frames;
+    struct node_tls tls;
+    uint64_t strangers_s; /* The second in which... */
+    unsigned strangers;   /* ...so many lines were logged about them. */
 };
 
 /* node_link.c */
@@ -94,6 +108,17 @@ void bop__node_links_watch(struct bop_node *node);
 bool bop__node_accept(struct bop_listener *listener, struct bop_socket *tcp, void *user);
 void bop__node_conns_close(struct bop_node *node);
 void bop__node_conn_close(struct node_conn *conn);
+/* Warn of what a stranger did, unless there were many of them in this second. */
+void bop__node_log_stranger(struct bop_node *node, const struct bop_socket *tcp, const char *text);
+
+/* node_tls.c */
+BOP_MUST_USE int bop__node_tls_open(struct bop_node *node, struct bop_error *err);
+void bop__node_tls_close(struct bop_node *node);
+/* How node `id` is called in its certificate. */
+const char *bop__node_tls_name(const struct bop_node *node, uint64_t id, char out_name[HOST_MAX]);
+/* Whether the other side of an accepted connection may speak as node `id`; if not, why. */
+bool bop__node_tls_is_peer(const struct bop_node *node, const struct bop_socket *tcp, uint64_t id,
+                           char *out_refusal, size_t size);
 
 /* node_memory.c */
 void bop__node_tell_memory(struct bop_status_response *out);

@@ -126,7 +126,8 @@ static int peer_hello(struct node_conn *conn, const struct bop_wire_frame *frame
         return rc;
     }
     refusal_of(conn, &hello, refusal);
-    if (!refusal[0]) {
+    if (!refusal[0] &&
+        bop__node_tls_is_peer(conn->node, conn->tcp, hello.node, refusal, sizeof(refusal))) {
         link = link_for(conn, &hello);
         if (!link) {
             snprintf(refusal, sizeof(refusal), "it has no room for another peer");
@@ -135,8 +136,7 @@ static int peer_hello(struct node_conn *conn, const struct bop_wire_frame *frame
     rc = send_welcome(conn, refusal);
     if (rc < 0 || !link) {
         if (rc == 0) {
-            bop_log(conn->node->log, BOP_LOG_WARN, "peer", "refuse %s: %s",
-                    bop_socket_peer_name(conn->tcp), refusal);
+            bop__node_log_stranger(conn->node, conn->tcp, refusal);
             client_close(conn);
         }
         return rc;
@@ -174,6 +174,25 @@ static int take_frame(struct node_conn *conn, const struct bop_wire_frame *frame
                       : bop__service_frame(conn->client, frame);
 }
 
+void bop__node_log_stranger(struct bop_node *node, const struct bop_socket *tcp, const char *text)
+{
+    uint64_t second = bop_loop_now_ms(node->loop) / 1000;
+
+    if (second != node->strangers_s) {
+        node->strangers_s = second;
+        node->strangers = 0;
+    }
+    if (node->strangers++ < STRANGERS_PER_S) {
+        bop_log(node->log, BOP_LOG_WARN, "net", "close %s: %s", bop_socket_peer_name(tcp), text);
+    }
+}
+
+/* The first bytes of a TLS handshake: said in words, which go to the log and nowhere else. */
+static bool speaks_tls(struct bop_slice bytes)
+{
+    return bytes.size >= 2 && bytes.data[0] == 0x16 && bytes.data[1] == 0x03;
+}
+
 /* Say why, then close. */
 static void close_for(struct node_conn *conn, int code, const char *text)
 {
@@ -182,8 +201,7 @@ static void close_for(struct node_conn *conn, int code, const char *text)
     size_t at;
 
     bop_metric_add(conn->node->bad_frames, 1);
-    bop_log(conn->node->log, BOP_LOG_WARN, "net", "close %s: %s", bop_socket_peer_name(conn->tcp),
-            text);
+    bop__node_log_stranger(conn->node, conn->tcp, text);
     if (out && bop_wire_begin(out, &at) == 0) {
         writer = bop_writer(out);
         bop_write_u8(&writer, 1);
@@ -203,6 +221,11 @@ static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes
     struct node_conn *conn = user;
     size_t at = 0;
 
+    if (!conn->heard && !conn->node->tls.server && speaks_tls(bytes)) {
+        close_for(conn, BOP_EPROTOCOL, "it speaks TLS, for which this node has no certificate");
+        return bytes.size;
+    }
+    conn->heard = true;
     while (!conn->closing && !conn->node->closing) {
         struct bop_wire_frame frame;
         struct bop_error err = {0};
@@ -236,6 +259,9 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
 {
     struct node_conn *conn = user;
 
+    if (reason == BOP_ETLS) {
+        bop__node_log_stranger(conn->node, tcp, bop_socket_error_text(tcp, reason));
+    }
     if (conn->client) {
         bop__service_disconnect(conn->client);
     }

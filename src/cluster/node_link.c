@@ -115,6 +115,7 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
 {
     struct node_link *link = user;
     bool was_ready = link->ready;
+    const char *why = reason ? bop_socket_error_text(tcp, reason) : "closed by the peer";
 
     link->out = NULL;
     link->ready = false;
@@ -122,14 +123,13 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
         return;
     }
     if (was_ready) {
-        bop_log(link->node->log, BOP_LOG_INFO, "peer", "lost node=%" PRIu64 ": %s", link->id,
-                reason ? bop_strerror(reason) : "closed by the peer");
+        bop_log(link->node->log, BOP_LOG_INFO, "peer", "lost node=%" PRIu64 ": %s", link->id, why);
         bop__replica_peer_lost(link->node->replica, link->id);
     } else if (!link->complained && !link->refused) {
         link->complained = true;
-        bop_log(link->node->log, BOP_LOG_INFO, "peer",
+        bop_log(link->node->log, reason == BOP_ETLS ? BOP_LOG_WARN : BOP_LOG_INFO, "peer",
                 "cannot reach node %" PRIu64 " at %s:%u yet: %s", link->id, link->host, link->port,
-                reason ? bop_strerror(reason) : "closed by the peer");
+                why);
     }
     retry_later(link);
 }
@@ -146,13 +146,23 @@ static void dial(struct node_link *link)
         .host = link->host,
         .port = link->port,
         .timeout_ms = LINK_CONNECT_MS,
+        .tls = link->node->tls.peers,
         .events = &link_events,
         .user = link,
     };
     struct bop_error err = {0};
+    char name[HOST_MAX];
 
     if (link->node->closing || link->out) {
         return;
+    }
+    if (link->node->tls.server && !link->node->tls.peers) {
+        bop_log(link->node->log, BOP_LOG_ERROR, "peer",
+                "node %" PRIu64 " is not dialed: TLS between nodes wants a CA (tls.ca)", link->id);
+        return;
+    }
+    if (options.tls) {
+        options.tls_name = bop__node_tls_name(link->node, link->id, name);
     }
     link->queued = 0;
     if (bop_connect(link->node->loop, &options, &link->out, &err) < 0) {
