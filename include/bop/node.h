@@ -46,6 +46,31 @@ struct bop_node_tls {
     enum bop_node_certificates client_certificates;
 };
 
+/** What may be done; each includes those before it. */
+enum bop_right {
+    BOP_RIGHT_READ = 1,
+    BOP_RIGHT_WRITE = 2,
+    BOP_RIGHT_ADMIN = 3, /* On "*": change the cluster itself. */
+};
+
+/** A right in a namespace, which is what a name has before its first '/'. */
+struct bop_node_grant {
+    const char *name_space; /* "": names without a '/'. "*": all names. */
+    enum bop_right right;
+};
+
+#define BOP_TOKEN_HASH_SIZE           32
+#define BOP_NODE_CERTIFICATE_NAME_MAX 255
+
+/** Who may do what. It is known by a token, or by a certificate, or by either. */
+struct bop_node_token {
+    const char *name;        /* For people. Required; no other has it. */
+    const uint8_t *sha256;   /* Of the token: BOP_TOKEN_HASH_SIZE bytes. NULL: it has none. */
+    const char *certificate; /* A DNS name, address or common name in the client's certificate. */
+    const struct bop_node_grant *grants;
+    size_t grant_count;
+};
+
 struct bop_node_options {
     struct bop_allocator *allocator; /* Borrowed, as all pointers here but texts, until destroy. */
     struct bop_loop *loop;           /* Required. */
@@ -68,6 +93,9 @@ struct bop_node_options {
     uint64_t segment_bytes;            /* Of a log file. Default 64 MiB. */
     uint64_t state_bytes_max;          /* Upper bound of the state. Default 64 GiB. */
     const struct bop_node_tls *tls;    /* Copied. Default: clients and peers speak in the clear. */
+    /* Copied; see bop_node_set_tokens(). NULL: everybody may do everything, for good. */
+    const struct bop_node_token *tokens;
+    size_t token_count;
     /* The node cannot go on: its disk failed, say. It answers nothing any more; destroy it. */
     void (*on_failed)(void *user, int code, const char *message);
     void *user;
@@ -90,6 +118,14 @@ BOP_API BOP_MUST_USE int bop_node_start(const struct bop_node_options *options,
  * cannot be read changes nothing. Returns 0 (also without TLS) or a code.
  */
 BOP_API BOP_MUST_USE int bop_node_reload_tls(struct bop_node *node, struct bop_error *err);
+
+/**
+ * Replace all tokens, of a node that was started with some; they are copied. It counts at once, on
+ * connections that are there too. A code (BOP_EINVAL, BOP_ENOMEM) says that nothing was changed.
+ */
+BOP_API BOP_MUST_USE int bop_node_set_tokens(struct bop_node *node,
+                                             const struct bop_node_token *tokens, size_t count,
+                                             struct bop_error *err);
 
 /** Where it listens. */
 BOP_API uint16_t bop_node_port(const struct bop_node *node);

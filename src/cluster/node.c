@@ -312,11 +312,33 @@ static int start_service(struct bop_node *node, struct bop_error *err)
         .cluster = node->cluster,
         .version = node->version,
         .node = node->options.id,
+        .auth = node->auth,
         .tell_memory = bop__node_tell_memory,
     };
     int rc = bop__service_create(&options, &node->service);
 
     return rc < 0 ? bop_error_set(err, rc, "start the service") : 0;
+}
+
+static int open_auth(struct bop_node *node, struct bop_error *err)
+{
+    int rc;
+
+    if (!node->options.tokens) {
+        return 0;
+    }
+    rc = bop__auth_create(node->options.allocator, &node->auth);
+    return rc < 0 ? bop_error_set(err, rc, "take over the tokens")
+                  : bop_node_set_tokens(node, node->options.tokens, node->options.token_count, err);
+}
+
+int bop_node_set_tokens(struct bop_node *node, const struct bop_node_token *tokens, size_t count,
+                        struct bop_error *err)
+{
+    if (!node->auth) {
+        return bop_error_say(err, BOP_EINVAL, "the node was started without tokens");
+    }
+    return bop__auth_set(node->auth, tokens, count, err);
 }
 
 static void init(struct bop_node *node, const struct bop_node_options *options)
@@ -345,6 +367,9 @@ static int start(struct bop_node *node, enum bop_node_part *part, struct bop_err
     *part = BOP_NODE_TLS;
     if (rc == 0) {
         rc = bop__node_tls_open(node, err);
+    }
+    if (rc == 0) {
+        rc = open_auth(node, err);
     }
     if (rc < 0) {
         return rc;
@@ -524,6 +549,7 @@ void bop_node_destroy(struct bop_node *node)
     bop__service_destroy(node->service);
     bop_lane_destroy(work_lane);
     bop_lane_destroy(log_lane);
+    bop__auth_destroy(node->auth);
     bop__node_tls_close(node);
     /* The lanes may have posted once more: let that go by before the memory goes. */
     BOP_IGNORE(bop_loop_run_once(node->loop, 0));

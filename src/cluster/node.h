@@ -33,7 +33,7 @@ struct node_link {
     struct bop_socket *out; /* Dialed; NULL while not connected. */
     bool ready;             /* It welcomed us. */
     bool refused;
-    bool complained; /* The log knows already that it cannot be reached. */
+    bool complained;      /* The log knows already that it cannot be reached. */
     struct node_conn *in; /* Accepted from it. */
     struct bop_timer retry;
     uint64_t retry_ms;
@@ -77,6 +77,7 @@ struct bop_node {
     struct bop_post work_post;
     struct replica *replica;
     struct service *service;
+    struct auth *auth; /* NULL: no tokens are wanted. */
     struct replica_transport transport;
     struct node_link links[BOP_RAFT_SERVERS_MAX + 1];
     struct bop_list conns;

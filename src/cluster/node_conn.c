@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "node.h"
 #include "peer_wire.h"
@@ -47,7 +48,15 @@ static void client_close(void *user)
     bop_socket_close_after_flush(conn->tcp, CLOSE_FLUSH_MS);
 }
 
+static void client_complain(void *user, const char *text)
+{
+    struct node_conn *conn = user;
+
+    bop__node_log_stranger(conn->node, conn->tcp, text);
+}
+
 static const struct service_io client_io = {
+    .complain = client_complain,
     .output = client_output,
     .flush = client_flush,
     .resume = client_resume,
@@ -153,12 +162,27 @@ static int peer_hello(struct node_conn *conn, const struct bop_wire_frame *frame
 
 /* ---- Frames ---- */
 
+static int client_connect(struct node_conn *conn)
+{
+    struct bop_tls_certificate certificate;
+    int rc = bop__service_connect(conn->node->service, &client_io, conn, &conn->client);
+
+    if (rc == 0 && conn->node->auth && conn->node->tls.clients != BOP_NODE_CERTIFICATES_NONE &&
+        bop_socket_peer_certificate(conn->tcp, &certificate) == 0) {
+        bop__service_show_certificate(conn->client, certificate.names);
+        if (!bop__service_knows(conn->client) && !strchr(certificate.common_name, ',')) {
+            bop__service_show_certificate(conn->client, certificate.common_name);
+        }
+    }
+    return rc;
+}
+
 static int first_frame(struct node_conn *conn, const struct bop_wire_frame *frame)
 {
     if (frame->kind == BOP_WIRE_KIND_PEER_HELLO) {
         return peer_hello(conn, frame);
     }
-    return bop__service_connect(conn->node->service, &client_io, conn, &conn->client);
+    return client_connect(conn);
 }
 
 static int take_frame(struct node_conn *conn, const struct bop_wire_frame *frame)
@@ -183,7 +207,7 @@ void bop__node_log_stranger(struct bop_node *node, const struct bop_socket *tcp,
         node->strangers = 0;
     }
     if (node->strangers++ < STRANGERS_PER_S) {
-        bop_log(node->log, BOP_LOG_WARN, "net", "close %s: %s", bop_socket_peer_name(tcp), text);
+        bop_log(node->log, BOP_LOG_WARN, "net", "%s: %s", bop_socket_peer_name(tcp), text);
     }
 }
 

@@ -43,6 +43,7 @@ int bop__service_connect(struct service *service, const struct service_io *io, v
     conn->service = service;
     conn->io = io;
     conn->user = user;
+    conn->who = bop__auth_who(service->options.auth);
     service->clients++;
     *out_conn = conn;
     return 0;
@@ -196,6 +197,9 @@ static int serve_write(struct service_conn *conn, const struct bop_wire_frame *f
     if (rc < 0 || !bop_op_is_write(operation.op)) {
         respond_status(conn, frame,
                        rc == BOP_ETOOBIG ? BOP_STATUS_TOO_BIG : BOP_STATUS_BAD_REQUEST);
+        return 0;
+    }
+    if (!bop__service_allows(conn, frame, &operation)) {
         return 0;
     }
     command.session = in.session;
@@ -405,6 +409,9 @@ static int serve_read(struct service_conn *conn, const struct bop_wire_frame *fr
                        rc == BOP_ETOOBIG ? BOP_STATUS_TOO_BIG : BOP_STATUS_BAD_REQUEST);
         return 0;
     }
+    if (!bop__service_allows(conn, frame, &operation)) {
+        return 0;
+    }
     if (in.consistency == 1) {
         return serve_stale_read(conn, frame, in.operation);
     }
@@ -492,6 +499,9 @@ int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *f
         conn->paused = true;
         return BOP_EAGAIN;
     }
+    if (!bop__service_admits(conn, frame)) {
+        return 0;
+    }
     switch (frame->kind) {
     case BOP_WIRE_KIND_WRITE_REQUEST:
         return serve_write(conn, frame);
@@ -509,6 +519,8 @@ int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *f
         return serve_session_alive(conn, frame);
     case BOP_WIRE_KIND_STATUS_REQUEST:
         return serve_status(conn, frame);
+    case BOP_WIRE_KIND_AUTH_REQUEST:
+        return bop__service_show_token(conn, frame);
     default:
         return frame->kind <= BOP_WIRE_KIND_STATE_SYNC_ACK ? bop__service_legacy(conn, frame)
                                                            : BOP_EPROTOCOL;

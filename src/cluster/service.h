@@ -15,6 +15,7 @@
 #include <bop/clock.h>
 #include <bop/wire.h>
 
+#include "auth.h"
 #include "replica.h"
 
 #define SERVICE_OUTSTANDING_MAX 8192 /* Requests of one connection; then it is paused... */
@@ -32,6 +33,8 @@ struct service_io {
     void (*resume)(void *user);
     /* Close once what is queued has gone out. May be called more than once. */
     void (*close)(void *user);
+    /* It did what people should know of. NULL: nobody wants to. */
+    void (*complain)(void *user, const char *text);
 };
 
 struct service_options {
@@ -41,6 +44,7 @@ struct service_options {
     const char *cluster;
     const char *version;
     uint64_t node;
+    struct auth *auth; /* NULL: no tokens are wanted. */
     /* Fill in the memory of a status response, which borrows what it points to until the next
      * call. NULL: none is told. */
     void (*tell_memory)(struct bop_status_response *out);
@@ -53,6 +57,11 @@ void bop__service_destroy(struct service *service);
 
 BOP_MUST_USE int bop__service_connect(struct service *service, const struct service_io *io,
                                       void *user, struct service_conn **out_conn);
+
+/** Its certificate, which is good, has these names, with commas between them. */
+void bop__service_show_certificate(struct service_conn *conn, const char *names);
+/** Whether it is somebody by now, or need not be. */
+bool bop__service_knows(struct service_conn *conn);
 
 /** The client is gone: io is not called any more. What it asked for is finished in silence. */
 void bop__service_disconnect(struct service_conn *conn);

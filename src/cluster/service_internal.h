@@ -1,10 +1,17 @@
 /*
- * Shared by service.c (our own kinds) and service_legacy.c (the prototype's).
+ * Shared by service.c (our own kinds), service_legacy.c (the prototype's) and
+ * service_auth.c (tokens and rights).
  */
 #ifndef BOP_CLUSTER_SERVICE_INTERNAL_H
 #define BOP_CLUSTER_SERVICE_INTERNAL_H
 
 #include "service.h"
+
+/* Of wire_kinds.def: kinds that ask for rights by name themselves. */
+#define SERVICE_WATCH_KINDS     150
+#define SERVICE_WATCH_KINDS_END 158
+#define SERVICE_VIEW_KINDS      174
+#define SERVICE_VIEW_KINDS_END  180
 
 struct service {
     struct service_options options;
@@ -22,6 +29,7 @@ struct service_conn {
     bool closed; /* The client is gone; freed with the last request. */
     bool paused;
     unsigned outstanding;
+    struct auth_who who;
 };
 
 /** A request under way. Its payload follows the struct. */
@@ -56,6 +64,34 @@ static inline struct bop_slice bop__service_payload(const struct service_request
 
 /** Kinds 1 to 74. */
 BOP_MUST_USE int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *frame);
+
+/* ---- service_auth.c ---- */
+
+bool bop__service_admits_slowly(struct service_conn *conn, const struct bop_wire_frame *frame);
+bool bop__service_allows_slowly(struct service_conn *conn, const struct bop_wire_frame *frame,
+                                const struct bop_operation *operation);
+
+/** Whether a client may ask for this at all. False: it was told why not. */
+static inline bool bop__service_admits(struct service_conn *conn,
+                                       const struct bop_wire_frame *frame)
+{
+    return !conn->who.auth || bop__service_admits_slowly(conn, frame);
+}
+
+/** Whether it may do this operation. Likewise. */
+static inline bool bop__service_allows(struct service_conn *conn,
+                                       const struct bop_wire_frame *frame,
+                                       const struct bop_operation *operation)
+{
+    return !conn->who.auth || bop__service_allows_slowly(conn, frame, operation);
+}
+
+/** Answer that it is not allowed, for the reason `text`. */
+void bop__service_deny(struct service_conn *conn, const struct bop_wire_frame *frame,
+                       const char *text);
+
+BOP_MUST_USE int bop__service_show_token(struct service_conn *conn,
+                                         const struct bop_wire_frame *frame);
 
 /** Answer with kind 69. */
 void bop__service_error(struct service_conn *conn, uint32_t request, const char *text);

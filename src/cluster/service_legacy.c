@@ -440,5 +440,8 @@ int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *
         bop__service_error(conn, frame->request, refusal(&operation));
         return 0;
     }
+    if (!bop__service_allows(conn, frame, &operation)) {
+        return 0;
+    }
     return serve_operation(conn, frame, &operation);
 }

@@ -166,7 +166,9 @@ static void copy_names(X509 *certificate, char *out, size_t out_size)
             const ASN1_STRING *name = (const ASN1_STRING *)value;
             size_t size = (size_t)ASN1_STRING_length(name);
 
-            if (is_clean(ASN1_STRING_get0_data(name), size)) {
+            /* A comma would make two names of one. */
+            if (is_clean(ASN1_STRING_get0_data(name), size) &&
+                memchr(ASN1_STRING_get0_data(name), ',', size) == NULL) {
                 add_name(out, out_size, (const char *)ASN1_STRING_get0_data(name), size);
             }
         }
