@@ -107,7 +107,7 @@ static void repair(uint8_t *bytes, size_t size)
     if (size < SNAPSHOT_PREAMBLE) {
         return;
     }
-    tables = bop_load_u32(bytes + 8) == SNAPSHOT_VERSION_OLD ? MACHINE_TABLES_OLD : MACHINE_TABLES;
+    tables = machine_format_tables(bop_load_u32(bytes + 8));
     bop_store_u64(bytes, bop_load_u64(SNAPSHOT_MAGIC));
     crc = bop_crc32c(0, bytes, 12);
     bop_store_u32(bytes + 12, crc);

@@ -97,10 +97,19 @@ BOP_API BOP_MUST_USE int bop_wire_check(uint16_t kind, struct bop_slice payload)
 
 enum bop_op {
     /* Writes. */
-    BOP_OP_MAP_PUT = 1,    /* map s, key b, value b, condition -> existed B, version q */
-    BOP_OP_MAP_DELETE = 2, /* map s, key b, condition -> existed B */
-    BOP_OP_MAP_CREATE = 3, /* map s -> created B */
-    BOP_OP_MAP_CLEAR = 4,  /* map s -> entries removed q */
+    BOP_OP_MAP_PUT = 1,      /* map s, key b, value b, condition -> existed B, version q */
+    BOP_OP_MAP_DELETE = 2,   /* map s, key b, condition -> existed B */
+    BOP_OP_MAP_CREATE = 3,   /* map s -> created B */
+    BOP_OP_MAP_CLEAR = 4,    /* map s -> entries removed q */
+    BOP_OP_MAP_PUT_TTL = 5,  /* map s, key b, value b, condition, ttl_ms q (0: for good) -> as
+                                MAP_PUT; the entry goes when the cluster's time has moved on by that
+                                much, unless it is put again */
+    BOP_OP_MAP_EXCHANGE = 6, /* as MAP_PUT_TTL -> version q, existed B, what was there b; with
+                                BOP_STATUS_CONDITION too: then of what is there */
+    BOP_OP_MAP_TAKE = 7,     /* map s, key b, condition -> as MAP_EXCHANGE, version q of what was
+                                there: it is deleted */
+    BOP_OP_MAP_PUT_ALL = 8,  /* map s, ttl_ms q, count u32, count times key b, value b -> how many
+                                were not there before q */
     BOP_OP_COUNTER_ADD =
         16, /* counter s, delta i -> new value i; BOP_STATUS_OVERFLOW changes nothing */
     BOP_OP_COUNTER_CREATE = 17,  /* counter s -> created B */
@@ -117,6 +126,40 @@ enum bop_op {
     BOP_OP_MULTIMAP_REMOVE_VALUE = 34, /* multimap s, key b, value b -> removed B */
     BOP_OP_MULTIMAP_CREATE = 35,       /* multimap s -> created B */
     BOP_OP_MULTIMAP_CLEAR = 36,        /* multimap s -> pairs removed q */
+    /* Locks, semaphores, read/write locks: `capacity` permits, of which a request takes some. All
+     * of them belong to the session of the write. Fair: requests are served in the order of the
+     * log. */
+    BOP_OP_LOCK_ACQUIRE = 40, /* lock s, capacity u32, permits u32, timeout_ms q, label b -> ticket
+                                 q (of the request), token q (of the grant; 0: it waits), position q
+                                 (1: next; 0: granted). timeout 0: do not wait; then ticket 0 says
+                                 that it is not free. 2^64 - 1: for ever. BOP_STATUS_CONDITION:
+                                 the lock has another capacity, told as version q */
+    BOP_OP_LOCK_RELEASE = 41, /* lock s, ticket q -> released B: was held, or waited for, and is not
+                                 any more. Of another session's ticket: not found */
+    BOP_OP_LOCK_CREATE = 42,  /* lock s, capacity u32 -> created B; it stays without requests */
+    BOP_OP_LOCK_DELETE = 43,  /* lock s -> existed B; BOP_STATUS_CONDITION while there are requests,
+                                 with their number as version q */
+    BOP_OP_LOCK_ADOPT = 44,   /* lock s, label b -> ticket q, token q: a grant with this label, of
+                                 whatever session, is this session's from now on; 0, 0: none */
+    /* Members of a group: sessions that say who they are. They end with their session. */
+    BOP_OP_MEMBER_JOIN = 48,  /* group s, member b, info b -> number q, by which members are in
+                                 order;  BOP_STATUS_CONDITION with that of another session's member
+                                 of  this  name */
+    BOP_OP_MEMBER_SET = 49,   /* group s, member b, info b -> existed B: false if it is not the
+                                 session's */
+    BOP_OP_MEMBER_LEAVE = 50, /* group s, member b -> existed B, likewise */
+    /* Registrations: who listens at an address. They end with their session. */
+    BOP_OP_REGISTRATION_ADD = 52,     /* registry s, address b, sequence q -> added B */
+    BOP_OP_REGISTRATION_REMOVE = 53,  /* registry s, address b, sequence q -> removed B */
+    BOP_OP_REGISTRATION_ADD_ALL = 54, /* registry s, count u32, count times address b, sequence q ->
+                                         how many were added q */
+    /* Several operations in one entry of the log: all or nothing. */
+    BOP_OP_TRANSACTION = 60, /* empty s, count u32, compares; count u32, operations b if all hold;
+                                count u32, operations b else -> all held B, count u32, then for each
+                                operation status u8, result b. If one fails (a condition,
+                                an overflow, a bound ...) nothing is done and the answer is its
+                                status; of BOP_STATUS_CONDITION with the number of that operation,
+                                from 0, as version q */
     /* Reads. */
     BOP_OP_MAP_GET = 64,  /* map s, key b -> version q, value b; BOP_STATUS_NOT_FOUND */
     BOP_OP_MAP_SIZE = 65, /* map s -> size q; 0 for a map that does not exist */
@@ -125,6 +168,7 @@ enum bop_op {
     BOP_OP_MAP_RANGE =
         67, /* map s, prefix b, from b, to b, cursor b, limit u32 -> as MAP_SCAN: keys
                that begin with prefix, from `from` on, below `to` (empty: to the end) */
+    BOP_OP_MAP_GET_TTL = 68,  /* map s, key b -> version q, ttl_ms q left (0: for good), value b */
     BOP_OP_COUNTER_GET = 80,  /* counter s -> value i; BOP_STATUS_NOT_FOUND */
     BOP_OP_SET_CONTAINS = 88, /* set s, member b -> contained B */
     BOP_OP_SET_SIZE = 89,     /* set s -> size q; 0 for a set that does not exist */
@@ -141,6 +185,68 @@ enum bop_op {
     BOP_OP_MULTIMAP_KEYS = 102,    /* each key once, version 0, the values empty; */
     BOP_OP_MULTIMAP_VALUES = 103,  /* the value of each pair, the keys empty; */
     BOP_OP_MULTIMAP_ENTRIES = 104, /* the pairs. */
+    /* lock s, cursor b, limit u32 -> capacity u32, permits taken u32, then as MAP_SCAN, a request
+     * an entry, in the order of tickets: the label as key, the ticket as version, as value session
+     * q, token q (0: it waits), permits u32. BOP_STATUS_NOT_FOUND */
+    BOP_OP_LOCK_GET = 112,
+    BOP_OP_LOCK_OWNED = 113,  /* empty s, session q, cursor b, limit u32 -> as MAP_SCAN: the
+                                 session's  requests: the lock's name as key, the ticket as version,
+                                 as value  token q, permits u32, label b */
+    BOP_OP_MEMBER_LIST = 116, /* group s, cursor b, limit u32 -> as MAP_SCAN, in the order of
+                                 joining: the member as key, its number as version, session q and
+                                 info b as value */
+    BOP_OP_MEMBER_GET = 117,  /* group s, member b -> number q, session q and info b as value b;
+                                 BOP_STATUS_NOT_FOUND */
+    BOP_OP_REGISTRATION_GET = 120, /* registry s, address b, cursor b, limit u32 -> as MAP_SCAN: the
+                                      keys empty, session q and sequence q as value */
+    BOP_OP_REGISTRATION_LIST = 121, /* registry s, cursor b, limit u32 -> likewise, all, the address
+                                       as key */
+    BOP_OP_NAMES = 124, /* empty s, kind u8 (enum bop_name_kind), prefix b, cursor b, limit u32 ->
+                           as MAP_SCAN: names as keys, the index that made it as version, entries q
+                           (of a counter: its value i) as value */
+};
+
+/** What a name may be of; names of one kind know nothing of those of another. */
+enum bop_name_kind {
+    BOP_NAME_MAP = 1,
+    BOP_NAME_SET = 2,
+    BOP_NAME_MULTIMAP = 3,
+    BOP_NAME_COUNTER = 4,
+    BOP_NAME_LOCK = 5,
+    BOP_NAME_GROUP = 6,
+    BOP_NAME_REGISTRY = 7,
+};
+
+#define BOP_LABEL_MAX              1024 /* Bytes of a lock request's label. */
+#define BOP_LOCK_TIMEOUT_NEVER     UINT64_MAX
+#define BOP_TTL_MAX_MS             (UINT64_C(1) << 53) /* Of entries and of requests that wait. */
+#define BOP_TRANSACTION_MAX        512                /* Compares, and operations of either kind. */
+#define BOP_TRANSACTION_RESULT_MAX (8u * 1024 * 1024) /* Bytes of the results together. */
+
+/** A compare of a transaction: kind u8, relation u8, name s, key b, value b, number i. */
+enum bop_compare_kind {
+    BOP_COMPARE_VERSION = 1,  /* Of a map's entry with number; 0 if there is none. */
+    BOP_COMPARE_VALUE = 2,    /* Of a map's entry with value, byte by byte. Without an entry only
+                                 NOT_EQUAL holds. */
+    BOP_COMPARE_COUNTER = 3,  /* Its value with number; 0 if there is none. */
+    BOP_COMPARE_SET = 4,      /* Members `key` of a set, 0 or 1, with number. */
+    BOP_COMPARE_MULTIMAP = 5, /* Pairs of key and value of a multimap, 0 or 1, with number. */
+    BOP_COMPARE_LOCK = 6,     /* Grants of a lock with the token `number`: 0 or 1, with 1. */
+    BOP_COMPARE_MEMBER = 7,   /* Members `key` of a group, 0 or 1, with number. */
+};
+enum bop_relation {
+    BOP_EQUAL = 1,
+    BOP_NOT_EQUAL = 2,
+    BOP_LESS = 3, /* What is there is less. */
+    BOP_GREATER = 4,
+};
+struct bop_compare {
+    enum bop_compare_kind kind;
+    enum bop_relation relation;
+    struct bop_slice name;
+    struct bop_slice key;
+    struct bop_slice value;
+    int64_t number;
 };
 
 /** The condition of a put or delete: u8, then for VERSION a u64, for VALUE bytes. */
@@ -169,6 +275,8 @@ enum bop_status {
     BOP_STATUS_UNCERTAIN = 11, /* A write without a session whose outcome is not known. */
     BOP_STATUS_REFUSED = 12,   /* Wrong cluster or wrong token. */
     BOP_STATUS_DENIED = 13,    /* Not allowed. Result of 141 and 143: string, what is missing. */
+    BOP_STATUS_TOO_OLD = 14, /* The cluster does not speak of this yet: a node of it is of an older
+                                version. */
 };
 
 /** "ok", "not found", ... Never NULL. */
@@ -195,7 +303,39 @@ struct bop_operation {
     struct bop_slice to;
     struct bop_slice cursor;
     uint32_t limit;
+    uint64_t ttl_ms;         /* Maps; and of LOCK_ACQUIRE the timeout. */
+    uint64_t session;        /* LOCK_OWNED */
+    uint64_t sequence;       /* Registrations: its number. Locks: the ticket. */
+    uint32_t capacity;       /* LOCK_ACQUIRE and LOCK_CREATE */
+    uint32_t permits;        /* LOCK_ACQUIRE */
+    struct bop_slice label;  /* LOCK_ACQUIRE and LOCK_ADOPT */
+    enum bop_name_kind kind; /* NAMES */
+    uint32_t count;          /* Of what is in items: PUT_ALL and ADD_ALL. */
+    struct bop_slice items;  /* Walked by bop_item_next(). */
+    uint32_t compare_count;  /* TRANSACTION, as the next five. */
+    uint32_t then_count;
+    uint32_t else_count;
+    struct bop_slice compares;   /* Walked by bop_compare_next(). */
+    struct bop_slice then_items; /* Walked by bop_transaction_next(). */
+    struct bop_slice else_items;
 };
+
+/** One pair of MAP_PUT_ALL, or one registration of REGISTRATION_ADD_ALL: address and sequence. */
+struct bop_item {
+    struct bop_slice key;
+    struct bop_slice value;
+    uint64_t sequence;
+};
+/** Take the first one off `items` of an operation of this kind. False when none is left. */
+BOP_API bool bop_item_next(enum bop_op op, struct bop_slice *items, struct bop_item *out_item);
+BOP_API void bop_item_encode(struct bop_writer *writer, enum bop_op op,
+                             const struct bop_item *item);
+/** Take the first compare off `compares`. False when none is left. */
+BOP_API bool bop_compare_next(struct bop_slice *compares, struct bop_compare *out_compare);
+BOP_API void bop_compare_encode(struct bop_writer *writer, const struct bop_compare *compare);
+/** Take the first operation's bytes off. They were decoded once: none is a TRANSACTION, all make
+ * sense. False when none is left. */
+BOP_API bool bop_transaction_next(struct bop_slice *operations, struct bop_slice *out_operation);
 
 /** Returns 0, or BOP_EMALFORMED or BOP_ETOOBIG; checks names, sizes and every field. */
 BOP_API BOP_MUST_USE int bop_operation_decode(struct bop_slice bytes,
@@ -219,11 +359,18 @@ struct bop_result {
     uint64_t version; /* Put: the new one. Get: the value's. Condition not met: what is there. */
     int64_t number;   /* Counters. */
     uint64_t size;    /* Sizes; and of clears and a key's remove: how many there were. */
+    uint64_t ttl_ms;  /* GET_TTL: what is left; 0: for good. */
+    uint64_t ticket;  /* Locks, as the next four. */
+    uint64_t token;   /* 0: not granted. */
+    uint64_t position; /* Among those who wait, from 1; 0: granted. */
+    uint32_t capacity;
+    uint32_t permits;         /* Taken. */
     uint64_t revision;        /* Scan: the state it was read at. */
     struct bop_slice value;   /* Get. */
     struct bop_slice cursor;  /* Scan: where to go on; empty at the end. */
     uint32_t count;           /* Scan: entries in this page. */
-    struct bop_slice entries; /* Scan: walked by bop_scan_next(). */
+    struct bop_slice entries; /* Scan: walked by bop_scan_next(). Of a transaction: by
+                               * bop_transaction_result_next(). */
 };
 
 /**
@@ -247,6 +394,67 @@ struct bop_scan_entry {
 BOP_API bool bop_scan_next(struct bop_slice *entries, struct bop_scan_entry *out_entry);
 /** Append an entry's bytes. */
 BOP_API void bop_scan_entry_encode(struct bop_writer *writer, const struct bop_scan_entry *entry);
+
+/** Take the status and the result bytes of an operation of a transaction off `entries`. False when
+ * none is left. */
+BOP_API bool bop_transaction_result_next(struct bop_slice *entries, uint8_t *out_status,
+                                         struct bop_slice *out_result);
+
+/* ---- Events: what an entry of the log changed, for those who watch ---- */
+
+enum bop_event_type {
+    BOP_EVENT_MAP_PUT = 1,    /* name, key, value, previous if had */
+    BOP_EVENT_MAP_DELETE = 2, /* name, key, previous; EXPIRED */
+    BOP_EVENT_MAP_CREATE = 3,
+    BOP_EVENT_MAP_CLEAR = 4, /* number: entries there were. So with all CLEARs. */
+    BOP_EVENT_SET_ADD = 8,   /* name, key */
+    BOP_EVENT_SET_REMOVE = 9,
+    BOP_EVENT_SET_CREATE = 10,
+    BOP_EVENT_SET_CLEAR = 11,
+    BOP_EVENT_MULTIMAP_PUT = 16, /* name, key, value */
+    BOP_EVENT_MULTIMAP_REMOVE_VALUE = 17,
+    BOP_EVENT_MULTIMAP_REMOVE = 18, /* name, key: of all values, number of them. */
+    BOP_EVENT_MULTIMAP_CREATE = 19,
+    BOP_EVENT_MULTIMAP_CLEAR = 20,
+    BOP_EVENT_COUNTER_SET = 24, /* name, number: the value now. */
+    BOP_EVENT_COUNTER_CREATE = 25,
+    BOP_EVENT_COUNTER_DELETE = 26,
+    BOP_EVENT_LOCK_WAIT = 32,    /* name, value: the label, session, number: the ticket */
+    BOP_EVENT_LOCK_GRANT = 33,   /* likewise, token */
+    BOP_EVENT_LOCK_RELEASE = 34, /* likewise, of one that was granted */
+    BOP_EVENT_LOCK_CANCEL = 35,  /* name, session, number: it does not wait any more; EXPIRED: its
+                                    time is up */
+    BOP_EVENT_LOCK_CREATE = 36,
+    BOP_EVENT_LOCK_DELETE = 37,
+    BOP_EVENT_MEMBER_JOIN = 40, /* name, key: the member, value: info, session, number: its own */
+    BOP_EVENT_MEMBER_SET = 41,
+    BOP_EVENT_MEMBER_LEAVE = 42,     /* EXPIRED: its session ended. */
+    BOP_EVENT_REGISTRATION_ADD = 48, /* name, key: address, session, number: the sequence */
+    BOP_EVENT_REGISTRATION_REMOVE = 49,
+    BOP_EVENT_SESSION_OPEN = 56, /* session */
+    BOP_EVENT_SESSION_END = 57,  /* session; EXPIRED */
+};
+enum bop_event_flags {
+    BOP_EVENT_HAD_PREVIOUS = 0x01,
+    BOP_EVENT_EXPIRED = 0x02,  /* It went by the clock, and nobody asked for it. */
+    BOP_EVENT_SNAPSHOT = 0x04, /* Not a change: how things stand where a watch begins. */
+};
+/** type u8, flags u8, name s, key b, value b, previous b, session q, number i, token q. Those that
+ * a type has not are empty and 0. */
+struct bop_event {
+    enum bop_event_type type;
+    uint8_t flags;
+    struct bop_slice name;
+    struct bop_slice key;
+    struct bop_slice value;
+    struct bop_slice previous;
+    uint64_t session;
+    int64_t number;
+    uint64_t token;
+};
+BOP_API void bop_event_encode(struct bop_writer *writer, const struct bop_event *event);
+/** Take the first one off `events`, its slices borrowed. 1; 0 at the end; or BOP_EMALFORMED. */
+BOP_API BOP_MUST_USE int bop_event_next(struct bop_slice *events, struct bop_event *out_event);
 
 /* ---- Our own client messages (field order is the order on the wire) ---- */
 

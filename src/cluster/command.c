@@ -32,6 +32,11 @@ static void read_body(struct bop_reader *reader, struct command *command)
         }
         command->expired = bop_read_raw(reader, (size_t)count * EXPIRED_ID_SIZE);
         break;
+    case COMMAND_TIMERS:
+        break;
+    case COMMAND_LEVEL:
+        command->level = bop_read_u32(reader);
+        break;
     default:
         reader->failed = true;
     }
@@ -97,6 +102,11 @@ void bop__command_encode(struct bop_writer *writer, const struct command *comman
                    command->expired.size / EXPIRED_ID_SIZE <= COMMAND_EXPIRE_MAX);
         bop_write_u32(writer, (uint32_t)(command->expired.size / EXPIRED_ID_SIZE));
         bop_write_raw(writer, command->expired);
+        break;
+    case COMMAND_TIMERS:
+        break;
+    case COMMAND_LEVEL:
+        bop_write_u32(writer, command->level);
         break;
     }
 }

@@ -9,6 +9,8 @@
  *      SESSION_OPEN    timeout_ms u32, token 16 bytes
  *      SESSION_CLOSE   session u64, token 16 bytes
  *      SESSION_EXPIRE  count u32, that many session u64
+ *      TIMERS          nothing: what is due by the entry's time goes
+ *      LEVEL           level u32: what the cluster speaks of from here on
  *
  * The origin says which node answers the client once it has applied the entry.
  * time_ms is stamped by the leader, so that applying needs no clock.
@@ -29,6 +31,8 @@ enum command_kind {
     COMMAND_SESSION_OPEN = 2,
     COMMAND_SESSION_CLOSE = 3,
     COMMAND_SESSION_EXPIRE = 4,
+    COMMAND_TIMERS = 5,
+    COMMAND_LEVEL = 6,
 };
 
 struct command {
@@ -43,6 +47,7 @@ struct command {
     struct bop_slice operation;    /* WRITE; borrowed. */
     uint8_t token[BOP_TOKEN_SIZE]; /* OPEN, CLOSE. */
     struct bop_slice expired;      /* EXPIRE: count u64s, borrowed. */
+    uint32_t level;                /* LEVEL. */
 };
 
 /** Returns 0, BOP_EMALFORMED or BOP_EVERSION. The operation itself is not decoded. */

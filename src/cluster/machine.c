@@ -22,11 +22,24 @@
 #include "machine_internal.h"
 
 static const char *const table_names[MACHINE_TABLES] = {
-    [MACHINE_MAPS] = "maps",         [MACHINE_ENTRIES] = "entries",
-    [MACHINE_COUNTERS] = "counters", [MACHINE_SESSIONS] = "sessions",
-    [MACHINE_REPLIES] = "replies",   [MACHINE_META] = "meta",
-    [MACHINE_SETS] = "sets",         [MACHINE_MULTIMAPS] = "multimaps",
+    [MACHINE_MAPS] = "maps",
+    [MACHINE_ENTRIES] = "entries",
+    [MACHINE_COUNTERS] = "counters",
+    [MACHINE_SESSIONS] = "sessions",
+    [MACHINE_REPLIES] = "replies",
+    [MACHINE_META] = "meta",
+    [MACHINE_SETS] = "sets",
+    [MACHINE_MULTIMAPS] = "multimaps",
     [MACHINE_GARBAGE] = "garbage",
+    [MACHINE_RESULTS] = "results",
+    [MACHINE_OWNED] = "owned",
+    [MACHINE_DEADLINES] = "deadlines",
+    [MACHINE_LOCKS] = "locks",
+    [MACHINE_LOCK_REQUESTS] = "lock_requests",
+    [MACHINE_GROUPS] = "groups",
+    [MACHINE_MEMBERS] = "members",
+    [MACHINE_MEMBER_NAMES] = "member_names",
+    [MACHINE_REGISTRIES] = "registries",
 };
 
 /* ---- The store ---- */
@@ -190,6 +203,17 @@ static int read_meta(struct machine *machine, struct bop_kv_txn *txn)
     } else if (rc != BOP_ENOTFOUND) {
         return rc;
     }
+    machine->level = MACHINE_LEVEL_MIN;
+    rc = meta_get(txn, machine->tables, MACHINE_META_LEVEL, &value);
+    if (rc == 0) {
+        rc = bop__machine_record_check(MACHINE_META, bop_slice_cstr(MACHINE_META_LEVEL), value);
+        if (rc < 0) {
+            return rc;
+        }
+        machine->level = bop_load_u32(value.data);
+    } else if (rc != BOP_ENOTFOUND) {
+        return rc;
+    }
     bop_buf_clear(&machine->conf);
     rc = meta_get(txn, machine->tables, MACHINE_META_CONF, &value);
     if (rc < 0) {
@@ -206,6 +230,7 @@ static int rebuild(struct machine *machine)
 
     bop__machine_collections_forget(machine);
     bop__machine_replies_forget(machine);
+    bop__machine_undo_drop(machine);
     rc = bop_kv_begin(machine->kv, false, &txn);
     if (rc < 0) {
         return rc;
@@ -216,6 +241,12 @@ static int rebuild(struct machine *machine)
     }
     if (rc == 0) {
         rc = bop_kv_table_count(txn, machine->tables[MACHINE_GARBAGE], &machine->garbage);
+    }
+    if (rc == 0) {
+        rc = bop_kv_table_count(txn, machine->tables[MACHINE_RESULTS], &machine->large_results);
+    }
+    if (rc == 0) {
+        rc = bop__machine_deadlines_load(machine, txn);
     }
     if (rc == 0) {
         rc = bop__machine_sessions_load(machine, txn);
@@ -263,6 +294,9 @@ int bop__machine_open(const struct machine_options *options, struct machine **ou
     bop_buf_init(&machine->conf, allocator, 0);
     bop_buf_init(&machine->scratch, allocator, 0);
     bop_buf_init(&machine->pair, allocator, 0);
+    bop_buf_init(&machine->large, allocator, 0);
+    bop_buf_init(&machine->results, allocator, 0);
+    bop_buf_init(&machine->undo.records, allocator, 0);
     machine->collections.slots = bop_alloc_array(allocator, MACHINE_COLLECTION_SLOTS,
                                                  sizeof(*machine->collections.slots));
     machine->chunks.index = bop_alloc_array(allocator, MACHINE_CHUNK_SLOTS,
@@ -303,6 +337,9 @@ void bop__machine_close(struct machine *machine)
     bop_buf_deinit(&machine->conf);
     bop_buf_deinit(&machine->scratch);
     bop_buf_deinit(&machine->pair);
+    bop_buf_deinit(&machine->large);
+    bop_buf_deinit(&machine->results);
+    bop_buf_deinit(&machine->undo.records);
     bop_free(allocator, machine->collections.slots,
              MACHINE_COLLECTION_SLOTS * sizeof(*machine->collections.slots));
     bop_free(allocator, machine->chunks.index,
@@ -399,6 +436,23 @@ int bop__machine_abort(struct machine *machine)
 
 /* ---- Applying ---- */
 
+void bop__machine_events_to(struct machine *machine, struct bop_buf *events)
+{
+    machine->events = events;
+}
+
+uint32_t bop__machine_level(const struct machine *machine)
+{
+    return machine->level;
+}
+
+/* The level that brought an operation. */
+static uint32_t level_of(enum bop_op op)
+{
+    return (op >= BOP_OP_MAP_PUT_TTL && op <= BOP_OP_MAP_PUT_ALL) || op >= BOP_OP_LOCK_ACQUIRE ? 2
+                                                                                               : 1;
+}
+
 int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_slice bytes,
                          struct machine_reply *out_reply)
 {
@@ -410,11 +464,19 @@ int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_sli
                           rc == BOP_ETOOBIG ? BOP_STATUS_TOO_BIG : BOP_STATUS_BAD_REQUEST);
         return 0;
     }
+    if (bop_op_is_write(operation.op) && level_of(operation.op) > machine->level) {
+        machine_reply_set(out_reply, BOP_STATUS_TOO_OLD);
+        return 0;
+    }
     switch (operation.op) {
     case BOP_OP_MAP_PUT:
     case BOP_OP_MAP_DELETE:
     case BOP_OP_MAP_CREATE:
     case BOP_OP_MAP_CLEAR:
+    case BOP_OP_MAP_PUT_TTL:
+    case BOP_OP_MAP_EXCHANGE:
+    case BOP_OP_MAP_TAKE:
+    case BOP_OP_MAP_PUT_ALL:
         return bop__machine_map_write(machine, index, &operation, out_reply);
     case BOP_OP_SET_ADD:
     case BOP_OP_SET_REMOVE:
@@ -433,10 +495,29 @@ int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_sli
     case BOP_OP_COUNTER_SET:
     case BOP_OP_COUNTER_DELETE:
         return bop__machine_counter_write(machine, index, &operation, out_reply);
+    case BOP_OP_TRANSACTION:
+        return bop__machine_transaction_write(machine, &operation, out_reply);
     default:
         machine_reply_set(out_reply, BOP_STATUS_BAD_REQUEST);
         return 0;
     }
+}
+
+/* The cluster speaks of more from here on. It never goes back. */
+static int raise_level(struct machine *machine, uint32_t level, struct machine_reply *out_reply)
+{
+    uint8_t bytes[4];
+
+    machine_reply_set(out_reply, BOP_STATUS_OK);
+    if (level <= machine->level) {
+        return 0;
+    }
+    if (level > MACHINE_LEVEL) {
+        return BOP_EVERSION; /* Others go on with what this version does not know. */
+    }
+    machine->level = level;
+    bop_store_u32(bytes, level);
+    return meta_put(machine, MACHINE_META_LEVEL, bop_slice(bytes, sizeof(bytes)));
 }
 
 static int dispatch(struct machine *machine, uint64_t index, const struct command *command,
@@ -453,6 +534,10 @@ static int dispatch(struct machine *machine, uint64_t index, const struct comman
         return bop__machine_session_close(machine, command, out_reply);
     case COMMAND_SESSION_EXPIRE:
         return bop__machine_sessions_expire(machine, command, out_reply);
+    case COMMAND_TIMERS:
+        return bop__machine_timers(machine, out_reply);
+    case COMMAND_LEVEL:
+        return raise_level(machine, command->level, out_reply);
     }
     machine_reply_set(out_reply, BOP_STATUS_BAD_REQUEST);
     return 0;
@@ -474,6 +559,9 @@ static int apply_command(struct machine *machine, uint64_t index, struct bop_sli
     out_result->origin_node = command.origin_node;
     out_result->origin_request = command.origin_request;
     out_result->session = command.session;
+    machine->entry.index = index;
+    machine->entry.session = 0;
+    bop_buf_clear(&machine->large);
     rc = dispatch(machine, index, &command, &reply);
     if (rc < 0) {
         return rc;
@@ -482,6 +570,10 @@ static int apply_command(struct machine *machine, uint64_t index, struct bop_sli
         out_result->session = index;
     }
     out_result->status = reply.status;
+    if (reply.size == MACHINE_RESULT_LARGE) {
+        out_result->result_size = machine->large.size;
+        return bop_buf_append(results, machine->large.data, machine->large.size);
+    }
     out_result->result_size = reply.size;
     return bop_buf_append(results, reply.result, reply.size);
 }
@@ -513,7 +605,8 @@ static uint64_t chain(uint64_t digest, uint64_t index, const struct bop_raft_ent
 int bop__machine_apply(struct machine *machine, uint64_t index, const struct bop_raft_entry *entry,
                        struct bop_buf *results, struct machine_result *out_result)
 {
-    struct machine_result result = {.result_at = results->size};
+    struct machine_result result = {.result_at = results->size,
+                                    .events_at = machine->events ? machine->events->size : 0};
     int rc = 0;
 
     BOP_ASSERT(machine->txn);
@@ -534,6 +627,7 @@ int bop__machine_apply(struct machine *machine, uint64_t index, const struct bop
     if (rc < 0) {
         return rc;
     }
+    result.events_size = machine->events ? machine->events->size - result.events_at : 0;
     machine->position.index = index;
     machine->position.term = entry->term;
     machine->position.digest = chain(machine->position.digest, index, entry);
@@ -593,6 +687,7 @@ int bop__machine_read(struct machine_view *view, const struct bop_operation *ope
     case BOP_OP_MAP_SIZE:
     case BOP_OP_MAP_SCAN:
     case BOP_OP_MAP_RANGE:
+    case BOP_OP_MAP_GET_TTL:
         rc = bop__machine_map_read(view, operation, out);
         break;
     case BOP_OP_SET_CONTAINS:

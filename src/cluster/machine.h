@@ -26,6 +26,18 @@
 
 #include "command.h"
 
+/*
+ * Levels: what operations and commands there are. A cluster begins at 1 and is raised by a LEVEL
+ * entry, once every one of its servers knows what that brings. Below, it is answered TOO_OLD: all
+ * replicas apply an entry alike, whatever their versions.
+ *
+ *   1  maps, sets, multimaps, counters, sessions
+ *   2  times to live, exchange, take, bulk puts, locks, members, registrations, transactions,
+ * timers
+ */
+#define MACHINE_LEVEL     2
+#define MACHINE_LEVEL_MIN 1
+
 #define MACHINE_WINDOW_MAX             16384  /* Unacked writes of one session. */
 #define MACHINE_SESSIONS_MAX           100000 /* Open sessions. */
 #define MACHINE_SESSION_TIMEOUT_MIN_MS 1000
@@ -77,7 +89,13 @@ struct machine_result {
     uint8_t status;
     size_t result_at; /* In the results buffer: the operation's result without the status. */
     size_t result_size;
+    size_t events_at; /* In the events buffer, if there is one: what the entry changed. */
+    size_t events_size;
 };
+
+/** Append the events (include/bop/wire.h) of entries applied from now on to a buffer, which the
+ * caller clears when it likes between entries, and after an abort. NULL: to none. */
+void bop__machine_events_to(struct machine *machine, struct bop_buf *events);
 
 /** Begin a batch. 0, BOP_ENOROOM or another code; on failure there is no batch. */
 BOP_MUST_USE int bop__machine_begin(struct machine *machine);
@@ -116,6 +134,13 @@ BOP_MUST_USE int bop__machine_read(struct machine_view *view, const struct bop_o
 
 /** A digest of every byte of every table: equal for equal positions. */
 BOP_MUST_USE int bop__machine_content_digest(struct machine_view *view, uint64_t *out_digest);
+
+/** No deadline of the state is earlier, in the cluster's time; UINT64_MAX: there is none. When it
+ * is due the leader proposes a TIMERS entry. */
+uint64_t bop__machine_deadline_next(const struct machine *machine);
+
+/** What the cluster agreed to speak of; see MACHINE_LEVEL. */
+uint32_t bop__machine_level(const struct machine *machine);
 
 /* ---- Sessions. Liveness is the leader's business and not replicated: seen_ms is any clock of the
  * caller's. A session that was never heard of counts as heard of when sessions_expired() first

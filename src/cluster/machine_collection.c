@@ -18,9 +18,25 @@ static enum machine_table names_table(enum collection_kind kind)
         [COLLECTION_MAP] = MACHINE_MAPS,
         [COLLECTION_SET] = MACHINE_SETS,
         [COLLECTION_MULTIMAP] = MACHINE_MULTIMAPS,
+        [COLLECTION_GROUP] = MACHINE_GROUPS,
+        [COLLECTION_REGISTRY] = MACHINE_REGISTRIES,
     };
 
     return tables[kind];
+}
+
+/* Nobody is told when a group or a registry is made: that follows from what is put in. */
+static int tell_make(struct machine *machine, enum collection_kind kind, struct bop_slice name)
+{
+    static const enum bop_event_type types[COLLECTION_KINDS] = {
+        [COLLECTION_MAP] = BOP_EVENT_MAP_CREATE,
+        [COLLECTION_SET] = BOP_EVENT_SET_CREATE,
+        [COLLECTION_MULTIMAP] = BOP_EVENT_MULTIMAP_CREATE,
+    };
+
+    return types[kind] == 0 ? 0
+                            : bop__machine_event(
+                                  machine, &(struct bop_event){.type = types[kind], .name = name});
 }
 
 static uint32_t hash_of(enum collection_kind kind, struct bop_slice name)
@@ -48,8 +64,7 @@ static int store_record(struct machine *machine, enum collection_kind kind, stru
     uint8_t bytes[MACHINE_COLLECTION_SIZE];
 
     bop__machine_collection_encode(bytes, record);
-    return bop_kv_put(machine->txn, machine->tables[names_table(kind)], name,
-                      bop_slice(bytes, sizeof(bytes)));
+    return bop__machine_put(machine, names_table(kind), name, bop_slice(bytes, sizeof(bytes)));
 }
 
 int bop__machine_collections_flush(struct machine *machine)
@@ -146,6 +161,10 @@ int bop__machine_collection_make(struct machine *machine, uint64_t index, enum c
     }
     machine->map_next++;
     machine->map_next_dirty = true;
+    rc = tell_make(machine, kind, name);
+    if (rc < 0) {
+        return rc;
+    }
     return bop__machine_collection_find(machine, kind, name, out_collection);
 }
 
@@ -199,9 +218,9 @@ int bop__machine_entry_put(struct machine *machine, struct collection *collectio
     int rc = bop__machine_entry_encode(store_key, entry, &machine->scratch);
 
     if (rc == 0) {
-        rc = bop_kv_put(machine->txn, machine->tables[MACHINE_ENTRIES],
-                        bop_slice(store_key->bytes, store_key->size),
-                        bop_buf_slice(&machine->scratch));
+        rc = bop__machine_put(machine, MACHINE_ENTRIES,
+                              bop_slice(store_key->bytes, store_key->size),
+                              bop_buf_slice(&machine->scratch));
     }
     if (rc == 0 && !existed) {
         collection->record.entries++;
@@ -214,8 +233,8 @@ int bop__machine_entry_put(struct machine *machine, struct collection *collectio
 int bop__machine_entry_delete(struct machine *machine, struct collection *collection,
                               const struct machine_key *store_key)
 {
-    int rc = bop_kv_del(machine->txn, machine->tables[MACHINE_ENTRIES],
-                        bop_slice(store_key->bytes, store_key->size));
+    int rc = bop__machine_del(machine, MACHINE_ENTRIES,
+                              bop_slice(store_key->bytes, store_key->size));
 
     if (rc < 0) {
         return rc;
@@ -241,7 +260,8 @@ int bop__machine_entries_remove(struct machine *machine, uint32_t id, struct bop
     }
     rc = bop__machine_walk_seek(&walk, prefix, false);
     while (rc == 0 && removed < max && machine_begins_with(walk.key, prefix)) {
-        rc = bop_kv_cursor_del(walk.cursor, false);
+        rc = bop__machine_cursor_del(machine, MACHINE_ENTRIES, walk.cursor, walk.store_key,
+                                     walk.store_value);
         if (rc == 0) {
             removed++;
             rc = bop__machine_walk_next(&walk);

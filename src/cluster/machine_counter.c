@@ -14,14 +14,25 @@ static int counter_find(struct bop_kv_txn *txn, struct bop_kv_table table, struc
     return rc ? rc : bop__machine_counter_decode(value, out_counter);
 }
 
-static int counter_store(struct machine *machine, struct bop_slice name,
+static int tell(struct machine *machine, enum bop_event_type type, struct bop_slice name,
+                int64_t value)
+{
+    return bop__machine_event(machine,
+                              &(struct bop_event){.type = type, .name = name, .number = value});
+}
+
+static int counter_store(struct machine *machine, enum bop_event_type type, struct bop_slice name,
                          const struct machine_counter *counter)
 {
     uint8_t bytes[MACHINE_COUNTER_SIZE];
 
+    int rc = tell(machine, type, name, counter->value);
+
+    if (rc < 0) {
+        return rc;
+    }
     bop__machine_counter_encode(bytes, counter);
-    return bop_kv_put(machine->txn, machine->tables[MACHINE_COUNTERS], name,
-                      bop_slice(bytes, sizeof(bytes)));
+    return bop__machine_put(machine, MACHINE_COUNTERS, name, bop_slice(bytes, sizeof(bytes)));
 }
 
 static int counter_add(struct machine *machine, const struct bop_operation *operation,
@@ -33,7 +44,14 @@ static int counter_add(struct machine *machine, const struct bop_operation *oper
     }
     machine_reply_set(reply, BOP_STATUS_OK);
     machine_reply_add_u64(reply, (uint64_t)counter->value);
-    return counter_store(machine, operation->name, counter);
+    return counter_store(machine, BOP_EVENT_COUNTER_SET, operation->name, counter);
+}
+
+static int counter_delete(struct machine *machine, const struct bop_operation *operation)
+{
+    int rc = tell(machine, BOP_EVENT_COUNTER_DELETE, operation->name, 0);
+
+    return rc ? rc : bop__machine_del(machine, MACHINE_COUNTERS, operation->name);
 }
 
 static int counter_cas(struct machine *machine, const struct bop_operation *operation,
@@ -46,7 +64,7 @@ static int counter_cas(struct machine *machine, const struct bop_operation *oper
     }
     machine_reply_set(reply, met ? BOP_STATUS_OK : BOP_STATUS_CONDITION);
     machine_reply_add_u64(reply, (uint64_t)counter->value);
-    return met ? counter_store(machine, operation->name, counter) : 0;
+    return met ? counter_store(machine, BOP_EVENT_COUNTER_SET, operation->name, counter) : 0;
 }
 
 /* A write that answers with a bool. */
@@ -71,15 +89,15 @@ int bop__machine_counter_write(struct machine *machine, uint64_t index,
     }
     switch (operation->op) {
     case BOP_OP_COUNTER_CREATE:
-        rc = existed ? 0 : counter_store(machine, operation->name, &counter);
+        rc = existed ? 0
+                     : counter_store(machine, BOP_EVENT_COUNTER_CREATE, operation->name, &counter);
         return answer(rc, !existed, out_reply);
     case BOP_OP_COUNTER_SET:
         counter.value = operation->number;
-        rc = counter_store(machine, operation->name, &counter);
+        rc = counter_store(machine, BOP_EVENT_COUNTER_SET, operation->name, &counter);
         return answer(rc, existed, out_reply);
     case BOP_OP_COUNTER_DELETE:
-        rc = existed ? bop_kv_del(machine->txn, machine->tables[MACHINE_COUNTERS], operation->name)
-                     : 0;
+        rc = existed ? counter_delete(machine, operation) : 0;
         return answer(rc, existed, out_reply);
     case BOP_OP_COUNTER_CAS:
         return counter_cas(machine, operation, &counter, out_reply);

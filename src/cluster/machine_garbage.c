@@ -13,14 +13,28 @@ static int store_left(struct machine *machine, uint32_t id, uint64_t left)
     machine_store_be32(key, id);
     bop_store_u64(value, left);
     if (left > 0) {
-        return bop_kv_put(machine->txn, machine->tables[MACHINE_GARBAGE],
-                          bop_slice(key, sizeof(key)), bop_slice(value, sizeof(value)));
+        return bop__machine_put(machine, MACHINE_GARBAGE, bop_slice(key, sizeof(key)),
+                                bop_slice(value, sizeof(value)));
     }
-    rc = bop_kv_del(machine->txn, machine->tables[MACHINE_GARBAGE], bop_slice(key, sizeof(key)));
+    rc = bop__machine_del(machine, MACHINE_GARBAGE, bop_slice(key, sizeof(key)));
     if (rc == 0) {
         machine->garbage--;
     }
     return rc;
+}
+
+static int tell_clear(struct machine *machine, enum collection_kind kind, struct bop_slice name,
+                      uint64_t entries)
+{
+    static const enum bop_event_type types[COLLECTION_KINDS] = {
+        [COLLECTION_MAP] = BOP_EVENT_MAP_CLEAR,
+        [COLLECTION_SET] = BOP_EVENT_SET_CLEAR,
+        [COLLECTION_MULTIMAP] = BOP_EVENT_MULTIMAP_CLEAR,
+    };
+
+    return bop__machine_event(
+        machine,
+        &(struct bop_event){.type = types[kind], .name = name, .number = (int64_t)entries});
 }
 
 int bop__machine_collection_clear(struct machine *machine, enum collection_kind kind,
@@ -48,10 +62,11 @@ int bop__machine_collection_clear(struct machine *machine, enum collection_kind 
         collection->record.entries = 0;
         collection->dirty = true;
         machine->map_next_dirty = true;
+        rc = tell_clear(machine, kind, name, entries);
     }
     machine_reply_set(reply, BOP_STATUS_OK);
     machine_reply_add_u64(reply, entries);
-    return 0;
+    return rc;
 }
 
 /* The garbage with the lowest id. */

@@ -41,8 +41,10 @@ enum collection_kind {
     COLLECTION_MAP,
     COLLECTION_SET,
     COLLECTION_MULTIMAP,
+    COLLECTION_GROUP,
+    COLLECTION_REGISTRY,
 };
-#define COLLECTION_KINDS 3
+#define COLLECTION_KINDS 5
 
 struct collection {
     enum collection_kind kind;
@@ -97,6 +99,17 @@ struct chunk_cache {
     uint16_t *index; /* MACHINE_CHUNK_SLOTS, each 0 or 1 + the chunk's place. Linear. */
 };
 
+/** What a transaction changed, so that it can be taken back: machine_undo.c. */
+struct machine_undo {
+    bool active;
+    struct bop_buf records; /* Of what was there before each change: table, key, value. */
+    uint32_t map_next;
+    uint64_t garbage;
+    int64_t batch_entries;
+    uint64_t deadline_next;
+    size_t events_size;
+};
+
 struct machine {
     struct bop_allocator *allocator;
     struct bop_kv *kv;
@@ -112,9 +125,20 @@ struct machine {
     struct session_table sessions;
     struct collection_cache collections;
     struct chunk_cache chunks;
+    struct machine_undo undo;
+    struct bop_buf results; /* Of the operations of a transaction. */
+    struct bop_buf large;   /* The result of the entry under way, if its reply says LARGE. */
+    struct bop_buf *events; /* Where to tell what changes; NULL: nobody wants to know. */
+    uint64_t deadline_next; /* No deadline is earlier. UINT64_MAX: there is none. */
+    uint32_t level;         /* What the cluster agreed to speak of. */
+    struct {                /* The entry under way. */
+        uint64_t index;
+        uint64_t session; /* Of a write; 0: none. It is open. */
+    } entry;
     struct bop_buf scratch; /* A record to be written. */
     struct bop_buf pair;    /* The key of its entry, if it is of a multimap. */
     uint64_t garbage;       /* Collections of which something is left over. */
+    uint64_t large_results; /* Records in the table of results. */
 
     uint64_t batch_applied; /* Entries of the batch under way. */
     uint64_t batch_replays;
@@ -139,6 +163,12 @@ static inline void machine_reply_set(struct machine_reply *reply, enum bop_statu
 {
     reply->status = (uint8_t)status;
     reply->size = 0;
+}
+
+/** A result of any size: append it to machine->large, which is empty, and say so. */
+static inline void machine_reply_large(struct machine_reply *reply)
+{
+    reply->size = MACHINE_RESULT_LARGE;
 }
 
 static inline void machine_reply_add_u8(struct machine_reply *reply, uint8_t value)
@@ -177,6 +207,129 @@ BOP_MUST_USE int bop__machine_multimap_read(struct machine_view *view,
 BOP_MUST_USE int bop__machine_counter_read(struct machine_view *view,
                                            const struct bop_operation *operation,
                                            struct bop_buf *out);
+
+/** The same of kinds that later levels brought. */
+BOP_MUST_USE int bop__machine_lock_write(struct machine *machine,
+                                         const struct bop_operation *operation,
+                                         struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_member_write(struct machine *machine,
+                                           const struct bop_operation *operation,
+                                           struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_registration_write(struct machine *machine,
+                                                 const struct bop_operation *operation,
+                                                 struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_transaction_write(struct machine *machine,
+                                                const struct bop_operation *operation,
+                                                struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_lock_read(struct machine_view *view,
+                                        const struct bop_operation *operation, struct bop_buf *out);
+BOP_MUST_USE int bop__machine_member_read(struct machine_view *view,
+                                          const struct bop_operation *operation,
+                                          struct bop_buf *out);
+BOP_MUST_USE int bop__machine_registration_read(struct machine_view *view,
+                                                const struct bop_operation *operation,
+                                                struct bop_buf *out);
+BOP_MUST_USE int bop__machine_names_read(struct machine_view *view,
+                                         const struct bop_operation *operation,
+                                         struct bop_buf *out);
+
+/** Is a lock granted with this token? machine_lock.c. */
+BOP_MUST_USE int bop__machine_lock_granted(struct machine_view *view, struct bop_slice name,
+                                           uint64_t token, bool *out_granted);
+/** Does a compare hold? scratch is cleared first. 0 or a code. */
+BOP_MUST_USE int bop__machine_compare(struct machine_view *view, const struct bop_compare *compare,
+                                      struct bop_buf *scratch, bool *out_holds);
+
+/* ---- Changing the store: all of it goes through these, so that it can be taken back ---- */
+
+BOP_MUST_USE int bop__machine_put(struct machine *machine, enum machine_table table,
+                                  struct bop_slice key, struct bop_slice value);
+/** 0, BOP_ENOTFOUND or another code. */
+BOP_MUST_USE int bop__machine_del(struct machine *machine, enum machine_table table,
+                                  struct bop_slice key);
+/** Delete what a cursor of this table stands at. */
+BOP_MUST_USE int bop__machine_cursor_del(struct machine *machine, enum machine_table table,
+                                         struct bop_kv_cursor *cursor, struct bop_slice key,
+                                         struct bop_slice value);
+
+/** From here on all that changes can be taken back... */
+BOP_MUST_USE int bop__machine_undo_begin(struct machine *machine);
+/** ...and is not, */
+void bop__machine_undo_drop(struct machine *machine);
+/** ...or is. */
+BOP_MUST_USE int bop__machine_undo_run(struct machine *machine);
+
+/** Tell of a change, if anybody wants to know. 0 or BOP_ENOMEM. */
+BOP_MUST_USE int bop__machine_event(struct machine *machine, const struct bop_event *event);
+
+/* ---- What sessions own: it ends with them, in the order of kinds, ids and numbers ---- */
+
+enum machine_owned_kind {
+    OWNED_REGISTRATION = 1, /* id of the registry, its sequence -> registry s, address b */
+    OWNED_LOCK_REQUEST = 2, /* id of the lock, ticket -> empty */
+    OWNED_MEMBER = 3,       /* id of the group, its number -> empty */
+};
+#define MACHINE_OWNED_KEY 21
+
+struct machine_owned {
+    uint64_t session;
+    enum machine_owned_kind kind;
+    uint32_t id;
+    uint64_t number;
+};
+BOP_MUST_USE int bop__machine_owned_put(struct machine *machine, const struct machine_owned *owned,
+                                        struct bop_slice value);
+/** 0, BOP_ENOTFOUND or another code. */
+BOP_MUST_USE int bop__machine_owned_del(struct machine *machine, const struct machine_owned *owned);
+/** The value, borrowed until the next change. 0, BOP_ENOTFOUND or another code. */
+BOP_MUST_USE int bop__machine_owned_get(struct machine *machine, const struct machine_owned *owned,
+                                        struct bop_slice *out_value);
+/** A session ends: so does all that it owns. machine_owned.c dispatches to: */
+BOP_MUST_USE int bop__machine_owned_end(struct machine *machine, uint64_t session);
+BOP_MUST_USE int bop__machine_lock_end(struct machine *machine, const struct machine_owned *owned);
+BOP_MUST_USE int bop__machine_member_end(struct machine *machine,
+                                         const struct machine_owned *owned);
+/** value is a copy. */
+BOP_MUST_USE int bop__machine_registration_end(struct machine *machine,
+                                               const struct machine_owned *owned,
+                                               struct bop_slice value);
+
+/* ---- Deadlines: what goes by the cluster's time, which is that of entries ---- */
+
+enum machine_deadline_kind {
+    DEADLINE_ENTRY = 1, /* id of the map, the entry's version -> name of the map s, its key b */
+    DEADLINE_LOCK = 2,  /* id of the lock, ticket -> empty */
+};
+#define MACHINE_DEADLINE_KEY_MIN 21
+#define MACHINE_DEADLINE_KEY_SHORT                                                                 \
+    100 /* Bytes of an entry's key that are put behind it as they are; */
+#define MACHINE_DEADLINE_KEY_LONG 101 /* of a longer one so many, the last 32 its digest. */
+#define MACHINE_DEADLINE_KEY_MAX  (MACHINE_DEADLINE_KEY_MIN + MACHINE_DEADLINE_KEY_LONG)
+#define MACHINE_TIMERS_MAX        1024 /* That go with one entry of the log. */
+
+struct machine_deadline {
+    uint64_t time_ms;
+    enum machine_deadline_kind kind;
+    uint32_t id;
+    uint64_t number;
+    struct bop_slice key; /* ENTRY: its own, for several may have the same version. */
+};
+BOP_MUST_USE int bop__machine_deadline_put(struct machine *machine,
+                                           const struct machine_deadline *deadline,
+                                           struct bop_slice value);
+/** 0, BOP_ENOTFOUND or another code. */
+BOP_MUST_USE int bop__machine_deadline_del(struct machine *machine,
+                                           const struct machine_deadline *deadline);
+/** A TIMERS entry: all that is due by the machine's time, up to MACHINE_TIMERS_MAX of them.
+ * machine_deadline.c dispatches, each deadline's record being gone already, to: */
+BOP_MUST_USE int bop__machine_timers(struct machine *machine, struct machine_reply *out_reply);
+BOP_MUST_USE int bop__machine_entry_expire(struct machine *machine,
+                                           const struct machine_deadline *deadline,
+                                           struct bop_slice value);
+BOP_MUST_USE int bop__machine_lock_timeout(struct machine *machine,
+                                           const struct machine_deadline *deadline);
+/** Find the first one in the store. */
+BOP_MUST_USE int bop__machine_deadlines_load(struct machine *machine, struct bop_kv_txn *txn);
 
 /* ---- Collections: what their kinds share ---- */
 
@@ -252,8 +405,10 @@ BOP_MUST_USE int bop__machine_range_scan(struct machine_view *view,
 struct machine_walk {
     struct bop_kv_cursor *cursor;
     uint8_t id[MACHINE_MAP_ID_SIZE];
-    struct bop_slice key; /* The store key without the id. */
-    struct machine_entry entry;
+    struct bop_slice store_key; /* What the cursor is at... */
+    struct bop_slice store_value;
+    struct bop_slice key;       /* ...the key of it without the id, */
+    struct machine_entry entry; /* and taken apart. */
 };
 BOP_MUST_USE int bop__machine_walk_begin(struct machine_walk *walk, struct bop_kv_txn *txn,
                                          struct bop_kv_table table, uint32_t id);
@@ -321,6 +476,12 @@ BOP_MUST_USE int bop__machine_replies_chunk(struct machine *machine, const struc
 /** Remove the chunks from first up to but without end. */
 BOP_MUST_USE int bop__machine_replies_remove(struct machine *machine, const struct session *session,
                                              uint64_t first, uint64_t end);
+
+/** Keep machine->large as the result of a write of a session, and bring it back. */
+BOP_MUST_USE int bop__machine_large_put(struct machine *machine, uint64_t session,
+                                        uint64_t sequence);
+BOP_MUST_USE int bop__machine_large_get(struct machine *machine, uint64_t session,
+                                        uint64_t sequence);
 BOP_MUST_USE int bop__machine_replies_flush(struct machine *machine);
 void bop__machine_replies_forget(struct machine *machine);
 /** After a commit: forget all if most are dead, so that a few sessions stay within a few chunks. */

@@ -139,14 +139,25 @@ static int pair_find(struct bop_kv_txn *txn, struct bop_kv_table table,
 
 /* ---- Writes ---- */
 
+static int tell(struct machine *machine, enum bop_event_type type,
+                const struct bop_operation *operation, uint64_t number)
+{
+    return bop__machine_event(machine, &(struct bop_event){.type = type,
+                                                           .name = operation->name,
+                                                           .key = operation->key,
+                                                           .value = operation->value,
+                                                           .number = (int64_t)number});
+}
+
 static int put(struct machine *machine, uint64_t index, struct collection *multimap,
-               struct bop_slice name, struct machine_key *store_key, struct machine_entry *entry,
-               struct machine_reply *reply)
+               const struct bop_operation *operation, struct machine_key *store_key,
+               struct machine_entry *entry, struct machine_reply *reply)
 {
     int rc;
 
     if (!multimap) {
-        rc = bop__machine_collection_make(machine, index, COLLECTION_MULTIMAP, name, &multimap);
+        rc = bop__machine_collection_make(machine, index, COLLECTION_MULTIMAP, operation->name,
+                                          &multimap);
         if (rc < 0 || !multimap) {
             machine_reply_set(reply, BOP_STATUS_BUSY);
             return rc;
@@ -154,7 +165,8 @@ static int put(struct machine *machine, uint64_t index, struct collection *multi
         machine_store_be32(store_key->bytes, multimap->record.id);
     }
     entry->version = index;
-    return bop__machine_entry_put(machine, multimap, store_key, entry, false);
+    rc = tell(machine, BOP_EVENT_MULTIMAP_PUT, operation, 0);
+    return rc ? rc : bop__machine_entry_put(machine, multimap, store_key, entry, false);
 }
 
 /* A put or a remove of one pair. */
@@ -187,15 +199,18 @@ static int change_pair(struct machine *machine, uint64_t index, struct collectio
     machine_reply_set(reply, BOP_STATUS_OK);
     machine_reply_add_u8(reply, putting == (rc == BOP_ENOTFOUND));
     if (putting) {
-        return rc == 0 ? 0
-                       : put(machine, index, multimap, operation->name, &store_key, &entry, reply);
+        return rc == 0 ? 0 : put(machine, index, multimap, operation, &store_key, &entry, reply);
     }
-    return rc == 0 ? bop__machine_entry_delete(machine, multimap, &store_key) : 0;
+    if (rc == BOP_ENOTFOUND) {
+        return 0;
+    }
+    rc = tell(machine, BOP_EVENT_MULTIMAP_REMOVE_VALUE, operation, 0);
+    return rc ? rc : bop__machine_entry_delete(machine, multimap, &store_key);
 }
 
 /* All pairs of a key. */
 static int remove_key(struct machine *machine, struct collection *multimap, const struct head *head,
-                      struct machine_reply *reply)
+                      const struct bop_operation *operation, struct machine_reply *reply)
 {
     uint64_t removed = 0;
     int rc = 0;
@@ -208,6 +223,9 @@ static int remove_key(struct machine *machine, struct collection *multimap, cons
         }
         multimap->record.entries -= removed;
         multimap->dirty = true;
+    }
+    if (rc == 0 && removed > 0) {
+        rc = tell(machine, BOP_EVENT_MULTIMAP_REMOVE, operation, removed);
     }
     machine_reply_set(reply, BOP_STATUS_OK);
     machine_reply_add_u64(reply, removed);
@@ -238,7 +256,7 @@ int bop__machine_multimap_write(struct machine *machine, uint64_t index,
         return rc;
     }
     return operation->op == BOP_OP_MULTIMAP_REMOVE
-               ? remove_key(machine, multimap, &head, out_reply)
+               ? remove_key(machine, multimap, &head, operation, out_reply)
                : change_pair(machine, index, multimap, &head, operation, out_reply);
 }
 

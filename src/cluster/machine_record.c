@@ -1,7 +1,7 @@
 /* The records of the state machine's tables, as machine_record.h says. */
 #include <openssl/evp.h>
 
-#include "machine_record.h"
+#include "machine_internal.h"
 
 /* ---- Position ---- */
 
@@ -88,6 +88,14 @@ int bop__machine_entry_decode(struct bop_slice store_key, struct bop_slice bytes
         return BOP_ECORRUPT;
     }
     entry.version = bop_read_u64(&reader);
+    entry.deadline_ms = 0;
+    if (entry.version & MACHINE_VERSION_DEADLINE) {
+        entry.version &= ~MACHINE_VERSION_DEADLINE;
+        entry.deadline_ms = bop_read_u64(&reader);
+        if (entry.deadline_ms == 0) {
+            return BOP_ECORRUPT;
+        }
+    }
     if (store_key.size < BOP_KV_KEY_MAX) {
         entry.key = bop_slice(store_key.data + MACHINE_MAP_ID_SIZE,
                               store_key.size - MACHINE_MAP_ID_SIZE);
@@ -111,7 +119,12 @@ int bop__machine_entry_encode(const struct machine_key *store_key,
     struct bop_writer writer = bop_writer(buf);
 
     bop_buf_clear(buf);
-    bop_write_u64(&writer, entry->version);
+    if (entry->deadline_ms == 0) {
+        bop_write_u64(&writer, entry->version);
+    } else {
+        bop_write_u64(&writer, entry->version | MACHINE_VERSION_DEADLINE);
+        bop_write_u64(&writer, entry->deadline_ms);
+    }
     if (store_key->size == BOP_KV_KEY_MAX) {
         bop_write_bytes(&writer, entry->key);
     }
@@ -176,6 +189,9 @@ size_t bop__machine_chunk_encode(uint8_t out_bytes[MACHINE_CHUNK_MAX],
 
         *at++ = reply->status;
         *at++ = reply->size;
+        if (reply->size == MACHINE_RESULT_LARGE) {
+            continue;
+        }
         /* All of it, for a copy of constant size is an instruction or two; the next one overwrites
          * what is too much. */
         memcpy(at, reply->result, MACHINE_RESULT_MAX);
@@ -196,6 +212,9 @@ int bop__machine_chunk_decode(struct bop_slice bytes, struct machine_chunk *out_
 
         reply->status = bop_read_u8(&reader);
         reply->size = bop_read_u8(&reader);
+        if (reply->size == MACHINE_RESULT_LARGE) {
+            continue;
+        }
         result = bop_read_raw(&reader, reply->size);
         if (reader.failed || reply->size > MACHINE_RESULT_MAX) {
             return BOP_ECORRUPT;
@@ -247,6 +266,29 @@ static int check_entry(struct bop_slice key, struct bop_slice value)
     return rc;
 }
 
+static bool known_kind(uint8_t kind, uint8_t last)
+{
+    return kind >= 1 && kind <= last;
+}
+
+static int check_deadline(struct bop_slice key, struct bop_slice value)
+{
+    struct bop_reader reader = bop_reader(value);
+    struct bop_slice name;
+
+    if (key.size < MACHINE_DEADLINE_KEY_MIN || key.size > MACHINE_DEADLINE_KEY_MAX ||
+        !known_kind(key.data[8], DEADLINE_LOCK)) {
+        return BOP_ECORRUPT;
+    }
+    if (key.data[8] == DEADLINE_LOCK) {
+        return key.size == MACHINE_DEADLINE_KEY_MIN && value.size == 0 ? 0 : BOP_ECORRUPT;
+    }
+    name = bop_read_string(&reader);
+    bop_read_bytes(&reader);
+    return bop_reader_done(&reader) && name.size > 0 && name.size <= BOP_NAME_MAX ? 0
+                                                                                  : BOP_ECORRUPT;
+}
+
 static int check_meta(struct bop_slice key, struct bop_slice value)
 {
     struct machine_position position;
@@ -258,10 +300,16 @@ static int check_meta(struct bop_slice key, struct bop_slice value)
         if (value.size != 4) {
             return BOP_ECORRUPT;
         }
-        return bop_load_u32(value.data) == MACHINE_FORMAT ||
-                       bop_load_u32(value.data) == MACHINE_FORMAT_OLD
+        return bop_load_u32(value.data) >= MACHINE_FORMAT_MIN &&
+                       bop_load_u32(value.data) <= MACHINE_FORMAT
                    ? 0
                    : BOP_EVERSION;
+    }
+    if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_LEVEL))) {
+        if (value.size != 4 || bop_load_u32(value.data) < MACHINE_LEVEL_MIN) {
+            return BOP_ECORRUPT;
+        }
+        return bop_load_u32(value.data) <= MACHINE_LEVEL ? 0 : BOP_EVERSION;
     }
     if (bop_slice_equal(key, bop_slice_cstr(MACHINE_META_MAP_NEXT))) {
         return value.size == 4 && bop_load_u32(value.data) > 0 ? 0 : BOP_ECORRUPT;
@@ -286,6 +334,8 @@ int bop__machine_record_check(enum machine_table table, struct bop_slice key,
     case MACHINE_MAPS:
     case MACHINE_SETS:
     case MACHINE_MULTIMAPS:
+    case MACHINE_GROUPS:
+    case MACHINE_REGISTRIES:
         rc = check_name(key);
         return rc ? rc : bop__machine_collection_decode(value, &collection);
     case MACHINE_ENTRIES:
@@ -301,6 +351,19 @@ int bop__machine_record_check(enum machine_table table, struct bop_slice key,
     case MACHINE_REPLIES:
         return key.size == MACHINE_CHUNK_KEY ? bop__machine_chunk_decode(value, &chunk)
                                              : BOP_ECORRUPT;
+    case MACHINE_RESULTS:
+        return key.size == MACHINE_CHUNK_KEY ? 0 : BOP_ECORRUPT;
+    case MACHINE_OWNED:
+        return key.size == MACHINE_OWNED_KEY && known_kind(key.data[8], OWNED_MEMBER)
+                   ? 0
+                   : BOP_ECORRUPT;
+    case MACHINE_DEADLINES:
+        return check_deadline(key, value);
+    case MACHINE_LOCKS:
+    case MACHINE_LOCK_REQUESTS:
+    case MACHINE_MEMBERS:
+    case MACHINE_MEMBER_NAMES:
+        return 0;
     case MACHINE_META:
         return check_meta(key, value);
     case MACHINE_GARBAGE:

@@ -14,29 +14,44 @@
 
 #include "machine.h"
 
-/* 2 has tables that 1 had not; a state of 1 is one in which they are empty. */
-#define MACHINE_FORMAT     2
-#define MACHINE_FORMAT_OLD 1
+/* Each has tables that the one before had not; an older state is one in which they are empty. */
+#define MACHINE_FORMAT     3
+#define MACHINE_FORMAT_MIN 1
 
 /* A disk format: snapshots number the tables like this. Whoever loads them puts META in last, so
  * that a state gets its position after all else. */
 enum machine_table {
-    MACHINE_MAPS = 0,      /* name -> id, entries, created */
-    MACHINE_ENTRIES = 1,   /* collection's id u32, key -> version, value */
-    MACHINE_COUNTERS = 2,  /* name -> value, created */
-    MACHINE_SESSIONS = 3,  /* id u64 -> timeout, token, opened */
-    MACHINE_REPLIES = 4,   /* session id u64, chunk u64 -> the replies of 64 sequences */
-    MACHINE_META = 5,      /* format, position, conf, map_next */
-    MACHINE_SETS = 6,      /* name -> id, entries, created */
-    MACHINE_MULTIMAPS = 7, /* name -> id, entries, created */
-    MACHINE_GARBAGE = 8,   /* id u32 of what was cleared -> entries left over */
+    MACHINE_MAPS = 0,       /* name -> id, entries, created */
+    MACHINE_ENTRIES = 1,    /* collection's id u32, key -> version, value */
+    MACHINE_COUNTERS = 2,   /* name -> value, created */
+    MACHINE_SESSIONS = 3,   /* id u64 -> timeout, token, opened */
+    MACHINE_REPLIES = 4,    /* session id u64, chunk u64 -> the replies of 64 sequences */
+    MACHINE_META = 5,       /* format, position, conf, map_next */
+    MACHINE_SETS = 6,       /* name -> id, entries, created */
+    MACHINE_MULTIMAPS = 7,  /* name -> id, entries, created */
+    MACHINE_GARBAGE = 8,    /* id u32 of what was cleared -> entries left over */
+    MACHINE_RESULTS = 9,    /* session id u64, sequence u64 -> a result too large for REPLIES */
+    MACHINE_OWNED = 10,     /* session id u64, kind u8, id u32, number u64 -> what ends with it */
+    MACHINE_DEADLINES = 11, /* time u64, kind u8, id u32, number u64 -> what goes then */
+    MACHINE_LOCKS = 12,     /* name -> id, capacity, permits taken, requests, created */
+    MACHINE_LOCK_REQUESTS = 13, /* lock's id u32, ticket u64 -> session, token, permits, ... */
+    MACHINE_GROUPS = 14,        /* name -> id, entries, created */
+    MACHINE_MEMBERS = 15,       /* group's id u32, number u64 -> session, group, member, info */
+    MACHINE_MEMBER_NAMES = 16,  /* group's id u32, member -> number */
+    MACHINE_REGISTRIES = 17,    /* name -> id, entries, created */
 };
-#define MACHINE_TABLES     9
-#define MACHINE_TABLES_OLD 6 /* Of format 1. */
+#define MACHINE_TABLES 18
+
+/** How many tables a format has. */
+static inline unsigned machine_format_tables(uint32_t format)
+{
+    return format == 1 ? 6 : format == 2 ? 9 : MACHINE_TABLES;
+}
 
 /* Keys of META, in their order. */
 #define MACHINE_META_CONF     "conf"
 #define MACHINE_META_FORMAT   "format"
+#define MACHINE_META_LEVEL    "level"
 #define MACHINE_META_MAP_NEXT "map_next"
 #define MACHINE_META_POSITION "position"
 
@@ -112,8 +127,12 @@ struct machine_key {
 BOP_MUST_USE int bop__machine_key_make(uint32_t id, struct bop_slice key,
                                        struct machine_key *out_key);
 
+/* In front of an entry's value lies its version; with this bit set, its deadline follows. */
+#define MACHINE_VERSION_DEADLINE (UINT64_C(1) << 63)
+
 struct machine_entry {
     uint64_t version;
+    uint64_t deadline_ms;
     struct bop_slice key; /* Whole. */
     struct bop_slice value;
 };
@@ -155,7 +174,8 @@ BOP_MUST_USE int bop__machine_session_decode(struct bop_slice bytes,
 /* ---- Replies ---- */
 
 #define MACHINE_CHUNK_REPLIES 64
-#define MACHINE_RESULT_MAX    24 /* Bytes of a write's result. */
+#define MACHINE_RESULT_MAX    24  /* Bytes of a write's result that lies in its chunk. */
+#define MACHINE_RESULT_LARGE  255 /* The size of one that lies in a table of its own. */
 #define MACHINE_CHUNK_KEY     16
 /* acked, applied, then status, size and bytes of each reply. */
 #define MACHINE_CHUNK_MAX (16 + MACHINE_CHUNK_REPLIES * (2 + MACHINE_RESULT_MAX))

@@ -161,14 +161,69 @@ int bop__machine_replies_chunk(struct machine *machine, const struct session *se
     return rc == BOP_ENOTFOUND ? 0 : rc;
 }
 
+/* Remove what of a chunk lies in the table of results. */
+static int remove_large(struct machine *machine, uint64_t session, uint64_t number)
+{
+    struct bop_kv_cursor *cursor;
+    struct bop_slice key, value;
+    uint8_t from[MACHINE_CHUNK_KEY];
+    int rc = bop_kv_cursor_open(machine->txn, machine->tables[MACHINE_RESULTS], &cursor);
+
+    if (rc < 0) {
+        return rc;
+    }
+    bop__machine_chunk_key(from, session, number * MACHINE_CHUNK_REPLIES);
+    rc = bop_kv_cursor_seek(cursor, BOP_KV_AT_OR_AFTER, bop_slice(from, sizeof(from)), &key,
+                            &value);
+    while (rc == 0 && key.size == MACHINE_CHUNK_KEY && memcmp(key.data, from, 8) == 0 &&
+           machine_load_be64(key.data + 8) / MACHINE_CHUNK_REPLIES == number) {
+        rc = bop_kv_cursor_del(cursor, false);
+        if (rc == 0) {
+            machine->large_results--;
+            rc = bop_kv_cursor_seek(cursor, BOP_KV_NEXT, bop_slice(NULL, 0), &key, &value);
+        }
+    }
+    bop_kv_cursor_close(cursor);
+    return rc == BOP_ENOTFOUND ? 0 : rc;
+}
+
+int bop__machine_large_put(struct machine *machine, uint64_t session, uint64_t sequence)
+{
+    uint8_t key[MACHINE_CHUNK_KEY];
+
+    bop__machine_chunk_key(key, session, sequence);
+    machine->large_results++;
+    return bop_kv_put(machine->txn, machine->tables[MACHINE_RESULTS], bop_slice(key, sizeof(key)),
+                      bop_buf_slice(&machine->large));
+}
+
+int bop__machine_large_get(struct machine *machine, uint64_t session, uint64_t sequence)
+{
+    uint8_t key[MACHINE_CHUNK_KEY];
+    struct bop_slice value;
+    int rc;
+
+    bop__machine_chunk_key(key, session, sequence);
+    rc = bop_kv_get(machine->txn, machine->tables[MACHINE_RESULTS], bop_slice(key, sizeof(key)),
+                    &value);
+    if (rc < 0) {
+        return rc == BOP_ENOTFOUND ? BOP_ECORRUPT : rc;
+    }
+    bop_buf_clear(&machine->large);
+    return bop_buf_append(&machine->large, value.data, value.size);
+}
+
 int bop__machine_replies_remove(struct machine *machine, const struct session *session,
                                 uint64_t first, uint64_t end)
 {
     for (uint64_t number = first; number < end; number++) {
         struct chunk_state *chunk = cache_find(&machine->chunks, session->id, number);
         uint8_t key[MACHINE_CHUNK_KEY];
-        int rc;
+        int rc = machine->large_results > 0 ? remove_large(machine, session->id, number) : 0;
 
+        if (rc < 0) {
+            return rc;
+        }
         if (chunk && !chunk->dead) {
             chunk->dead = true;
             machine->chunks.dead++;

@@ -37,6 +37,8 @@ static int walk_found(struct machine_walk *walk, int rc, struct bop_slice key,
     if (key.size < MACHINE_MAP_ID_SIZE || memcmp(key.data, walk->id, MACHINE_MAP_ID_SIZE) != 0) {
         return BOP_ENOTFOUND;
     }
+    walk->store_key = key;
+    walk->store_value = value;
     walk->key = bop_slice(key.data + MACHINE_MAP_ID_SIZE, key.size - MACHINE_MAP_ID_SIZE);
     return bop__machine_entry_decode(key, value, &walk->entry);
 }

@@ -167,10 +167,18 @@ static int run_once(struct machine *machine, uint64_t index, const struct comman
     uint64_t acked = bop_max_u64(session->acked, command->acked);
     uint64_t first = (session->acked + 1) / MACHINE_CHUNK_REPLIES;
     uint64_t end = bop_min_u64((acked + 1) / MACHINE_CHUNK_REPLIES, session->chunk_last + 1);
-    int rc = bop__machine_execute(machine, index, command->operation, out_reply);
+    int rc;
 
+    machine->entry.session = session->id;
+    rc = bop__machine_execute(machine, index, command->operation, out_reply);
     if (rc < 0) {
         return rc;
+    }
+    if (out_reply->size == MACHINE_RESULT_LARGE) {
+        rc = bop__machine_large_put(machine, session->id, command->sequence);
+        if (rc < 0) {
+            return rc;
+        }
     }
     chunk->chunk.applied |= UINT64_C(1) << bit;
     chunk->chunk.replies[bit] = *out_reply;
@@ -219,7 +227,9 @@ int bop__machine_session_write(struct machine *machine, uint64_t index,
     if (chunk->chunk.applied >> bit & 1) {
         *out_reply = chunk->chunk.replies[bit];
         machine->batch_replays++;
-        return 0;
+        return out_reply->size == MACHINE_RESULT_LARGE
+                   ? bop__machine_large_get(machine, session->id, command->sequence)
+                   : 0;
     }
     return run_once(machine, index, command, session, chunk, out_reply);
 }
@@ -256,15 +266,24 @@ int bop__machine_session_open(struct machine *machine, uint64_t index,
     session->loaded = true; /* There are no chunks. */
     machine_reply_set(out_reply, BOP_STATUS_OK);
     machine_reply_add_u64(out_reply, index);
-    return 0;
+    return bop__machine_event(
+        machine, &(struct bop_event){.type = BOP_EVENT_SESSION_OPEN, .session = index});
 }
 
 /* Remove a session and all that hangs off it. */
-static int end_session(struct machine *machine, struct session *session)
+static int end_session(struct machine *machine, struct session *session, uint8_t flags)
 {
+    struct bop_event event = {
+        .type = BOP_EVENT_SESSION_END, .flags = flags, .session = session->id};
     uint8_t key[8];
     int rc = bop__machine_replies_load(machine, session);
 
+    if (rc == 0) {
+        rc = bop__machine_owned_end(machine, session->id);
+    }
+    if (rc == 0) {
+        rc = bop__machine_event(machine, &event);
+    }
     if (rc == 0) {
         rc = bop__machine_replies_remove(machine, session,
                                          (session->acked + 1) / MACHINE_CHUNK_REPLIES,
@@ -300,7 +319,7 @@ int bop__machine_session_close(struct machine *machine, const struct command *co
         return 0;
     }
     machine_reply_set(out_reply, BOP_STATUS_OK);
-    return end_session(machine, session);
+    return end_session(machine, session, 0);
 }
 
 int bop__machine_sessions_expire(struct machine *machine, const struct command *command,
@@ -309,7 +328,7 @@ int bop__machine_sessions_expire(struct machine *machine, const struct command *
     for (size_t at = 0; at < command->expired.size; at += 8) {
         struct session *session = table_find(&machine->sessions,
                                              bop_load_u64(command->expired.data + at));
-        int rc = session ? end_session(machine, session) : 0;
+        int rc = session ? end_session(machine, session, BOP_EVENT_EXPIRED) : 0;
 
         if (rc < 0) {
             return rc;

@@ -4,6 +4,13 @@
  */
 #include "machine_internal.h"
 
+static int tell(struct machine *machine, enum bop_event_type type,
+                const struct bop_operation *operation)
+{
+    return bop__machine_event(
+        machine, &(struct bop_event){.type = type, .name = operation->name, .key = operation->key});
+}
+
 static int set_add(struct machine *machine, uint64_t index, struct collection *set,
                    const struct bop_operation *operation, struct machine_key *store_key,
                    bool existed, struct machine_reply *reply)
@@ -24,16 +31,23 @@ static int set_add(struct machine *machine, uint64_t index, struct collection *s
         }
         machine_store_be32(store_key->bytes, set->record.id);
     }
-    return bop__machine_entry_put(machine, set, store_key, &entry, false);
+    rc = tell(machine, BOP_EVENT_SET_ADD, operation);
+    return rc ? rc : bop__machine_entry_put(machine, set, store_key, &entry, false);
 }
 
 static int set_remove(struct machine *machine, struct collection *set,
-                      const struct machine_key *store_key, bool existed,
-                      struct machine_reply *reply)
+                      const struct bop_operation *operation, const struct machine_key *store_key,
+                      bool existed, struct machine_reply *reply)
 {
+    int rc;
+
     machine_reply_set(reply, BOP_STATUS_OK);
     machine_reply_add_u8(reply, existed);
-    return existed ? bop__machine_entry_delete(machine, set, store_key) : 0;
+    if (!existed) {
+        return 0;
+    }
+    rc = tell(machine, BOP_EVENT_SET_REMOVE, operation);
+    return rc ? rc : bop__machine_entry_delete(machine, set, store_key);
 }
 
 int bop__machine_set_write(struct machine *machine, uint64_t index,
@@ -70,7 +84,7 @@ int bop__machine_set_write(struct machine *machine, uint64_t index,
     }
     return operation->op == BOP_OP_SET_ADD
                ? set_add(machine, index, set, operation, &store_key, existed, out_reply)
-               : set_remove(machine, set, &store_key, existed, out_reply);
+               : set_remove(machine, set, operation, &store_key, existed, out_reply);
 }
 
 static int set_contains(struct machine_view *view, const struct bop_operation *operation,

@@ -11,9 +11,10 @@
  *
  *      HEADER     state format u32, zeros u32, position 40 bytes, configuration b
  *      RECORDS    times: table u8, key size u16, value size u32, key, value
- *      END        records of each of the 9 tables u64, digest of content u64
+ *      END        records of each of the 18 tables u64, digest of content u64
  *
- * A file of version 1 holds a state of format 1, which has 6 tables; else it is the same.
+ * The version is the format of the state that the file holds, which says how many tables
+ * there are; else older ones are the same.
  *
  * One HEADER, any number of RECORDS, one END, nothing else. Tables come in the
  * order of their numbers, keys in each strictly ascending.
@@ -26,8 +27,8 @@
 
 #define SNAPSHOT_MAGIC            "BOPSNAP\n"
 #define SNAPSHOT_MAGIC_SIZE       8
-#define SNAPSHOT_VERSION          2
-#define SNAPSHOT_VERSION_OLD      1
+#define SNAPSHOT_VERSION          3 /* That of the state's format. */
+#define SNAPSHOT_VERSION_MIN      1
 #define SNAPSHOT_PREAMBLE         16
 #define SNAPSHOT_BLOCK_HEAD       12
 #define SNAPSHOT_RECORD_HEAD      7

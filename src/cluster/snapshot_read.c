@@ -71,11 +71,11 @@ static int read_preamble(struct snapshot_reader *reader)
     }
     reader->offset = sizeof(bytes);
     version = bop_load_u32(bytes + SNAPSHOT_MAGIC_SIZE);
-    if (version != SNAPSHOT_VERSION && version != SNAPSHOT_VERSION_OLD) {
+    if (version < SNAPSHOT_VERSION_MIN || version > SNAPSHOT_VERSION) {
         return BOP_EVERSION;
     }
-    reader->format = version == SNAPSHOT_VERSION ? MACHINE_FORMAT : MACHINE_FORMAT_OLD;
-    reader->tables = version == SNAPSHOT_VERSION ? MACHINE_TABLES : MACHINE_TABLES_OLD;
+    reader->format = version;
+    reader->tables = machine_format_tables(version);
     return 0;
 }
 

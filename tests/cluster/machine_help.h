@@ -209,6 +209,22 @@ BOP_UNUSED static uint8_t world_expire(struct world *world, const uint64_t *sess
     return world_command(world, &command);
 }
 
+/* The cluster speaks of all that there is. */
+BOP_UNUSED static void world_newest_level(struct world *world)
+{
+    struct command command = {.kind = COMMAND_LEVEL, .level = MACHINE_LEVEL};
+
+    REQUIRE_EQ(world_command(world, &command), BOP_STATUS_OK);
+}
+
+/* What is due by world->time_ms goes. */
+BOP_UNUSED static void world_timers(struct world *world)
+{
+    struct command command = {.kind = COMMAND_TIMERS};
+
+    REQUIRE_EQ(world_command(world, &command), BOP_STATUS_OK);
+}
+
 /* Run a read at what is committed; the result's slices lie in world->results. */
 BOP_UNUSED static struct bop_result world_read(struct world *world,
                                                const struct bop_operation *operation)

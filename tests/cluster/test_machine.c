@@ -730,7 +730,7 @@ TEST(machine, refuses_a_state_of_a_newer_format)
     struct world *w = &f->world;
     struct bop_error err;
 
-    spoil(w, "meta", "format", bop_slice("\3\0\0", 4));
+    spoil(w, "meta", "format", bop_slice("\4\0\0", 4));
     CHECK_EQ(bop__machine_open(&w->options, &w->machine, &err), BOP_EVERSION);
     CHECK_STR_HAS(err.message, w->options.path);
 }

@@ -293,7 +293,7 @@ TEST(operation, is_refused_when_unknown)
                     op == BOP_OP_SET_SIZE || op == BOP_OP_COUNTER_DELETE ||
                     op == BOP_OP_MAP_CLEAR || op == BOP_OP_SET_CLEAR ||
                     op == BOP_OP_MULTIMAP_CREATE || op == BOP_OP_MULTIMAP_CLEAR ||
-                    op == BOP_OP_MULTIMAP_SIZE;
+                    op == BOP_OP_MULTIMAP_SIZE || op == BOP_OP_LOCK_DELETE;
 
         data[0] = (uint8_t)op;
         CHECK_EQ(bop_operation_decode(bop_slice(data, sizeof(data)), &out),

@@ -294,24 +294,27 @@ TEST(snapshot, has_these_bytes)
     CHECK_SLICE_EQ(bop_buf_slice(&f->file), bop_slice(expected, sizeof(expected)));
 }
 
-/* A file as the older version wrote it, made as above. */
-static void old_snapshot(struct fixture *f)
-{
-    static const uint8_t old[] = {
+/* Files as older versions wrote them, made as above. */
+static const uint8_t version_1[] = {
 #include "snapshot_vector_1.h"
-    };
+};
+static const uint8_t version_2[] = {
+#include "snapshot_vector_2.h"
+};
 
+static void old_snapshot(struct fixture *f, struct bop_slice old)
+{
     bop_buf_clear(&f->file);
-    REQUIRE_EQ(bop_buf_append(&f->file, old, sizeof(old)), 0);
+    REQUIRE_EQ(bop_buf_append(&f->file, old.data, old.size), 0);
     replace_snapshot(f);
 }
 
-TEST(snapshot, of_the_older_version_is_loaded)
+TEST(snapshot, of_version_1_is_loaded)
 {
     struct world loaded = {0};
     struct snapshot_info info;
 
-    old_snapshot(f);
+    old_snapshot(f, bop_slice(version_1, sizeof(version_1)));
     REQUIRE_EQ(check(f, &info), 0);
     CHECK_EQ(info.raft.index, 1);
     CHECK_EQ(info.entries, 5);
@@ -319,6 +322,22 @@ TEST(snapshot, of_the_older_version_is_loaded)
     world_put(&f->world, "m", "k", "v");
     CHECK_EQ(world_digest(&loaded), world_digest(&f->world));
     CHECK_EQ(world_records(&loaded, MACHINE_SETS), 0);
+    world_close(&loaded);
+}
+
+TEST(snapshot, of_version_2_is_loaded)
+{
+    struct bop_operation add = {.op = BOP_OP_SET_ADD, .name = bytes("s"), .key = bytes("x")};
+    struct world loaded = {0};
+    struct snapshot_info info;
+
+    old_snapshot(f, bop_slice(version_2, sizeof(version_2)));
+    REQUIRE_EQ(check(f, &info), 0);
+    CHECK_EQ(info.raft.index, 2);
+    load(f, &loaded, &info);
+    world_put(&f->world, "m", "k", "v");
+    world_write(&f->world, 0, 0, 0, &add);
+    CHECK_EQ(world_digest(&loaded), world_digest(&f->world));
     world_close(&loaded);
 }
 
@@ -403,12 +422,12 @@ TEST(snapshot, of_another_version_is_told_apart)
     fill(f);
     write_snapshot(f, &info);
     read_snapshot(f);
-    bop_store_u32(f->file.data + 8, 3);
+    bop_store_u32(f->file.data + 8, SNAPSHOT_VERSION + 1);
     repair(f);
     replace_snapshot(f);
     CHECK_EQ(check(f, &info), BOP_EVERSION);
-    bop_store_u32(f->file.data + 8, 2);
-    bop_store_u32(f->file.data + 28, 3); /* The state's, first in HEADER. */
+    bop_store_u32(f->file.data + 8, SNAPSHOT_VERSION);
+    bop_store_u32(f->file.data + 28, MACHINE_FORMAT + 1); /* The state's, first in HEADER. */
     repair(f);
     replace_snapshot(f);
     CHECK_EQ(check(f, &info), BOP_EVERSION);
@@ -416,7 +435,7 @@ TEST(snapshot, of_another_version_is_told_apart)
     repair(f);
     replace_snapshot(f);
     CHECK_EQ(check(f, &info), BOP_EVERSION);
-    old_snapshot(f);
+    old_snapshot(f, bop_slice(version_1, sizeof(version_1)));
     bop_store_u32(f->file.data + 28, 2);
     repair(f);
     replace_snapshot(f);

@@ -1,0 +1,103 @@
+/*
+ * What sessions own, by session: so the end of one costs what it owned, and takes one
+ * entry of the log. The key sorts by kind, which is the order in which things end:
+ *
+ *      session u64 | kind u8 | id u32 | number u64      all big-endian
+ */
+#include "machine_internal.h"
+
+static struct bop_slice make_key(uint8_t out_key[MACHINE_OWNED_KEY],
+                                 const struct machine_owned *owned)
+{
+    machine_store_be64(out_key, owned->session);
+    out_key[8] = (uint8_t)owned->kind;
+    machine_store_be32(out_key + 9, owned->id);
+    machine_store_be64(out_key + 13, owned->number);
+    return bop_slice(out_key, MACHINE_OWNED_KEY);
+}
+
+int bop__machine_owned_put(struct machine *machine, const struct machine_owned *owned,
+                           struct bop_slice value)
+{
+    uint8_t key[MACHINE_OWNED_KEY];
+
+    return bop__machine_put(machine, MACHINE_OWNED, make_key(key, owned), value);
+}
+
+int bop__machine_owned_del(struct machine *machine, const struct machine_owned *owned)
+{
+    uint8_t key[MACHINE_OWNED_KEY];
+
+    return bop__machine_del(machine, MACHINE_OWNED, make_key(key, owned));
+}
+
+int bop__machine_owned_get(struct machine *machine, const struct machine_owned *owned,
+                           struct bop_slice *out_value)
+{
+    uint8_t key[MACHINE_OWNED_KEY];
+
+    return bop_kv_get(machine->txn, machine->tables[MACHINE_OWNED], make_key(key, owned),
+                      out_value);
+}
+
+/* The first thing that a session still owns. 0, BOP_ENOTFOUND or another code. */
+static int first_of(struct machine *machine, uint64_t session, struct machine_owned *out_owned,
+                    struct bop_buf *value)
+{
+    struct bop_kv_cursor *cursor;
+    struct bop_slice key, found;
+    uint8_t from[8];
+    int rc = bop_kv_cursor_open(machine->txn, machine->tables[MACHINE_OWNED], &cursor);
+
+    if (rc < 0) {
+        return rc;
+    }
+    machine_store_be64(from, session);
+    rc = bop_kv_cursor_seek(cursor, BOP_KV_AT_OR_AFTER, bop_slice(from, sizeof(from)), &key,
+                            &found);
+    if (rc == 0 && (key.size != MACHINE_OWNED_KEY || machine_load_be64(key.data) != session)) {
+        rc = BOP_ENOTFOUND;
+    }
+    if (rc == 0) {
+        *out_owned = (struct machine_owned){.session = session,
+                                            .kind = (enum machine_owned_kind)key.data[8],
+                                            .id = __builtin_bswap32(bop_load_u32(key.data + 9)),
+                                            .number = machine_load_be64(key.data + 13)};
+        bop_buf_clear(value);
+        rc = bop_buf_append(value, found.data, found.size);
+    }
+    bop_kv_cursor_close(cursor);
+    return rc;
+}
+
+static int end_one(struct machine *machine, const struct machine_owned *owned,
+                   struct bop_slice value)
+{
+    switch (owned->kind) {
+    case OWNED_REGISTRATION:
+    case OWNED_LOCK_REQUEST:
+    case OWNED_MEMBER:
+        break; /* Each kind's end is called here. */
+    }
+    return BOP_ECORRUPT;
+}
+
+int bop__machine_owned_end(struct machine *machine, uint64_t session)
+{
+    struct machine_owned owned;
+    struct bop_buf value;
+    int rc;
+
+    bop_buf_init(&value, machine->allocator, 0);
+    while ((rc = first_of(machine, session, &owned, &value)) == 0) {
+        rc = bop__machine_owned_del(machine, &owned);
+        if (rc == 0) {
+            rc = end_one(machine, &owned, bop_buf_slice(&value));
+        }
+        if (rc < 0) {
+            break;
+        }
+    }
+    bop_buf_deinit(&value);
+    return rc == BOP_ENOTFOUND ? 0 : rc;
+}
