@@ -78,10 +78,9 @@ struct bop_http_listen_options {
     unsigned connections_max;
     bool reuse_port;
     bool proxy_protocol; /* Each connection begins with a PROXY v1 or v2 header (HAProxy's
-                            specification); without one it is closed. Not with tls: it would come
-                            before the handshake. */
+                            specification); without one it is closed. With tls, it comes before the
+                            handshake, in the clear. */
 };
-/** out_listener may be NULL: the server closes it. */
 /** The listener is the server's, which closes it; out_listener may be NULL. */
 BOP_API BOP_MUST_USE int bop_http_listen(struct bop_http_server *server,
                                          const struct bop_http_listen_options *options,

@@ -230,10 +230,6 @@ int bop_http_listen(struct bop_http_server *server, const struct bop_http_listen
     struct bop__http_listener *listener;
     int rc;
 
-    if (options->proxy_protocol && options->tls != NULL) {
-        bop_error_set(err, BOP_EUNSUPPORTED, "PROXY header before TLS");
-        return BOP_EUNSUPPORTED;
-    }
     if (server->stopping) {
         bop_error_set(err, BOP_ECLOSED, "listen: the server is stopping");
         return BOP_ECLOSED;
@@ -245,12 +241,13 @@ int bop_http_listen(struct bop_http_server *server, const struct bop_http_listen
     }
     listener->server = server;
     listener->proxy_protocol = options->proxy_protocol;
+    listener->tls = options->proxy_protocol ? options->tls : NULL;
     rc = bop_listen(server->loop,
                     &(struct bop_listen_options){
                         .host = options->host,
                         .port = options->port,
                         .path = options->path,
-                        .tls = options->tls,
+                        .tls = options->proxy_protocol ? NULL : options->tls,
                         .connections_max = options->connections_max,
                         .reuse_port = options->reuse_port,
                         .limits = {.write_high = server->options.write_high,

@@ -194,8 +194,8 @@ static size_t work(struct bop__http_conn *conn, struct bop_slice bytes)
         switch ((enum bop__http_phase)conn->phase) {
         case BOP__HTTP_PROXY:
             taken = bop__http_proxy_read(conn, rest);
-            if (taken == 0) {
-                return used;
+            if (taken == 0 || bop__http_sock(conn)->has_tls) {
+                return used + taken;
             }
             break;
         case BOP__HTTP_IDLE:
@@ -376,6 +376,9 @@ static void on_close(struct bop_socket *socket, void *user, int reason)
 
     conn->phase = BOP__HTTP_GONE;
     bop__http_wheel_remove(conn);
+    if (conn->proxied) {
+        bop__http_proxy_close(conn);
+    }
     server->counters.connections_now--;
     if (conn->exchange != NULL) {
         if (!conn->exchange->answered) {
@@ -402,10 +405,12 @@ bool bop__http_accept(struct bop_listener *listener, struct bop_socket *socket, 
     struct bop__http_conn *conn = (struct bop__http_conn *)bop_socket_user(socket);
 
     conn->server = server;
-    conn->phase = from->proxy_protocol ? BOP__HTTP_PROXY : BOP__HTTP_IDLE;
-    conn->proxied = from->proxy_protocol;
+    conn->phase = BOP__HTTP_IDLE;
     if (server->stopping) {
         return false;
+    }
+    if (from->proxy_protocol) {
+        bop__http_proxy_open(conn, from->tls);
     }
     bop__http_wheel_add(conn);
     bop_socket_attach(socket, &conn_events, NULL);

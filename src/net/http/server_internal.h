@@ -71,6 +71,7 @@ enum {
 /** The block of a connection whose listener expects a PROXY header. */
 struct bop__http_proxied {
     struct bop__http_conn conn;
+    struct bop_tls *tls; /* A reference, until TLS begins behind the header; NULL: plain. */
     char peer_name[BOP__HTTP_PEER_NAME_MAX]; /* "": the header names none. */
 };
 
@@ -215,6 +216,7 @@ struct bop__http_listener {
     struct bop_http_server *server;
     struct bop_listener *listener;
     bool proxy_protocol;
+    struct bop_tls *tls; /* What begins behind the PROXY header; else the listener does it. */
 };
 
 /* ---- server.c ---- */
@@ -239,6 +241,9 @@ void bop__http_conn_kill(struct bop__http_conn *conn);
 void bop__http_conn_refuse(struct bop__http_conn *conn, unsigned status, const char *why);
 /** Take bytes of a PROXY header. Returns what was taken; 0: more must come, or it left. */
 size_t bop__http_proxy_read(struct bop__http_conn *conn, struct bop_slice bytes);
+/** A connection of a listener behind a proxy begins, and is over. tls may be NULL. */
+void bop__http_proxy_open(struct bop__http_conn *conn, struct bop_tls *tls);
+void bop__http_proxy_close(struct bop__http_conn *conn);
 /** Pause or resume the socket, as the connection's state wants it. */
 void bop__http_conn_set_reading(struct bop__http_conn *conn, bool reading);
 

@@ -1,9 +1,11 @@
 /*
- * The PROXY header that begins each connection of a listener behind a proxy.
+ * The PROXY header that begins each connection of a listener behind a proxy. It
+ * comes in the clear; TLS, if there is to be, begins with the byte behind it.
  */
 #include <bop/proxy_protocol.h>
 #include <stdio.h>
 
+#include "../tls/tls_internal.h"
 #include "server_internal.h"
 
 _Static_assert(BOP__HTTP_PEER_NAME_MAX >= BOP_ADDRESS_TEXT_MAX, "a name is an address");
@@ -20,6 +22,41 @@ static void keep_name(struct bop__http_proxied *proxied, const struct bop_proxy_
         snprintf(proxied->peer_name, sizeof(proxied->peer_name), "unix:%.*s",
                  (int)bop_min_u64(header->source_path.size, sizeof(proxied->peer_name) - 6),
                  (const char *)header->source_path.data);
+    }
+}
+
+void bop__http_proxy_open(struct bop__http_conn *conn, struct bop_tls *tls)
+{
+    struct bop__http_proxied *proxied = (struct bop__http_proxied *)conn;
+
+    conn->phase = BOP__HTTP_PROXY;
+    conn->proxied = true;
+    if (tls != NULL) {
+        proxied->tls = tls;
+        bop__tls_ref(tls); /* Its user may destroy it before the header comes. */
+    }
+}
+
+void bop__http_proxy_close(struct bop__http_conn *conn)
+{
+    struct bop__http_proxied *proxied = (struct bop__http_proxied *)conn;
+
+    if (proxied->tls != NULL) {
+        bop__tls_unref(proxied->tls);
+        proxied->tls = NULL;
+    }
+}
+
+/* What on_data leaves in the socket is the handshake's. */
+static void begin_tls(struct bop__http_conn *conn)
+{
+    struct bop__http_proxied *proxied = (struct bop__http_proxied *)conn;
+
+    if (proxied->tls != NULL) {
+        if (bop__tls_start(bop__http_sock(conn), proxied->tls, NULL) != 0) {
+            bop__http_conn_kill(conn); /* For want of memory. */
+        }
+        bop__http_proxy_close(conn);
     }
 }
 
@@ -43,5 +80,6 @@ size_t bop__http_proxy_read(struct bop__http_conn *conn, struct bop_slice bytes)
     }
     keep_name((struct bop__http_proxied *)conn, &header);
     conn->phase = BOP__HTTP_IDLE;
+    begin_tls(conn);
     return header.size;
 }

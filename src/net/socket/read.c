@@ -236,6 +236,19 @@ static void end_input(struct bop__socket *sock)
     }
 }
 
+/* on_data began TLS: what it left belongs to the handshake. */
+static void begin_tls(struct bop__socket *sock)
+{
+    struct bop__kept *kept = sock->kept;
+
+    if (kept == NULL || sock->state != BOP__SOCKET_OPEN) {
+        return; /* Nothing yet. Or it goes with the socket. */
+    }
+    sock->kept = NULL;
+    bop__tls_received(sock, bop_slice(kept->data, kept->size));
+    bop_free(bop__socket_loop(sock)->allocator, kept, sizeof(*kept) + kept->capacity);
+}
+
 void bop__socket_input(struct bop__socket *sock, struct bop_slice bytes)
 {
     bop__socket_note_active(sock);
@@ -248,6 +261,9 @@ void bop__socket_input(struct bop__socket *sock, struct bop_slice bytes)
         bop__tls_received(sock, bytes);
     } else {
         bop__socket_received(sock, bytes);
+        if (BOP_UNLIKELY(sock->has_tls)) {
+            begin_tls(sock);
+        }
     }
     end_input(sock);
 }

@@ -105,8 +105,6 @@ void bop__tls_set_deinit(struct bop__tls_set *set);
 
 /* ---- tls.c ---- */
 
-void bop__tls_ref(struct bop_tls *tls);
-void bop__tls_unref(struct bop_tls *tls);
 /** The default context, with a reference for the caller. */
 BOP_MUST_USE SSL_CTX *bop__tls_context(struct bop_tls *tls);
 /** The bop_tls that a handshake is made by. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "context.h"
+#include "tls_internal.h"
 
 #define HANDSHAKES_PER_TURN_DEFAULT  8
 #define HANDSHAKE_TIMEOUT_MS_DEFAULT 10000

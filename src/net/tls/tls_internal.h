@@ -18,9 +18,14 @@ struct bop__socket;
 struct bop_loop;
 struct bop__tls_stream; /* OpenSSL's state of one socket. */
 
+/** Whoever keeps rules longer than the call that was given them has a reference. */
+void bop__tls_ref(struct bop_tls *tls);
+void bop__tls_unref(struct bop_tls *tls);
+
 /**
- * Begin TLS on a socket that has just been accepted or connected, before
- * anything was read from it. name: what to send as SNI and to verify (client).
+ * Begin TLS on a socket that has just been accepted or connected, or within the
+ * on_data that took what comes before it in the clear: what that leaves is the
+ * handshake's. name: what to send as SNI and to verify (client).
  * The socket's on_open comes when the handshake is done; a failure closes it
  * with BOP_ETLS. Returns 0 or BOP_ENOMEM.
  */

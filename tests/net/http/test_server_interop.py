@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -33,11 +34,12 @@ def need(program):
 class Server:
     """serve with arguments; ends by the end of its input and says what it counted."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, backend=None):
         ours, theirs = socket.socketpair()
         self.input = ours
+        env = dict(os.environ, **({"BOP_LOOP_BACKEND": backend} if backend else {}))
         self.process = subprocess.Popen([SERVE, *arguments], stdin=theirs, text=True,
-                                        stdout=subprocess.PIPE)
+                                        stdout=subprocess.PIPE, env=env)
         theirs.close()
         self.port = int(self.process.stdout.readline())
 
@@ -335,6 +337,108 @@ def haproxy_tells_who_the_client_is():
                         content = file.read()
                     check_bytes(curl("--data-binary", f"@{directory}/random.bin",
                                      f"{front}/echo"), content, f"an echo by {send}")
+
+
+def tls_arguments(directory):
+    make_certificates(directory)
+    return ("--dir", directory, "--proxy", "--tls", f"{directory}/server.pem",
+            f"{directory}/server.key")
+
+
+@test
+def haproxy_tells_who_the_client_is_before_tls():
+    haproxy = need("haproxy")
+    for send in ("send-proxy", "send-proxy-v2"):
+        with tree() as directory, Server(*tls_arguments(directory)) as server:
+            port = free_port()
+            with open(f"{directory}/haproxy.cfg", "w", encoding="ascii") as file:
+                file.write(HAPROXY.format(mode="tcp", port=port, back=server.port, send=send))
+            with running(haproxy, "-q", "-db", "-f", f"{directory}/haproxy.cfg", port=port):
+                front, trust = f"https://localhost:{port}", ["--cacert", f"{directory}/ca.pem"]
+                name = curl(*trust, "-w", "\n%{local_port}", f"{front}/peer").decode().split("\n")
+                check_equal(name[0], f"127.0.0.1:{name[1]}", f"the client by {send}")
+                with open(f"{directory}/random.bin", "rb") as file:
+                    content = file.read()
+                check_bytes(curl(*trust, "--data-binary", f"@{directory}/random.bin",
+                                 f"{front}/echo"), content, f"an echo by {send}")
+
+
+class TlsClient:
+    """TLS in memory, so that its bytes can be cut and put together at will."""
+
+    def __init__(self, port, directory):
+        context = ssl.create_default_context(cafile=f"{directory}/ca.pem")
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.inside, self.outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.inside, self.outside, server_hostname="localhost")
+
+    def until_done(self, step):
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self.socket.sendall(self.outside.read())
+                piece = self.socket.recv(65536)
+                check(piece, "the server goes on")
+                self.inside.write(piece)
+
+    def hello(self):
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        return self.outside.read()
+
+    def ask(self, path):
+        self.until_done(self.tls.do_handshake)
+        self.tls.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += self.until_done(lambda: self.tls.read(65536))
+        return got.split(b"\r\n\r\n", 1)[1]
+
+
+PROXIED = b"PROXY TCP4 192.0.2.7 198.51.100.1 4000 443\r\n"
+
+
+@test
+def tls_begins_behind_the_proxy_header():
+    for backend in ("epoll", "io_uring"):
+        with tree() as directory, \
+                Server(*tls_arguments(directory), backend=backend) as server:
+            for size in (1, 2, len(PROXIED) - 1, len(PROXIED), len(PROXIED) + 1, 100, 65536):
+                client = TlsClient(server.port, directory)
+                with client.socket:
+                    first = PROXIED + client.hello()
+                    for at in range(0, len(first), size):
+                        client.socket.sendall(first[at:at + size])
+                    check_equal(client.ask("/peer"), b"192.0.2.7:4000", f"cut at {size}")
+                    check_equal(client.ask("/peer"), b"192.0.2.7:4000", "once more")
+            counted = server.stop()
+            check_equal((counted["connections"], counted["malformed"], counted["now"]),
+                        ("7", "0", "0"), "counted")
+
+
+@test
+def tls_behind_the_proxy_header_is_held_to_its_rules():
+    with tree() as directory, Server(*tls_arguments(directory)) as server:
+        for bad in (b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n",  # No header.
+                    TlsClient(server.port, directory).hello(),  # Nor here.
+                    PROXIED + b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n",  # No TLS.
+                    PROXIED, PROXIED[:9], b""):
+            with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+                client.sendall(bad)
+                client.shutdown(socket.SHUT_WR)
+                got = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := client.recv(65536):
+                        got += piece
+                check(b"HTTP/1.1" not in got, "no answer in the clear")
+        client = TlsClient(server.port, directory)
+        with client.socket:
+            client.socket.sendall(PROXIED + client.hello())
+            check_equal(client.ask("/peer"), b"192.0.2.7:4000", "others are served")
 
 
 # ---- The end

@@ -55,7 +55,6 @@ TEST(listen, says_which_port_is_busy)
 TEST(listen, refuses_options_that_make_no_sense)
 {
     struct bop_http_server *server;
-    struct bop_error err;
 
     server_start(f, NULL);
     CHECK_EQ(bop_http_server_create(
@@ -64,11 +63,6 @@ TEST(listen, refuses_options_that_make_no_sense)
     CHECK_EQ(bop_http_route(f->server, "GET", "no-slash", say_hello, f), BOP_EINVAL);
     CHECK_EQ(bop_http_route(f->server, "GET", "/hello", say_hello, f), BOP_EEXISTS);
     CHECK_EQ(bop_http_route(f->server, "GET", "/x", NULL, f), BOP_EINVAL);
-    CHECK_EQ(bop_http_listen(f->server,
-                             &(struct bop_http_listen_options){.proxy_protocol = true,
-                                                               .tls = (struct bop_tls *)f},
-                             NULL, &err),
-             BOP_EUNSUPPORTED);
 }
 
 static const char *ask(struct fixture *f, const char *request, struct response *response)
