@@ -538,6 +538,7 @@ uint64_t bop__replica_deadline_ms(const struct replica *replica)
     if (replica->apply_more) {
         return replica->now_ms;
     }
+    deadline = bop_min_u64(deadline, bop__replica_timers_due_ms(replica));
     if (replica->batch.open) {
         deadline = bop_min_u64(deadline, replica->batch.due_ms);
     }

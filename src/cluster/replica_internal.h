@@ -6,6 +6,7 @@
  *      replica_step.c      one event into the engine, and what its update asks for
  *      replica_apply.c     committed entries into the state machine
  *      replica_request.c   writes and reads of clients, forwarding, sessions
+ *      replica_time.c      the cluster's time, and what is due by it
  *      replica_peer.c      frames from and messages to peers
  *      replica_snapshot.c  taking and installing snapshots, the state at start
  *      replica_transfer.c  snapshots on their way to and from peers
@@ -129,6 +130,18 @@ struct snapshot_install {
     struct bop_error error;
 };
 
+/** The cluster's time as a leader tells it, and what is proposed because of it. */
+struct replica_time {
+    uint64_t base_ms;  /* The cluster's time... */
+    uint64_t since_ms; /* ...at this one of the monotonic clock, when we were elected. */
+    uint64_t last_ms;  /* The highest given to an entry. */
+    uint64_t again_ms; /* Timers that found no room are proposed again then. */
+    bool timers_pending;
+    bool level_pending;
+    struct replica_write timers_write;
+    struct replica_write level_write;
+};
+
 struct replica {
     struct replica_options options;
     struct bop_allocator *allocator;
@@ -197,7 +210,7 @@ struct replica {
         uint64_t bytes;
         uint64_t last;
     } uncommitted[2];
-    uint64_t time_ms; /* The highest time stamped. */
+    struct replica_time time;
     struct bop_list reads_new;
     struct bop_list read_batches; /* In order of asking. */
     unsigned read_batch_count;
@@ -263,6 +276,15 @@ void bop__replica_write_finish(struct replica *replica, const struct machine_res
 void bop__replica_write_refused(struct replica *replica, uint64_t id, uint8_t status);
 int bop__replica_forwarded(struct replica *replica, uint64_t peer, struct bop_slice command);
 void bop__replica_alive_list(struct replica *replica, struct bop_slice payload);
+
+/* replica_time.c */
+/** We lead from here on. */
+void bop__replica_time_begin(struct replica *replica);
+/** The cluster's time now. We lead. */
+uint64_t bop__replica_time(struct replica *replica);
+void bop__replica_time_turn(struct replica *replica);
+/** When something is due, on the monotonic clock; UINT64_MAX: nothing is. */
+uint64_t bop__replica_timers_due_ms(const struct replica *replica);
 
 /* replica_peer.c */
 struct replica_peer *bop__replica_peer(struct replica *replica, uint64_t id);

@@ -93,12 +93,15 @@ static bool proposals_full(struct replica *replica)
 static int propose(struct replica *replica, struct bop_slice command)
 {
     struct bop_writer writer = bop_writer(&replica->proposals);
+    size_t begin = replica->proposals.size;
 
     bop_write_bytes(&writer, command);
-    if (writer.code == 0) {
-        replica->proposal_count++;
+    if (writer.code < 0) {
+        replica->proposals.size = begin; /* Its length may be there already. */
+        return writer.code;
     }
-    return writer.code;
+    replica->proposal_count++;
+    return 0;
 }
 
 static int forward(struct replica *replica, struct bop_slice command)
@@ -197,12 +200,12 @@ static size_t collect_proposals(struct replica *replica, unsigned count)
 {
     uint8_t *at = replica->submitting.data;
     size_t bytes = 0;
+    uint64_t time_ms = bop__replica_time(replica);
 
-    replica->time_ms = bop_max_u64(replica->time_ms, bop_clock_wall_ms(replica->options.clock));
     for (unsigned n = 0; n < count; n++) {
         uint32_t size = bop_load_u32(at);
 
-        bop__command_set_time(at + 4, replica->time_ms);
+        bop__command_set_time(at + 4, time_ms);
         replica->submit_entries[n] = (struct bop_raft_entry){
             .type = BOP_RAFT_COMMAND,
             .data = bop_slice(at + 4, size),
@@ -514,6 +517,7 @@ void bop__replica_requests_housekeeping(struct replica *replica)
 
 void bop__replica_requests_turn(struct replica *replica)
 {
+    bop__replica_time_turn(replica);
     submit_proposals(replica);
     ask_reads(replica);
 }

@@ -46,9 +46,8 @@ static void note_state(struct replica *replica, const struct bop_raft_status *be
         bop_metric_add(replica->metrics.elections, 1);
         bop_log(replica->options.log, BOP_LOG_INFO, "raft",
                 "this node leads term=%" PRIu64 " last=%" PRIu64, now->term, now->last_index);
+        bop__replica_time_begin(replica);
         if (replica->machine) {
-            replica->time_ms = bop_max_u64(replica->time_ms,
-                                           bop__machine_position(replica->machine).time_ms);
             bop__machine_sessions_seen_all(replica->machine, replica->now_ms);
         }
     } else if (now->leader != before->leader && now->leader != 0) {

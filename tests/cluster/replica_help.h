@@ -158,7 +158,8 @@ BOP_UNUSED static bool world_settle(struct world *world)
         const struct replica *replica = world->replica;
 
         if (replica->status.ready && replica->applied == bop_aof_last(replica->aof) &&
-            replica->proposal_count == 0 && !bop__replica_busy(replica)) {
+            replica->proposal_count == 0 && bop_list_empty(&replica->reads_new) &&
+            bop_list_empty(&replica->read_batches) && !bop__replica_busy(replica)) {
             return true;
         }
         world_run(world, 1);
