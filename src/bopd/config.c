@@ -302,6 +302,60 @@ static int set_segment_bytes(struct config *config, const char *text, struct bop
     return parse_bytes(text, UINT64_C(1) << 20, UINT64_C(4) << 30, &config->segment_bytes, err);
 }
 
+static int set_tls_certificate(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_text(text, CONFIG_PATH_MAX, config->tls_certificate, err);
+}
+
+static int set_tls_key(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_text(text, CONFIG_PATH_MAX, config->tls_key, err);
+}
+
+static int set_tls_ca(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_text(text, CONFIG_PATH_MAX, config->tls_ca, err);
+}
+
+static int set_tls_node_name(struct config *config, const char *text, struct bop_error *err)
+{
+    int rc = parse_text(text, CONFIG_HOST_MAX - 20, config->tls_node_name, err);
+
+    if (rc == 0 && !strstr(text, "{id}")) {
+        rc = bop_error_say(err, BOP_ECONFIG,
+                           "no {id} in it, which stands for the node's number; write for example "
+                           "bop-node-{id}");
+    }
+    return rc;
+}
+
+static int set_client_certificates(struct config *config, const char *text, struct bop_error *err)
+{
+    static const char *const words[] = {
+        [BOP_NODE_CERTIFICATES_NONE] = "none",
+        [BOP_NODE_CERTIFICATES_OPTIONAL] = "optional",
+        [BOP_NODE_CERTIFICATES_REQUIRED] = "required",
+    };
+
+    for (unsigned i = 0; i < BOP_COUNT_OF(words); i++) {
+        if (strcmp(text, words[i]) == 0) {
+            config->client_certificates = (enum bop_node_certificates)i;
+            return 0;
+        }
+    }
+    return bop_error_say(err, BOP_ECONFIG, "write none, optional or required");
+}
+
+static int set_tokens(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_text(text, CONFIG_PATH_MAX, config->tokens, err);
+}
+
+static int set_insecure(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_bool(text, &config->insecure, err);
+}
+
 /* What a file says; libcyaml fills it in. */
 struct document {
     char *id, *cluster, *data, *listen, *join, *log_level;
@@ -311,6 +365,10 @@ struct document {
     struct limits {
         char *connections, *state_bytes, *segment_bytes;
     } limits;
+    struct tls {
+        char *certificate, *key, *ca, *node_name, *client_certificates;
+    } tls;
+    char *tokens, *insecure;
 };
 
 struct setting {
@@ -340,6 +398,15 @@ static const struct setting settings[] = {
     {NULL, NULL, "limits.connections", set_connections, IN_DOCUMENT(limits.connections)},
     {NULL, NULL, "limits.state_bytes", set_state_bytes, IN_DOCUMENT(limits.state_bytes)},
     {NULL, NULL, "limits.segment_bytes", set_segment_bytes, IN_DOCUMENT(limits.segment_bytes)},
+    {"--tls-certificate", "FILE", "tls.certificate", set_tls_certificate,
+     IN_DOCUMENT(tls.certificate)},
+    {"--tls-key", "FILE", "tls.key", set_tls_key, IN_DOCUMENT(tls.key)},
+    {"--tls-ca", "FILE", "tls.ca", set_tls_ca, IN_DOCUMENT(tls.ca)},
+    {"--tls-client-certificates", "none|optional|required", "tls.client_certificates",
+     set_client_certificates, IN_DOCUMENT(tls.client_certificates)},
+    {NULL, NULL, "tls.node_name", set_tls_node_name, IN_DOCUMENT(tls.node_name)},
+    {"--tokens", "FILE", "tokens", set_tokens, IN_DOCUMENT(tokens)},
+    {"--insecure", NULL, "insecure", set_insecure, IN_DOCUMENT(insecure)},
 };
 
 /* Flags that are no settings. */
@@ -430,7 +497,7 @@ static const char *nearest_flag(const char *name)
 
 static const char *nearest_key(const char *name)
 {
-    static const char *const groups[] = {"peers", "limits"};
+    static const char *const groups[] = {"peers", "limits", "tls"};
     size_t best = edits_bound(name);
     const char *nearest = NULL;
 
@@ -461,6 +528,15 @@ static const cyaml_schema_field_t limits_schema[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t tls_schema[] = {
+    STRING(struct tls, certificate),
+    STRING(struct tls, key),
+    STRING(struct tls, ca),
+    STRING(struct tls, node_name),
+    STRING(struct tls, client_certificates),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t document_fields[] = {
     STRING(struct document, id),
     STRING(struct document, cluster),
@@ -475,6 +551,9 @@ static const cyaml_schema_field_t document_fields[] = {
     CYAML_FIELD_SEQUENCE("peers", CYAML_FLAG_POINTER_NULL | CYAML_FLAG_OPTIONAL, struct document,
                          peers, &peer_schema, 0, CYAML_UNLIMITED),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct document, limits, limits_schema),
+    CYAML_FIELD_MAPPING("tls", CYAML_FLAG_OPTIONAL, struct document, tls, tls_schema),
+    STRING(struct document, tokens),
+    STRING(struct document, insecure),
     CYAML_FIELD_END,
 };
 
@@ -926,6 +1005,7 @@ static int check_cluster(const struct config *config, struct bop_error *err)
 int config_check(struct config *config, struct bop_error *err)
 {
     const struct config_peer *self;
+    int rc;
 
     if (config->id == 0 && config->dev) {
         config->id = 1;
@@ -949,7 +1029,8 @@ int config_check(struct config *config, struct bop_error *err)
     if (self && !config->listen_given) {
         config->listen = self->address;
     }
-    return check_cluster(config, err);
+    rc = check_cluster(config, err);
+    return rc < 0 ? rc : config_check_security(config, err);
 }
 
 char *config_address_format(const struct config_address *address,
@@ -984,6 +1065,13 @@ const char *config_help(void)
            "  --join                be added to a running cluster, through any of the peers\n"
            "  --cluster NAME        name of the cluster, the same at all nodes (bop)\n"
            "  --log-level LEVEL     debug, info, warn or error (info)\n"
+           "  --tls-certificate FILE, --tls-key FILE\n"
+           "                        speak TLS to clients and peers, with this certificate (PEM)\n"
+           "  --tls-ca FILE         who vouches for peers and for certificates of clients\n"
+           "  --tls-client-certificates none|optional|required\n"
+           "                        whether clients need one (none)\n"
+           "  --tokens FILE         want a token of clients; this file says which may do what\n"
+           "  --insecure            listen beyond this machine without TLS and authentication\n"
            "  --dev                 one node with id 1 and a temporary directory\n"
            "  --check-config        check everything said here and in the file, and leave\n"
            "  --version             print the version and leave\n"
@@ -1000,6 +1088,8 @@ const char *config_help(void)
            "\n"
            "Files:\n"
            "  DIR    its layout is in docs/design/data-directory.md; one bopd at a time\n"
+           "\n"
+           "SIGHUP reads certificates, key, CA and tokens again; connections go on.\n"
            "\n"
            "Exit status:\n"
            "  0  stopped as asked (SIGTERM, SIGINT), or the configuration is good\n"

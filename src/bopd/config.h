@@ -9,6 +9,7 @@
 
 #include <bop/error.h>
 #include <bop/log.h>
+#include <bop/node.h>
 #include <bop/slice.h>
 #include <bop/wire.h>
 
@@ -50,6 +51,13 @@ struct config {
     uint64_t connections_max; /* Of clients. */
     uint64_t state_bytes_max;
     uint64_t segment_bytes;
+    char tls_certificate[CONFIG_PATH_MAX + 1]; /* Empty: no TLS. */
+    char tls_key[CONFIG_PATH_MAX + 1];
+    char tls_ca[CONFIG_PATH_MAX + 1];
+    char tls_node_name[CONFIG_HOST_MAX + 1]; /* Empty: the default. */
+    enum bop_node_certificates client_certificates;
+    char tokens[CONFIG_PATH_MAX + 1]; /* The file of them; empty: none are wanted. */
+    bool insecure;                    /* Listen anywhere, whatever is missing. */
 };
 
 /** The defaults; id and data have none. */
@@ -68,6 +76,16 @@ BOP_MUST_USE int config_parse_yaml(struct bop_slice text, const char *name, stru
 
 /** Check what belongs together, and fill in what follows from other settings. */
 BOP_MUST_USE int config_check(struct config *config, struct bop_error *err);
+
+/** config_secure.c: the part of it that is about TLS, tokens and who can reach us. */
+BOP_MUST_USE int config_check_security(const struct config *config, struct bop_error *err);
+
+/**
+ * Whether an address may be listened on: only this machine reaches it, or TLS and authentication
+ * are there, or it was said to be wanted so. name is the key of the setting.
+ */
+BOP_MUST_USE int config_check_exposure(const struct config *config, const char *name,
+                                       const struct config_address *address, struct bop_error *err);
 
 /** The entry of this node in peers, or NULL. */
 const struct config_peer *config_self(const struct config *config);

@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 
 #include "config.h"
 #include "profiler.h"
+#include "security.h"
 
 /* About what a disk's flush and a peer's answer take: see bop_loop_options. */
 #define BUSY_POLL_US 150
@@ -33,9 +35,11 @@ struct daemon {
     struct bop_metrics *metrics;
     struct bop_node *node;
     struct bop_post stop_post;
+    struct bop_post reload_post;
     struct bop_timer ready_timer;
     struct profiler profiler;
     bool stopping;
+    atomic_bool reloading; /* It is posted, and must not be again. */
     int exit_code;
     char temporary[64]; /* --dev's data directory; empty: none was made. */
     char address[BOP_ADDRESS_MAX + 1];
@@ -82,6 +86,30 @@ static void on_stop_post(struct bop_post *post)
     bop_node_stop(daemon->node, on_stopped, daemon);
 }
 
+static void on_reload_post(struct bop_post *post)
+{
+    struct daemon *daemon = BOP_CONTAINER_OF(post, struct daemon, reload_post);
+    struct bop_error err = {0};
+
+    atomic_store(&daemon->reloading, false); /* First, so that no change comes too late. */
+    if (!daemon->node) {
+        return; /* What it starts with is just being read. */
+    }
+    if (security_reload(&daemon->config, daemon->node, &err) < 0) {
+        bop_log(bop_log_stderr(), BOP_LOG_ERROR, "bopd", "reload: %s; what was there stays",
+                err.message);
+    } else {
+        bop_log(bop_log_stderr(), BOP_LOG_INFO, "bopd", "reloaded certificates and tokens");
+    }
+}
+
+static void on_hangup(int number)
+{
+    if (!atomic_exchange(&signaled->reloading, true)) {
+        bop_loop_post(signaled->loop, &signaled->reload_post);
+    }
+}
+
 static void on_signal(int number)
 {
     if (!signaled->stopping) {
@@ -98,9 +126,15 @@ static void catch_signals(struct daemon *daemon)
 
     signaled = daemon;
     daemon->stop_post.fn = on_stop_post;
+    daemon->reload_post.fn = on_reload_post;
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    if (daemon->config.tls_certificate[0] || daemon->config.tokens[0]) {
+        /* Without anything to reload it ends a daemon whose terminal goes, as ever. */
+        action = (struct sigaction){.sa_handler = on_hangup, .sa_flags = SA_RESTART};
+        sigaction(SIGHUP, &action, NULL);
+    }
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -204,7 +238,8 @@ static int start_node(struct daemon *daemon, struct bop_error *err)
 {
     const struct config *config = &daemon->config;
     struct bop_node_peer peers[CONFIG_PEERS_MAX];
-    enum bop_node_part part = BOP_NODE_DATA;
+    enum bop_node_part part = BOP_NODE_TLS;
+    struct security security;
     struct bop_node_options options = {
         .loop = daemon->loop,
         .log = bop_log_stderr(),
@@ -228,8 +263,16 @@ static int start_node(struct daemon *daemon, struct bop_error *err)
         .user = daemon,
     };
 
-    if (bop_node_start(&options, &daemon->node, &part, err) < 0) {
-        return part == BOP_NODE_LISTEN ? EXIT_LISTEN : EXIT_DATA;
+    int rc = security_options(config, &security, &options, err);
+
+    if (rc == 0) {
+        rc = bop_node_start(&options, &daemon->node, &part, err);
+    }
+    security_free(&security);
+    if (rc < 0) {
+        return part == BOP_NODE_TLS      ? CONFIG_EXIT_USAGE
+               : part == BOP_NODE_LISTEN ? EXIT_LISTEN
+                                         : EXIT_DATA;
     }
     return EXIT_IN_ORDER;
 }
@@ -293,6 +336,7 @@ static int serve(struct daemon *daemon)
         exit_code = run(daemon, &err);
     }
     profiler_stop(&daemon->profiler);
+    signal(SIGHUP, SIG_IGN);
     bop_node_destroy(daemon->node);
     bop_loop_destroy(daemon->loop);
     bop_metrics_destroy(daemon->metrics);
@@ -319,6 +363,9 @@ int main(int argc, char **argv)
         return EXIT_IN_ORDER;
     }
     if (daemon.config.check_config) {
+        if (security_check(&daemon.config, &err) < 0) {
+            return complain(&err, CONFIG_EXIT_USAGE);
+        }
         printf("bopd: configuration is in order\n");
         return EXIT_IN_ORDER;
     }

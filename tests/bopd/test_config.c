@@ -108,10 +108,11 @@ TEST(config_flags, take_listen_from_the_peers)
     struct config config;
     struct bop_error err;
 
-    CHECK_EQ(parse("--peer 1=h:1 --peer 2=h:2 --id 2 --data d", &config, &err), 0);
+    CHECK_EQ(parse("--peer 1=h:1 --peer 2=h:2 --id 2 --data d --insecure", &config, &err), 0);
     CHECK_STR_EQ(config.listen.host, "h");
     CHECK_EQ(config.listen.port, 2);
-    CHECK_EQ(parse("--peer 1=h:1 --peer 2=h:2 --id 2 --data d --listen 0.0.0.0:7", &config, &err),
+    CHECK_EQ(parse("--peer 1=h:1 --peer 2=h:2 --id 2 --data d --listen 0.0.0.0:7 --insecure",
+                   &config, &err),
              0);
     CHECK_STR_EQ(config.listen.host, "0.0.0.0");
     CHECK_EQ(config.listen.port, 7);
@@ -123,7 +124,9 @@ TEST(config_flags, take_peers_without_self)
     struct config config;
     struct bop_error err;
 
-    CHECK_EQ(parse("--id 3 --data d --peer 1=h:1 --peer 2=h:2 --listen h:3", &config, &err), 0);
+    CHECK_EQ(
+        parse("--id 3 --data d --peer 1=h:1 --peer 2=h:2 --listen h:3 --insecure", &config, &err),
+        0);
     CHECK_EQ(config.peer_count, 2);
     CHECK_PTR_EQ(config_self(&config), NULL);
 }
@@ -239,7 +242,7 @@ TEST(config_flags, refuse_bad_peers)
 /* A cluster has at most 15 nodes, this one among them. */
 TEST(config_flags, bound_the_cluster)
 {
-    char line[512] = "--data d --listen h:99 --id 99";
+    char line[512] = "--data d --insecure --listen h:99 --id 99";
     struct config config;
     struct bop_error err;
 
@@ -266,9 +269,10 @@ TEST(config_flags, want_an_address_that_peers_can_reach)
     refused("--id 1 --data d --peer 2=h:1 --listen [::]:4700",
             "listen [::]:4700: the peers need an address of this node that they can reach; add "
             "--peer 1=HOST:PORT");
-    CHECK_EQ(parse("--id 1 --data d --peer 2=h:1 --peer 1=i:1 --listen 0.0.0.0:1", &config, &err),
+    CHECK_EQ(parse("--id 1 --data d --peer 2=h:1 --peer 1=i:1 --listen 0.0.0.0:1 --insecure",
+                   &config, &err),
              0);
-    CHECK_EQ(parse("--id 1 --data d --listen 0.0.0.0:1", &config, &err), 0);
+    CHECK_EQ(parse("--id 1 --data d --listen 0.0.0.0:1 --insecure", &config, &err), 0);
 }
 
 /* ---- The file ---- */
@@ -424,7 +428,8 @@ TEST(config, lets_flags_win)
     struct bop_error err;
     char line[512];
 
-    snprintf(line, sizeof(line), "--data /flag --peer 5=i:5 --config %s --peer 7=i:7", path);
+    snprintf(line, sizeof(line), "--data /flag --peer 5=i:5 --config %s --peer 7=i:7 --insecure",
+             path);
     CHECK_EQ(parse(line, &config, &err), 0);
     CHECK_EQ(config.id, 5);
     CHECK_STR_EQ(config.data, "/flag");
@@ -481,4 +486,123 @@ TEST(config_address, is_formatted_as_it_is_parsed)
     memset(address.host, 'h', CONFIG_HOST_MAX);
     address.port = 65535;
     CHECK_EQ(strlen(config_address_format(&address, text)), CONFIG_HOST_MAX + 6);
+}
+
+/* ---- TLS, tokens, and who can reach us ---- */
+
+TEST(config_security, is_read_from_the_file)
+{
+    struct config config;
+    struct bop_error err;
+
+    CHECK_EQ(parse_yaml("tls:\n"
+                        "  certificate: /c\n"
+                        "  key: /k\n"
+                        "  ca: /a\n"
+                        "  client_certificates: required\n"
+                        "  node_name: n{id}.example.org\n"
+                        "tokens: /t\n"
+                        "insecure: true\n",
+                        &config, &err),
+             0);
+    CHECK_STR_EQ(config.tls_certificate, "/c");
+    CHECK_STR_EQ(config.tls_key, "/k");
+    CHECK_STR_EQ(config.tls_ca, "/a");
+    CHECK_EQ(config.client_certificates, BOP_NODE_CERTIFICATES_REQUIRED);
+    CHECK_STR_EQ(config.tls_node_name, "n{id}.example.org");
+    CHECK_STR_EQ(config.tokens, "/t");
+    CHECK(config.insecure);
+}
+
+TEST(config_security, is_read_from_flags)
+{
+    struct config config;
+    struct bop_error err;
+
+    CHECK_EQ(parse("--id 1 --data d --tls-certificate c --tls-key k --tls-ca a "
+                   "--tls-client-certificates optional --tokens t",
+                   &config, &err),
+             0);
+    CHECK_STR_EQ(config.tls_certificate, "c");
+    CHECK_STR_EQ(config.tls_key, "k");
+    CHECK_STR_EQ(config.tls_ca, "a");
+    CHECK_EQ(config.client_certificates, BOP_NODE_CERTIFICATES_OPTIONAL);
+    CHECK_STR_EQ(config.tokens, "t");
+    CHECK(!config.insecure);
+    refused("--id 1 --data d --tls-client-certificates maybe",
+            "--tls-client-certificates maybe: write none, optional or required");
+}
+
+TEST(config_security, wants_what_belongs_together)
+{
+    refused("--id 1 --data d --tls-key k",
+            "tls: no certificate; add --tls-certificate FILE, or drop the rest");
+    refused("--id 1 --data d --tls-certificate c",
+            "tls: no key of the certificate; add --tls-key FILE");
+    refused("--id 1 --data d --tls-certificate c --tls-key k --tls-client-certificates optional",
+            "tls: no CA to know clients' certificates by; add --tls-ca FILE");
+    refused("--id 1 --data d --tls-certificate c --tls-key k --peer 2=h:1",
+            "tls: no CA for the nodes to know each other by; add --tls-ca FILE");
+}
+
+TEST(config_security, wants_the_nodes_number_in_their_names)
+{
+    struct config config;
+    struct bop_error err;
+
+    CHECK_EQ(parse_yaml("tls:\n  node_name: node.example.org\n", &config, &err), BOP_ECONFIG);
+    CHECK_STR_HAS(err.message, "node_name: node.example.org: no {id} in it");
+}
+
+TEST(config_security, listens_on_loopback_with_nothing)
+{
+    static const char *const hosts[] = {"127.0.0.1", "127.8.9.10", "localhost", "[::1]",
+                                        "[::ffff:127.0.0.1]"};
+    struct config config;
+    struct bop_error err;
+    char line[128];
+
+    for (size_t i = 0; i < BOP_COUNT_OF(hosts); i++) {
+        snprintf(line, sizeof(line), "--id 1 --data d --listen %s:1", hosts[i]);
+        CHECK_EQ(parse(line, &config, &err), 0);
+    }
+}
+
+TEST(config_security, listens_elsewhere_with_tls_and_authentication_only)
+{
+    static const char *const hosts[] = {"0.0.0.0",          "10.0.0.1",          "128.0.0.1",
+                                        "db.example",       "localhost.example", "[::]",
+                                        "[::ffff:10.0.0.1]"};
+    static const char tls[] = "--tls-certificate c --tls-key k --tls-ca a";
+    struct config config;
+    struct bop_error err;
+    char line[256];
+
+    for (size_t i = 0; i < BOP_COUNT_OF(hosts); i++) {
+        snprintf(line, sizeof(line), "--id 1 --data d --listen %s:1", hosts[i]);
+        CHECK_EQ(parse(line, &config, &err), BOP_ECONFIG);
+        CHECK_STR_HAS(err.message, "there is no TLS and no authentication; add --tls-certificate, "
+                                   "--tls-key and --tls-ca, and --tokens FILE");
+        snprintf(line, sizeof(line), "--id 1 --data d --listen %s:1 --insecure", hosts[i]);
+        CHECK_EQ(parse(line, &config, &err), 0);
+        snprintf(line, sizeof(line), "--id 1 --data d --listen %s:1 --tokens t", hosts[i]);
+        CHECK_EQ(parse(line, &config, &err), BOP_ECONFIG);
+        CHECK_STR_HAS(err.message, "there is no TLS; add --tls-certificate, --tls-key and "
+                                   "--tls-ca, or --insecure");
+        snprintf(line, sizeof(line), "--id 1 --data d --listen %s:1 %s", hosts[i], tls);
+        CHECK_EQ(parse(line, &config, &err), BOP_ECONFIG);
+        CHECK_STR_HAS(err.message, "there is no authentication; add --tokens FILE");
+        snprintf(line, sizeof(line), "--id 1 --data d --listen %s:1 %s --tokens t", hosts[i], tls);
+        CHECK_EQ(parse(line, &config, &err), 0);
+        snprintf(line, sizeof(line),
+                 "--id 1 --data d --listen %s:1 %s --tls-client-certificates required", hosts[i],
+                 tls);
+        CHECK_EQ(parse(line, &config, &err), 0);
+        snprintf(line, sizeof(line),
+                 "--id 1 --data d --listen %s:1 %s --tls-client-certificates optional", hosts[i],
+                 tls);
+        CHECK_EQ(parse(line, &config, &err), BOP_ECONFIG);
+    }
+    /* Of a development node it is true as well. */
+    CHECK_EQ(parse("--dev --listen 0.0.0.0:1", &config, &err), BOP_ECONFIG);
 }
