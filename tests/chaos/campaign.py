@@ -1,0 +1,172 @@
+"""One campaign: a cluster under load, one row of the fault matrix or a mix of them, healing, and the
+checks. What is left of it is a directory with the history, the faults, the seed and the logs."""
+
+import glob
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import plot
+import tap
+from cluster import die_with_parent
+from tap import check
+
+CHECK_CAP_S = 120
+LOAD_PATIENCE_S = 180
+
+
+class Programs:
+    """Where the programs are: bopd, bop, chaos_load, chaos_check, the shim."""
+    bopd = bop = load = check = shim = None
+
+
+class Campaign:
+    """What a row gets: the cluster, chance, and a diary."""
+
+    def __init__(self, cluster, name, seed, directory, rate=1500, workloads=None, bulk=None):
+        self.cluster = cluster
+        self.name = name
+        self.seed = seed
+        self.random = random.Random(f"{name} {seed}")
+        self.directory = directory
+        self.rate = rate
+        self.workloads = workloads
+        self.bulk = bulk
+        self.loads = []
+        self.faults = []
+        self.end = None
+        os.makedirs(directory, exist_ok=True)
+
+    # ---- For rows ----
+
+    @property
+    def nodes(self):
+        return self.cluster.nodes
+
+    def note(self, what):
+        self.faults.append((time.monotonic_ns(), what))
+        tap.note(what)
+
+    def over(self):
+        return time.monotonic() >= self.end
+
+    def wait(self, least, most=None):
+        """Let some time pass, but not beyond the end."""
+        seconds = self.random.uniform(least, most or least)
+        time.sleep(max(0.0, min(seconds, self.end - time.monotonic())))
+
+    def leader_or_any(self):
+        return self.cluster.lead() or self.random.choice(self.cluster.up())
+
+    def victim(self):
+        """The leader half of the time."""
+        if self.random.random() < 0.5:
+            return self.leader_or_any()
+        return self.random.choice(self.nodes)
+
+    def some(self, count):
+        return self.random.sample(self.nodes, count)
+
+    def majority(self):
+        return self.some(len(self.nodes) // 2 + 1)
+
+    # ---- The load ----
+
+    def history(self, number):
+        return os.path.join(self.directory, f"history-{number}.txt")
+
+    def start_load(self, **more):
+        number = len(self.loads)
+        servers = more.get("servers", self.nodes)
+        command = [Programs.load, "--servers", ",".join(n.address for n in servers), "--history",
+                   self.history(number), "--rate", str(more.get("rate", self.rate)), "--seed",
+                   str(self.seed * 100 + number)]
+        for flag, value in (("--workloads", more.get("workloads")), ("--bulk", more.get("bulk"))):
+            if value:
+                command += [flag, str(value)]
+        out = open(os.path.join(self.directory, f"load-{number}.log"), "w", encoding="utf-8")
+        self.loads.append(subprocess.Popen(command, stdout=out, stderr=out,
+                                           preexec_fn=die_with_parent))
+        out.close()
+        return self.loads[-1]
+
+    @staticmethod
+    def stop_load(process):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+
+    def finish_loads(self):
+        for process in self.loads:
+            check(process.poll() in (None, 0), f"the load ended with {process.returncode}")
+            self.stop_load(process)
+        for number, process in enumerate(self.loads):
+            check(process.wait(LOAD_PATIENCE_S) == 0, f"the load ended with {process.returncode}")
+            with open(os.path.join(self.directory, f"load-{number}.log"), encoding="utf-8") as log:
+                tap.note(f"load {number}: {log.read().strip()}")
+
+    def kill_loads(self):
+        for process in self.loads:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    # ---- The whole ----
+
+    def run(self, row, seconds):
+        self.start_load()
+        if self.bulk:
+            self.start_load(workloads="bulk", bulk=self.bulk, rate=200)
+        time.sleep(1.0)
+        self.note(f"begin {row.title}")
+        self.end = time.monotonic() + seconds
+        row.run(self)
+        self.note(f"end {row.title}")
+        self.settle()
+
+    def heal(self):
+        for node in self.nodes:
+            node.mend()
+            if node.control:
+                node.control.set(node.control.DELAY, 0)
+                node.control.set(node.control.FAILURES, 0)
+                node.control.set(node.control.CLOCK, 0)
+        self.cluster.revive()
+
+    def settle(self):
+        """Heal; then they must elect, serve, converge, and have told the truth."""
+        self.note("heal")
+        self.heal()
+        self.cluster.leader()
+        self.note("healed")
+        self.finish_loads()
+        self.cluster.converge()
+        self.judge()
+
+    def judge(self):
+        for number in range(len(self.loads)):
+            done = subprocess.run([Programs.check, "--cap", str(CHECK_CAP_S), self.history(number)],
+                                  capture_output=True, text=True, check=False)
+            tap.note(done.stdout + done.stderr)
+            check(done.returncode == 0, f"the history is not that of a correct cluster:\n"
+                                        f"{done.stdout}{done.stderr}")
+
+    # ---- What is left ----
+
+    def keep(self, why=None):
+        """Write all down; why: how it failed."""
+        with open(os.path.join(self.directory, "faults.txt"), "w", encoding="utf-8") as out:
+            for when, what in self.faults:
+                out.write(f"{when} {what}\n")
+        with open(os.path.join(self.directory, "seed.txt"), "w", encoding="utf-8") as out:
+            out.write(f"{self.name} seed {self.seed}\n")
+            if why:
+                out.write(f"{why}\n")
+        for log in glob.glob(os.path.join(self.cluster.directory, "node-*.log")):
+            shutil.copy(log, self.directory)
+        plot.draw(self.directory)
+
+
+__all__ = ["Campaign", "Programs"]
