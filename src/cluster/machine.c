@@ -495,6 +495,12 @@ int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_sli
     case BOP_OP_COUNTER_SET:
     case BOP_OP_COUNTER_DELETE:
         return bop__machine_counter_write(machine, index, &operation, out_reply);
+    case BOP_OP_LOCK_ACQUIRE:
+    case BOP_OP_LOCK_RELEASE:
+    case BOP_OP_LOCK_CREATE:
+    case BOP_OP_LOCK_DELETE:
+    case BOP_OP_LOCK_ADOPT:
+        return bop__machine_lock_write(machine, &operation, out_reply);
     case BOP_OP_TRANSACTION:
         return bop__machine_transaction_write(machine, &operation, out_reply);
     default:
@@ -708,6 +714,10 @@ int bop__machine_read(struct machine_view *view, const struct bop_operation *ope
         break;
     case BOP_OP_COUNTER_GET:
         rc = bop__machine_counter_read(view, operation, out);
+        break;
+    case BOP_OP_LOCK_GET:
+    case BOP_OP_LOCK_OWNED:
+        rc = bop__machine_lock_read(view, operation, out);
         break;
     default:
         rc = BOP_STATUS_BAD_REQUEST;

@@ -71,8 +71,9 @@ int bop__machine_compare(struct machine_view *view, const struct bop_compare *co
         operation.op = BOP_OP_MEMBER_GET;
         break;
     case BOP_COMPARE_LOCK:
+        rc = bop__machine_lock_granted(view, compare->name, (uint64_t)compare->number, &granted);
         *out_holds = holds(compare->relation, order_of(granted, 1));
-        return 0; /* bop__machine_lock_granted() is called here. */
+        return rc;
     }
     rc = ask(view, &operation, scratch, &result);
     if (rc < 0) {

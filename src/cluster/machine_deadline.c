@@ -115,7 +115,7 @@ static int come(struct machine *machine, const struct machine_deadline *deadline
     case DEADLINE_ENTRY:
         return bop__machine_entry_expire(machine, deadline, value);
     case DEADLINE_LOCK:
-        break; /* A lock's timeout is called here. */
+        return bop__machine_lock_timeout(machine, deadline);
     }
     return BOP_ECORRUPT;
 }

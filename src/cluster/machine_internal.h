@@ -70,6 +70,7 @@ struct session {
     uint8_t token[BOP_TOKEN_SIZE];
     /* What follows from the session's chunks; not known before loaded. */
     bool loaded;
+    bool ending; /* The entry under way ends it: it is granted nothing any more. */
     uint64_t acked;
     uint64_t chunk_last; /* The highest chunk that has a reply; 0: perhaps none. */
 };

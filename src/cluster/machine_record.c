@@ -361,7 +361,11 @@ int bop__machine_record_check(enum machine_table table, struct bop_slice key,
         return check_deadline(key, value);
     case MACHINE_LOCKS:
     case MACHINE_LOCK_REQUESTS:
+        rc = check_name(key);
+        return rc ? rc : bop__machine_lock_check(value);
     case MACHINE_MEMBERS:
+        return bop__machine_lock_request_check(key, value);
+        return 0;
     case MACHINE_MEMBER_NAMES:
         return 0;
     case MACHINE_META:

@@ -206,6 +206,11 @@ void bop__machine_chunk_key(uint8_t out_key[MACHINE_CHUNK_KEY], uint64_t session
 /** How many entries are left of a collection that was cleared: one or more. */
 BOP_MUST_USE int bop__machine_garbage_decode(struct bop_slice bytes, uint64_t *out_left);
 
+/* ---- Locks: machine_lock_record.c ---- */
+
+BOP_MUST_USE int bop__machine_lock_check(struct bop_slice value);
+BOP_MUST_USE int bop__machine_lock_request_check(struct bop_slice key, struct bop_slice value);
+
 /* ---- All of them ---- */
 
 /** Does a record make sense by itself? Returns 0, BOP_ECORRUPT, BOP_EVERSION or BOP_ENOMEM. */

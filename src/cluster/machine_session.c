@@ -319,12 +319,22 @@ int bop__machine_session_close(struct machine *machine, const struct command *co
         return 0;
     }
     machine_reply_set(out_reply, BOP_STATUS_OK);
+    session->ending = true;
     return end_session(machine, session, 0);
 }
 
 int bop__machine_sessions_expire(struct machine *machine, const struct command *command,
                                  struct machine_reply *out_reply)
 {
+    /* All of them first, so that none of them is given what another one leaves. */
+    for (size_t at = 0; at < command->expired.size; at += 8) {
+        struct session *session = table_find(&machine->sessions,
+                                             bop_load_u64(command->expired.data + at));
+
+        if (session) {
+            session->ending = true;
+        }
+    }
     for (size_t at = 0; at < command->expired.size; at += 8) {
         struct session *session = table_find(&machine->sessions,
                                              bop_load_u64(command->expired.data + at));
