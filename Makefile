@@ -4,6 +4,7 @@
 
 SEEDS   ?= 1000
 SECONDS ?= 300
+MINUTES ?= 10
 SAN     := -Db_sanitize=address,undefined -Db_lundef=false -Ddebug_checks=true -Dmimalloc=disabled
 RELEASE := --buildtype=release -Db_lto=true -Dtests=false
 
@@ -29,6 +30,13 @@ test-malloc-long: build/sim/build.ninja ## libbop-malloc under redis, python, gc
 sim: build/sim/build.ninja ## whole clusters on virtual time, disk and network: SEEDS=1000
 	ninja -C build/sim tests/sim/sim
 	scripts/run-sim build/sim/tests/sim/sim $(SEEDS)
+
+chaos: build/sim/build.ninja ## real nodes under all faults, mixed at random: MINUTES=10 [SEED=n]; leaves build/chaos/
+	scripts/deps test
+	ninja -C build/sim bopd bop tests/chaos/chaos_load tests/chaos/chaos_check tests/chaos/chaos_shim.so
+	python3 -B tests/chaos/chaos.py build/sim/bopd build/sim/bop build/sim/tests/chaos/chaos_load \
+	    build/sim/tests/chaos/chaos_check build/sim/tests/chaos/chaos_shim.so mix \
+	    --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --out build/chaos
 
 model: ## the queues' protocols in every interleaving, within larger bounds than the tests (minutes)
 	scripts/deps test
@@ -97,4 +105,4 @@ build/fuzz/build.ninja:
 	scripts/deps fuzz
 	CC=clang meson setup build/fuzz $(SAN) -Dfuzzing=true -Dc_args=-fsanitize=fuzzer-no-link
 
-.PHONY: release demo test test-thread test-malloc-long sim model bench bench-cluster bench-alloc bench-queue bench-kv bench-aof bench-net fuzz lint fmt clean help
+.PHONY: release demo test test-thread test-malloc-long sim chaos model bench bench-cluster bench-alloc bench-queue bench-kv bench-aof bench-net fuzz lint fmt clean help

@@ -82,6 +82,14 @@ def can_filter():
     return _place["filter"]
 
 
+def knows(flag):
+    """Whether this bopd has the flag: in a rolling upgrade an older one may run."""
+    key = (cluster.BOPD, flag)
+    if key not in _place:
+        _place[key] = flag in run(cluster.BOPD, "--help").stdout
+    return _place[key]
+
+
 class Control:
     """What the shim under a node is told: struct control of shim/shim.c."""
 
@@ -146,6 +154,8 @@ class ChaosNode(Node):
         for node in self.cluster.nodes:
             if not node.join or node is self:
                 out += ["--peer", f"{node.number}={node.address}"]
+        if self.spaced and knows("--insecure"):
+            out += ["--insecure"]  # Of this machine only, but bopd cannot know.
         if self.cluster.config_path:
             out += ["--config", self.cluster.config_path]
         return out + (["--join"] if self.join else []) + self.extra
