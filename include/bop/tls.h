@@ -51,6 +51,8 @@ struct bop_tls_options {
     bool tls13_only;
     const char *const *alpn; /* In order of preference, NULL-terminated; NULL: none. */
     bool no_tickets;
+    /* Servers: said, in the clear, to whoever begins with something that is not TLS. Copied. */
+    struct bop_slice plain_answer;
     unsigned handshakes_per_turn;  /* Begun or continued in a loop's turn. Default 8. */
     unsigned handshake_timeout_ms; /* Default 10,000. */
     /* A name that no identity matches: add one with bop_tls_add_name() and return true, or false:

@@ -271,8 +271,8 @@ static int take_list(const struct reading *reading, const yaml_node_t *root)
     }
     if (count == 0) {
         return bop_error_say(reading->err, BOP_ECONFIG,
-                             "%s: no token in it, so nobody could do anything; `bop token new "
-                             "NAME` makes one",
+                             "%s: no token in it, so nobody could do anything; `bop token "
+                             "new` makes one",
                              reading->name);
     }
     if (count > TOKENS_MAX) {

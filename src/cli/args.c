@@ -150,6 +150,11 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_FORCE] = {"--force", NULL},
     [FLAG_REPAIR] = {"--repair", NULL},
     [FLAG_EVENTS] = {"--events", NULL},
+    [FLAG_TLS] = {"--tls", NULL},
+    [FLAG_CERT] = {"--cert", "FILE"},
+    [FLAG_KEY] = {"--key", "FILE"},
+    [FLAG_TLS_NAME] = {"--tls-name", "NAME"},
+    [FLAG_TOKEN_FILE] = {"--token-file", "FILE"},
 };
 
 static int set_condition(struct cli_args *args, enum bop_condition condition, struct bop_error *err)
@@ -237,8 +242,6 @@ static const char **aof_text(struct cli_aof_args *aof, enum cli_flag flag)
         return &aof->region;
     case FLAG_PREFIX:
         return &aof->prefix;
-    case FLAG_CA:
-        return &aof->ca;
     case FLAG_NAME:
         return &aof->name;
     default:
@@ -291,6 +294,36 @@ static int set_flag_of_aof(struct cli_aof_args *aof, enum cli_flag flag, const c
         return 0;
     }
     return set_aof_flag(aof, flag, value, err);
+}
+
+/* Flags about TLS and tokens. False: it is none. */
+static bool set_flag_of_trust(struct cli_args *args, enum cli_flag flag, const char *value)
+{
+    struct cli_trust *trust = &args->trust;
+
+    switch ((int)flag) {
+    case FLAG_TLS:
+        trust->tls = true;
+        return true;
+    case FLAG_CA:
+        trust->ca = value;
+        args->aof.ca = value; /* Of an object store, for the group `aof`. */
+        return true;
+    case FLAG_CERT:
+        trust->certificate = value;
+        return true;
+    case FLAG_KEY:
+        trust->key = value;
+        return true;
+    case FLAG_TLS_NAME:
+        trust->server_name = value;
+        return true;
+    case FLAG_TOKEN_FILE:
+        trust->token_file = value;
+        return true;
+    default:
+        return false;
+    }
 }
 
 static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value,
@@ -358,7 +391,8 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
         args->table = value;
         return 0;
     default:
-        return set_flag_of_aof(&args->aof, flag, value, err);
+        return set_flag_of_trust(args, flag, value) ? 0
+                                                    : set_flag_of_aof(&args->aof, flag, value, err);
     }
 }
 

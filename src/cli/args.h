@@ -53,12 +53,23 @@ enum cli_flag {
     FLAG_FORCE,
     FLAG_REPAIR,
     FLAG_EVENTS,
+    FLAG_TLS,
+    FLAG_CERT,
+    FLAG_KEY,
+    FLAG_TLS_NAME,
+    FLAG_TOKEN_FILE,
     FLAG_COUNT,
 };
 
+_Static_assert(FLAG_COUNT <= 64, "a set of flags is a u64");
+
+#define FLAGS_TRUST                                                                                \
+    (UINT64_C(1) << FLAG_TLS | UINT64_C(1) << FLAG_CA | UINT64_C(1) << FLAG_CERT |                 \
+     UINT64_C(1) << FLAG_KEY | UINT64_C(1) << FLAG_TLS_NAME | UINT64_C(1) << FLAG_TOKEN_FILE)
 #define FLAGS_EVERYWHERE                                                                           \
-    (1u << FLAG_SERVER | 1u << FLAG_CLUSTER | 1u << FLAG_TIMEOUT | 1u << FLAG_JSON |               \
-     1u << FLAG_HELP | 1u << FLAG_VERSION)
+    (UINT64_C(1) << FLAG_SERVER | UINT64_C(1) << FLAG_CLUSTER | UINT64_C(1) << FLAG_TIMEOUT |      \
+     UINT64_C(1) << FLAG_JSON | UINT64_C(1) << FLAG_HELP | UINT64_C(1) << FLAG_VERSION |           \
+     FLAGS_TRUST)
 
 /**
  * Read a command line. Flags may stand anywhere before "--"; a word that begins

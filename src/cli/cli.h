@@ -74,6 +74,16 @@ struct cli_aof_args {
     bool events;
 };
 
+/** Whom to trust and what to show; each NULL or false if not given. */
+struct cli_trust {
+    bool tls;
+    const char *ca;
+    const char *certificate;
+    const char *key;
+    const char *server_name;
+    const char *token_file;
+};
+
 /** The command line. Texts are borrowed from argv. */
 struct cli_args {
     const struct cli_command *command; /* NULL: none was given. */
@@ -101,6 +111,7 @@ struct cli_args {
     bool compact;
     const char *table;
     struct cli_aof_args aof;
+    struct cli_trust trust;
 };
 
 struct cli_command {
@@ -160,6 +171,7 @@ int cmd_aof_flush(const struct cli_args *args);
 int cmd_aof_hydrate(const struct cli_args *args);
 int cmd_aof_restore(const struct cli_args *args);
 int cmd_aof_bench(const struct cli_args *args);
+int cmd_token_new(const struct cli_args *args);
 int cmd_status(const struct cli_args *args);
 int cmd_demo(const struct cli_args *args);
 int cmd_help(const struct cli_args *args);

@@ -12,6 +12,7 @@
 #include "cli.h"
 #include "probe.h"
 #include "progress.h"
+#include "trust.h"
 
 #define TIMEOUT_MS 2000
 #define TURN_MS    10
@@ -45,6 +46,7 @@ static int add_probe(struct survey *survey, const char *address, uint64_t node)
         .address = address,
         .cluster = survey->args->cluster,
         .timeout_ms = survey->timeout_ms,
+        .args = survey->args,
     };
     struct bop_error err = {0};
     int rc;
@@ -367,6 +369,9 @@ static int tell(struct survey *survey)
     }
     if (exit_code != CLI_OK || verdict.good) {
         return exit_code;
+    }
+    if (!witness(survey, &verdict) && trust_is_about(&survey->probes[0].trouble)) {
+        return trust_complain(&survey->probes[0].trouble);
     }
     if (!witness(survey, &verdict)) {
         return cli_complain(CLI_FAILED,

@@ -235,6 +235,23 @@ static const struct cli_command before_aof[] = {
 
 static const struct cli_command behind_aof[] = {
     {
+        .group = "token",
+        .name = "new",
+        .synopsis = "NAME NAMESPACE:RIGHT...",
+        .summary = "make a token, and the entry that servers know it by",
+        .help =
+            "Prints what belongs in the file that bopd --tokens names, on all nodes; kill -HUP "
+            "has\n"
+            "them read it. It holds the token's SHA-256 only: the token itself goes to the file\n"
+            "that --token-file names, which must not be there yet, else to standard error.\n"
+            "A namespace is what a name has before its first '/'; \"\" are the names that have\n"
+            "none, \"*\" is all. A right is read, write or admin, each with those before it.\n"
+            "  bop token new billing billing:write --token-file billing.token >> tokens.yaml\n",
+        .values_min = 2,
+        .values_max = CLI_VALUES_MAX,
+        .run = cmd_token_new,
+    },
+    {
         .name = "status",
         .synopsis = "",
         .summary = "who leads, and how each node is",
@@ -319,14 +336,19 @@ static void print_commands(const char *group, FILE *out)
 
 static void print_flags_everywhere(FILE *out)
 {
-    fputs("\nFlags of every command:\n"
-          "  --server HOST:PORT[,...]   servers of the cluster; one that answers is enough\n"
-          "                             (BOP_SERVER, else 127.0.0.1:" CLI_PORT ")\n"
-          "  --cluster NAME             refuse servers of a cluster of any other name\n"
-          "  --timeout SECONDS          give a request up after so long (10; import 30)\n"
-          "  --json                     results as JSON\n"
-          "  --help, --version\n",
-          out);
+    fputs(
+        "\nFlags of every command:\n"
+        "  --server HOST:PORT[,...]   servers of the cluster; one that answers is enough\n"
+        "                             (BOP_SERVER, else 127.0.0.1:" CLI_PORT ")\n"
+        "  --cluster NAME             refuse servers of a cluster of any other name\n"
+        "  --timeout SECONDS          give a request up after so long (10; import 30)\n"
+        "  --json                     results as JSON\n"
+        "  --ca FILE                  speak TLS with servers that this CA vouches for (BOP_CA)\n"
+        "  --cert FILE, --key FILE    show a certificate of your own (BOP_CERT, BOP_KEY)\n"
+        "  --tls, --tls-name NAME     trust the system's CAs; what certificates call the servers\n"
+        "  --token-file FILE          show the token in it (BOP_TOKEN_FILE, or BOP_TOKEN itself)\n"
+        "  --help, --version\n",
+        out);
 }
 
 static void print_bop(FILE *out)

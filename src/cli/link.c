@@ -3,6 +3,8 @@
  */
 #include "link.h"
 
+#include "trust.h"
+
 #include <inttypes.h>
 
 #define TURN_MS             20
@@ -16,6 +18,7 @@ int link_open(const struct link_options *options, struct link *out_link)
     const struct cli_args *args = options->args;
     const char *endpoints[BOP_CLIENT_ENDPOINTS_MAX];
     struct bop_error err = {0};
+    struct trust trust;
     struct bop_client_options client_options = {
         .endpoints = endpoints,
         .endpoint_count = args->server_count,
@@ -41,7 +44,11 @@ int link_open(const struct link_options *options, struct link *out_link)
     }
     client_options.loop = out_link->loop;
     client_options.request_timeout_ms = out_link->timeout_ms;
-    rc = bop_client_create(&client_options, &out_link->client, &err);
+    rc = trust_options(args, &trust, &client_options, &err);
+    if (rc == 0) {
+        rc = bop_client_create(&client_options, &out_link->client, &err);
+    }
+    explicit_bzero(trust.token, sizeof(trust.token));
     if (rc < 0) {
         link_close(out_link);
         return cli_complain(rc == BOP_EINVAL ? CLI_USAGE : CLI_FAILED, "%s", err.message);
@@ -169,6 +176,9 @@ static int complain_of_silence(const struct link *link, const char *doing)
     char servers[CALLED_SERVERS_MAX];
 
     called_servers(link->args, servers);
+    if ((!link->contacted || !info->ready) && trust_is_about(&info->trouble)) {
+        return trust_complain(&info->trouble);
+    }
     if (!link->contacted) {
         return cli_complain(
             CLI_FAILED,
@@ -204,6 +214,11 @@ int link_complain(const struct link *link, int code, const char *format, ...)
     switch (code) {
     case BOP_ETIMEOUT:
         return complain_of_silence(link, doing);
+    case BOP_EDENIED:
+        return cli_complain(CLI_FAILED,
+                            "%s: access denied: %s: give another token with --token-file "
+                            "or BOP_TOKEN",
+                            doing, link->info.denied.message);
     case BOP_EMISMATCH:
         return cli_complain(CLI_FAILED,
                             "%s is of another cluster than %s: drop --cluster, or name other "

@@ -3,6 +3,8 @@
  */
 #include "probe.h"
 
+#include "trust.h"
+
 #include <stdio.h>
 
 #include <bop/raft.h>
@@ -23,10 +25,16 @@ int probe_open(struct probe *probe, const struct probe_options *options, struct 
         .pin = true,
     };
 
+    struct trust trust;
+    int rc = 0;
+
     *probe = (struct probe){.code = 0};
     snprintf(probe->address, sizeof(probe->address), "%s", options->address);
     bop_buf_init(&probe->buf, NULL, 0);
-    return bop_client_create(&client_options, &probe->client, err);
+    if (options->args) {
+        rc = trust_options(options->args, &trust, &client_options, err);
+    }
+    return rc < 0 ? rc : bop_client_create(&client_options, &probe->client, err);
 }
 
 void probe_close(struct probe *probe)
@@ -39,6 +47,16 @@ void probe_close(struct probe *probe)
     *probe = (struct probe){.code = 0};
 }
 
+static void note_trouble(struct probe *probe)
+{
+    struct bop_client_info info;
+
+    if (probe->client) {
+        bop_client_info(probe->client, &info);
+        probe->trouble = probe->code == BOP_EDENIED ? info.denied : info.trouble;
+    }
+}
+
 static void on_status(void *user, int code, const struct bop_status_response *status)
 {
     struct probe *probe = (struct probe *)user;
@@ -47,6 +65,7 @@ static void on_status(void *user, int code, const struct bop_status_response *st
     probe->asking = false;
     probe->code = code;
     if (code < 0) {
+        note_trouble(probe);
         return;
     }
     bop_buf_clear(&probe->buf);
@@ -80,6 +99,7 @@ int probe_trouble(const struct probe *probe)
 
 void probe_give_up(struct probe *probe, int code)
 {
+    note_trouble(probe);
     bop_client_destroy(probe->client);
     probe->client = NULL;
     probe->code = code;

@@ -6,15 +6,18 @@
 
 #include <bop/client.h>
 
+struct cli_args;
+
 struct probe {
     struct bop_client *client;
     char address[BOP_ADDRESS_MAX + 1];
-    uint64_t node;      /* As others call it, or as it said; 0: not known. */
-    bool asking;        /* A request is under way. */
-    bool answered;      /* status is good; it stays when the next request is in vain. */
-    int code;           /* Of the last request. */
-    uint64_t heard_us;  /* When it answered last. */
-    struct bop_buf buf; /* What status points into. */
+    uint64_t node;            /* As others call it, or as it said; 0: not known. */
+    bool asking;              /* A request is under way. */
+    bool answered;            /* status is good; it stays when the next request is in vain. */
+    int code;                 /* Of the last request. */
+    struct bop_error trouble; /* Why it was given up, in more words. */
+    uint64_t heard_us;        /* When it answered last. */
+    struct bop_buf buf;       /* What status points into. */
     struct bop_status_response status;
 };
 
@@ -23,6 +26,7 @@ struct probe_options {
     const char *address;
     const char *cluster; /* NULL: any. */
     uint64_t timeout_ms;
+    const struct cli_args *args; /* For TLS and token. NULL: none. */
 };
 
 /** Begin to connect. Returns 0 or a code with err set, as bop_client_create(). */

@@ -419,12 +419,16 @@ static int on_status(struct bop_client *client, struct client_request *request,
 /* A status request has no other answer that could say no. */
 static int on_error(struct bop_client *client, const struct bop_wire_frame *frame)
 {
+    static const char prefix[] = "access denied: "; /* Which the code says already. */
     struct client_request *request = find_request(client, frame->request);
     struct bop_slice text;
 
     if (!request || request->queued || request->kind != BOP_WIRE_KIND_STATUS_REQUEST ||
         !bop__client_error_text(frame->payload, &text)) {
         return BOP_EPROTOCOL;
+    }
+    if (text.size > sizeof(prefix) - 1 && memcmp(text.data, prefix, sizeof(prefix) - 1) == 0) {
+        text = bop_slice(text.data + sizeof(prefix) - 1, text.size - (sizeof(prefix) - 1));
     }
     bop__client_denied(client, text);
     finish(client, request, BOP_EDENIED, NULL, NULL);

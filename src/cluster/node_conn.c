@@ -315,6 +315,10 @@ bool bop__node_accept(struct bop_listener *listener, struct bop_socket *tcp, voi
     }
     conn->node = node;
     conn->tcp = tcp;
+    if (node->tls.server) {
+        /* Kept from now on, for when a handshake fails and the socket is gone. */
+        (void)bop_socket_peer_name(tcp);
+    }
     bop_list_push_back(&node->conns, &conn->link);
     bop_socket_attach(tcp, &conn_events, conn);
     return true;

@@ -15,9 +15,27 @@
 
 #define ID_MARK "{id}"
 
+/* What a client hears that does not speak TLS: a frame as of any other error. */
+static int plain_answer(struct bop_buf *buf)
+{
+    struct bop_writer writer = bop_writer(buf);
+    size_t at;
+    int rc = bop_wire_begin(buf, &at);
+
+    if (rc == 0) {
+        bop_write_u8(&writer, 1);
+        bop_write_bytes(&writer, bop_slice_cstr("this port speaks TLS"));
+        rc = writer.code;
+        bop_wire_end(buf, at, BOP_WIRE_KIND_ERROR_RESPONSE, BOP_WIRE_RESPONSE, 0);
+    }
+    return rc;
+}
+
 static int open_server(struct bop_node *node, const struct bop_node_tls *options,
                        struct bop_error *err)
 {
+    struct bop_buf answer;
+    int rc;
     struct bop_tls_options tls = {
         .server = true,
         .identity = {.cert_file = options->certificate, .key_file = options->key},
@@ -30,7 +48,16 @@ static int open_server(struct bop_node *node, const struct bop_node_tls *options
     } else if (options->ca) {
         tls.verify = BOP_TLS_VERIFY_OPTIONAL;
     }
-    return bop_tls_create(&tls, &node->tls.server, err);
+    bop_buf_init(&answer, NULL, 0);
+    rc = plain_answer(&answer);
+    tls.plain_answer = bop_buf_slice(&answer);
+    if (rc == 0) {
+        rc = bop_tls_create(&tls, &node->tls.server, err);
+    } else {
+        bop_error_set(err, rc, "load TLS");
+    }
+    bop_buf_deinit(&answer);
+    return rc;
 }
 
 static int open_peers(struct bop_node *node, const struct bop_node_tls *options,

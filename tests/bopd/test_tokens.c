@@ -69,9 +69,9 @@ static void refused(const char *text, const char *why)
 
 TEST(tokens, say_what_is_wrong_and_where)
 {
-    refused("", "t.yaml: no token in it, so nobody could do anything; `bop token new NAME` makes "
+    refused("", "t.yaml: no token in it, so nobody could do anything; `bop token new` makes "
                 "one");
-    refused("[]", "t.yaml: no token in it, so nobody could do anything; `bop token new NAME` makes "
+    refused("[]", "t.yaml: no token in it, so nobody could do anything; `bop token new` makes "
                   "one");
     refused("name: x", "t.yaml:1: not a list of tokens; each begins with - name: NAME");
     refused("- x", "t.yaml:1: not a token; write name, sha256 and rights of each");

@@ -58,6 +58,7 @@ struct bop_tls {
     char *ciphersuites;
     char *dh_file;
     struct bop_buf ca_pem;
+    struct bop_buf plain_answer;
     struct bop_buf alpn; /* As on the wire: each with its length in front. */
 
     pthread_mutex_t change;

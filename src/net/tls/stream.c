@@ -66,8 +66,24 @@ void bop__tls_explain(struct bop__tls_stream *stream)
     stream->failed = true;
 }
 
+/* Whoever does not speak TLS would not understand an alert. */
+static void answer_plainly(struct bop__tls_stream *stream)
+{
+    const struct bop_buf *answer = &stream->tls->plain_answer;
+    unsigned long error = ERR_peek_error();
+    int reason = ERR_GET_REASON(error);
+
+    if (!stream->done && answer->size > 0 && ERR_GET_LIB(error) == ERR_LIB_SSL &&
+        (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST)) {
+        bop_buf_clear(&stream->wire->out);
+        /* Without memory for it it is not said. */
+        BOP_IGNORE(bop_buf_append(&stream->wire->out, answer->data, answer->size));
+    }
+}
+
 void bop__tls_fail(struct bop__tls_stream *stream)
 {
+    answer_plainly(stream);
     bop__tls_explain(stream);
     bop__tls_send_last(stream); /* The alert. */
     bop__socket_begin_close(stream->sock, BOP_ETLS);

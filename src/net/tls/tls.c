@@ -44,6 +44,7 @@ static void free_tls(struct bop_tls *tls)
     OPENSSL_free(tls->ciphersuites);
     OPENSSL_free(tls->dh_file);
     bop_buf_deinit(&tls->ca_pem);
+    bop_buf_deinit(&tls->plain_answer);
     bop_buf_deinit(&tls->alpn);
     OPENSSL_free(tls);
 }
@@ -148,8 +149,11 @@ static int copy_options(struct bop_tls *tls, const struct bop_tls_options *optio
     tls->ciphersuites = copy_text(options->ciphersuites, &failed);
     tls->dh_file = copy_text(options->dh_file, &failed);
     bop_buf_init(&tls->ca_pem, NULL, 0);
+    bop_buf_init(&tls->plain_answer, NULL, 0);
     bop_buf_init(&tls->alpn, NULL, 0);
-    if (failed || bop_buf_append(&tls->ca_pem, options->ca_pem.data, options->ca_pem.size) != 0) {
+    if (failed || bop_buf_append(&tls->ca_pem, options->ca_pem.data, options->ca_pem.size) != 0 ||
+        bop_buf_append(&tls->plain_answer, options->plain_answer.data,
+                       options->plain_answer.size) != 0) {
         return bop_error_set(err, BOP_ENOMEM, "load TLS");
     }
     return copy_alpn(tls, options->alpn, err);
