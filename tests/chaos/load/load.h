@@ -38,6 +38,7 @@ struct slot {
     /* The workload's. */
     unsigned phase;
     uint64_t version;
+    uint64_t ticket;
     int64_t token;
     size_t object_index;
     struct bop_buf buf;
@@ -61,6 +62,9 @@ extern const struct workload load_counter;
 extern const struct workload load_tally;
 extern const struct workload load_set;
 extern const struct workload load_list;
+extern const struct workload load_lock;
+extern const struct workload load_bank;
+extern const struct workload load_skew;
 extern const struct workload load_bulk;
 
 extern struct bop_random load_random;
