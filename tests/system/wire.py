@@ -40,6 +40,9 @@ STATUS_NAMES = ("OK", "NOT_FOUND", "CONDITION", "RETRY", "NO_SESSION", "BAD_REQU
                 "BUSY", "NO_ROOM", "STALE", "OVERFLOW", "UNCERTAIN", "REFUSED", "DENIED")
 
 LINEARIZABLE, STALE_READ = 0, 1
+
+# What every new connection begins with: an ssl.SSLContext, and bytes to be shown as a token.
+TRUST = {"context": None, "token": None}
 UNAVAILABLE, FOLLOWER, CANDIDATE, LEADER = range(4)
 VOTER, STANDBY, SPARE = 1, 2, 3
 NEVER = 2**64 - 1
@@ -159,13 +162,18 @@ class Frame:
 class Connection:
     """One TCP connection. Requests are numbered from 1."""
 
-    def __init__(self, port, timeout=10.0, host="127.0.0.1"):
+    def __init__(self, port, timeout=10.0, host="127.0.0.1", trust=None):
+        trust = TRUST if trust is None else trust
         self.socket = socket.create_connection((host, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if trust["context"]:
+            self.socket = trust["context"].wrap_socket(self.socket, server_hostname="localhost")
         self.timeout = timeout
         self.buffer = bytearray()
         self.request = 0
         self.error = None
+        if trust["token"] and self.auth(trust["token"]) != OK:
+            raise Closed("the token is not known")
 
     def close(self):
         self.socket.close()
@@ -251,6 +259,9 @@ class Connection:
             return end.reason, frames
 
     # ---- Requests of ours ----
+
+    def auth(self, token):
+        return self._status_only(AUTH, token)
 
     def hello(self, cluster="", client="test"):
         reader = self.ask(HELLO, u16(PROTOCOL) + blob(cluster) + blob(client))
