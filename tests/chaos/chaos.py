@@ -23,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(1, os.path.join(HERE, "..", "system"))
 
 # pylint: disable=wrong-import-position
+import disk
 import nodes as places
 import rows
 import tap
@@ -93,6 +94,8 @@ def short(arguments):
     for row in rows.ROWS:
         if row.number in rows.SHORT and (not arguments.rows or row.name in arguments.rows):
             tap.test(short_test(row, arguments))
+    if not arguments.rows:
+        prove(arguments)
     sys.argv[1:] = [Programs.bopd]
     tap.main()
 
@@ -107,6 +110,35 @@ def short_test(row, arguments):
         shutil.rmtree(run_row(row, arguments.seconds or SHORT_SECONDS, seed, arguments.out))
     test.__name__ = f"row_{row.number}_{row.title.replace(' ', '_')}"
     return test
+
+
+# ---- Do the tests notice? ----
+
+def lying_disks(campaign):
+    """Syncs that do nothing, then all power is lost: acknowledged writes are gone."""
+    for node in campaign.nodes:
+        node.control.set(node.control.LIES, 1)
+    campaign.wait(3.0)
+    for node in campaign.nodes:
+        node.kill()
+    for node in campaign.nodes:
+        campaign.note(disk.lose_power(node, campaign.random, share=1.0))
+        node.control.set(node.control.LIES, 0)
+
+
+def prove(arguments):
+    """A cluster on lying disks must be found out: by the checker, or by nodes that see it."""
+    row = rows.Row(0, "lying-disks", "disks lie", lying_disks, shim=True, journaled=True)
+
+    def lost_writes_are_noticed():
+        try:
+            directory = run_row(row, 5, 1, arguments.out)
+        except AssertionError as error:
+            tap.note(str(error))
+            shutil.rmtree(os.path.join(arguments.out, f"{row.name}-1"), ignore_errors=True)
+            return
+        raise AssertionError(f"nobody noticed that acknowledged writes are gone: {directory}")
+    tap.test(lost_writes_are_noticed)
 
 
 # ---- All of them, mixed ----

@@ -137,12 +137,13 @@ def _distrust_state(node, random):
                 file.write(random.randbytes(min(8192, size)))
 
 
-def lose_power(node, random):
-    """The node was killed: take back of its disk what may be lost. Says what was done."""
+def lose_power(node, random, share=None):
+    """The node was killed: take back of its disk what may be lost, each sector with the chance
+    `share`. Says what was done."""
     records = _unsynced(_read(os.path.join(node.journal, "records")))
     names = [r for r in records if r.type in (CREATE, RENAME, UNLINK)]
     sector = random.choice(TORN)
-    share = random.choice((0.0, 0.5, 0.9, 1.0))
+    share = random.choice((0.0, 0.5, 0.9, 1.0)) if share is None else share
     paths = _inodes(node.data, node.journal)
     lost = _undo_bytes([r for r in records if r.type == WRITE], paths, random, sector, share)
     if share == 1.0:

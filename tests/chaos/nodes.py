@@ -93,7 +93,8 @@ def knows(flag):
 class Control:
     """What the shim under a node is told: struct control of shim/shim.c."""
 
-    DELAY, FAILURES, CLOCK, FAILED, SYNCS = (0, "<I"), (4, "<I"), (8, "<q"), (16, "<I"), (20, "<I")
+    DELAY, FAILURES, CLOCK = (0, "<I"), (4, "<I"), (8, "<q")
+    FAILED, SYNCS, LIES = (16, "<I"), (20, "<I"), (24, "<I")
 
     def __init__(self, path):
         self.path = path

@@ -442,9 +442,10 @@ def overload_row(c):
     try:
         while not c.over():
             c.note("overload")
-            extra = c.start_load(workloads="bulk", bulk=1 << 20, rate=20000)
+            extra = [c.start_load(workloads="bulk", bulk=1 << 20, rate=5000) for _ in range(4)]
             c.wait(4.0, 10.0)
-            c.stop_load(extra)
+            for each in extra:
+                c.stop_load(each)
             c.note("usual load")
             c.wait(2.0, 4.0)
         limited.check()

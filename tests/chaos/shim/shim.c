@@ -50,6 +50,7 @@ struct control {
     _Atomic int64_t clock_offset_ns;
     _Atomic uint32_t syncs_failed; /* Told by us. */
     _Atomic uint32_t syncs;
+    _Atomic uint32_t lies; /* Syncs do nothing and succeed: to prove that the tests notice. */
 };
 
 enum record_type {
@@ -432,6 +433,9 @@ static int sync_it(int fd, long number)
         return -1;
     }
     atomic_fetch_add(&shim.control->syncs, 1);
+    if (atomic_load(&shim.control->lies) != 0) {
+        return 0;
+    }
     pthread_mutex_lock(&shim.mutex);
     until = shim.sequence;
     pthread_mutex_unlock(&shim.mutex);
