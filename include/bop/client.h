@@ -279,6 +279,20 @@ typedef void (*bop_client_status_fn)(void *user, int code,
 BOP_API BOP_MUST_USE int bop_client_status(struct bop_client *client, bop_client_status_fn fn,
                                            void *user);
 
+/** response is the answer's payload, for the decoders of bop/cluster_admin.h; empty unless code is
+ * 0, and borrowed for the call. */
+typedef void (*bop_client_admin_fn)(void *user, int code, struct bop_slice response);
+
+/**
+ * Ask the server we are connected to for a piece of administration: kind is one of
+ * BOP_WIRE_KIND_CLUSTER_..._REQUEST (BOP_EINVAL else), payload what its encoder made. If the
+ * connection breaks meanwhile it is asked again, which does no harm. Returns as
+ * bop_client_execute().
+ */
+BOP_API BOP_MUST_USE int bop_client_admin(struct bop_client *client, uint16_t kind,
+                                          struct bop_slice payload, bop_client_admin_fn fn,
+                                          void *user);
+
 /* ---- Looking in ---- */
 
 struct bop_client_info {

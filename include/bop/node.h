@@ -85,6 +85,7 @@ struct bop_node_options {
     const struct bop_node_peer *peers; /* All servers of a new cluster; self may be among them. */
     unsigned peer_count;               /* At most BOP_RAFT_SERVERS_MAX. */
     bool join;                         /* Begin empty and ask the peers to be added. */
+    bool learner;                      /* With join: without a vote, and stay so. */
     unsigned election_timeout_ms;      /* Default 300. */
     unsigned heartbeat_ms;             /* Default 50. */
     unsigned clients_max;              /* Connections. Default 10,000. */

@@ -284,6 +284,7 @@ struct bop_raft_engine {
                           uint64_t *out_committed_index);
     uint64_t (*match_index)(const struct bop_raft *raft, uint64_t peer);
     const char *(*last_error)(const struct bop_raft *raft);
+    int (*tune)(struct bop_raft *raft, const struct bop_raft_options *options); /* May be NULL. */
 };
 
 /** First in every engine's instance. */
@@ -320,6 +321,14 @@ BOP_API void bop_raft_destroy(struct bop_raft *raft);
  */
 BOP_API BOP_MUST_USE int bop_raft_step(struct bop_raft *raft, const struct bop_raft_event *event,
                                        struct bop_raft_update *out_update);
+
+/**
+ * Change election_timeout_ms, heartbeat_ms and inflight_entries_max, all three, while it
+ * runs; nothing else of the options counts. Returns 0, BOP_EINVAL if they do not fit each
+ * other, or BOP_EUNSUPPORTED.
+ */
+BOP_API BOP_MUST_USE int bop_raft_tune(struct bop_raft *raft,
+                                       const struct bop_raft_options *options);
 
 /** When to step TIME next, in ms of now_ms's clock. */
 BOP_API uint64_t bop_raft_deadline_ms(const struct bop_raft *raft);

@@ -249,6 +249,11 @@ static int set_join(struct config *config, const char *text, struct bop_error *e
     return parse_bool(text, &config->join, err);
 }
 
+static int set_learner(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_bool(text, &config->learner, err);
+}
+
 static int set_dev(struct config *config, const char *text, struct bop_error *err)
 {
     return parse_bool(text, &config->dev, err);
@@ -358,7 +363,7 @@ static int set_insecure(struct config *config, const char *text, struct bop_erro
 
 /* What a file says; libcyaml fills it in. */
 struct document {
-    char *id, *cluster, *data, *listen, *join, *log_level;
+    char *id, *cluster, *data, *listen, *join, *learner, *log_level;
     char *election_timeout_ms, *heartbeat_ms, *snapshot_entries, *trailing_entries;
     char **peers;
     unsigned peers_count;
@@ -388,6 +393,7 @@ static const struct setting settings[] = {
     {"--listen", "HOST:PORT", "listen", set_listen, IN_DOCUMENT(listen)},
     {"--peer", "ID=HOST:PORT", NULL, add_peer, 0},
     {"--join", NULL, "join", set_join, IN_DOCUMENT(join)},
+    {"--learner", NULL, "learner", set_learner, IN_DOCUMENT(learner)},
     {"--dev", NULL, NULL, set_dev, 0},
     {"--check-config", NULL, NULL, set_check_config, 0},
     {"--log-level", "LEVEL", "log_level", set_log_level, IN_DOCUMENT(log_level)},
@@ -543,6 +549,7 @@ static const cyaml_schema_field_t document_fields[] = {
     STRING(struct document, data),
     STRING(struct document, listen),
     STRING(struct document, join),
+    STRING(struct document, learner),
     STRING(struct document, log_level),
     STRING(struct document, election_timeout_ms),
     STRING(struct document, heartbeat_ms),
@@ -980,6 +987,11 @@ static int check_cluster(const struct config *config, struct bop_error *err)
         return bop_error_say(err, BOP_ECONFIG,
                              "--dev is a node by itself; drop --dev, or the peers and --join");
     }
+    if (config->learner && !config->join) {
+        return bop_error_say(err, BOP_ECONFIG,
+                             "--learner is for a node that joins: add --join, or use `bop cluster "
+                             "demote` on one that is there");
+    }
     if (config->join && others == 0) {
         return bop_error_say(err, BOP_ECONFIG,
                              "--join: no peer to ask; add --peer ID=HOST:PORT of a member");
@@ -1063,6 +1075,7 @@ const char *config_help(void)
            "  --peer ID=HOST:PORT   a node of the cluster; once for each, with or without this\n"
            "                        one; instead of those in the file. No peers: a cluster of one\n"
            "  --join                be added to a running cluster, through any of the peers\n"
+           "  --learner             with --join: get all data, but no vote until promoted\n"
            "  --cluster NAME        name of the cluster, the same at all nodes (bop)\n"
            "  --log-level LEVEL     debug, info, warn or error (info)\n"
            "  --tls-certificate FILE, --tls-key FILE\n"

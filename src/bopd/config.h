@@ -39,6 +39,7 @@ struct config {
     struct config_peer peers[CONFIG_PEERS_MAX]; /* With or without this node. */
     unsigned peer_count;
     bool join;
+    bool learner;
     bool dev;
     bool check_config;
     bool help;    /* Nothing else was looked at: print config_help() and leave. */

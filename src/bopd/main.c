@@ -2,7 +2,8 @@
  * bopd: one node of a cluster, as a daemon in the foreground.
  *
  * Exit status: 0 stopped in order, 1 failed at run time, 2 wrong usage or
- * configuration, 3 the data cannot be opened, 4 cannot listen.
+ * configuration, 3 the data cannot be opened, 4 cannot listen, 5 the node was removed
+ * from its cluster, or its place was taken.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -27,6 +28,7 @@ enum {
     EXIT_AT_RUN_TIME = 1,
     EXIT_DATA = 3,
     EXIT_LISTEN = 4,
+    EXIT_REMOVED = 5,
 };
 
 struct daemon {
@@ -144,7 +146,7 @@ static void on_failed(void *user, int code, const char *message)
     struct bop_error err;
 
     bop_error_say(&err, code, "%s", message);
-    daemon->exit_code = complain(&err, EXIT_AT_RUN_TIME);
+    daemon->exit_code = complain(&err, code == BOP_EREMOVED ? EXIT_REMOVED : EXIT_AT_RUN_TIME);
     bop_loop_stop(daemon->loop);
 }
 
@@ -252,6 +254,7 @@ static int start_node(struct daemon *daemon, struct bop_error *err)
         .peers = peers,
         .peer_count = collect_peers(config, peers),
         .join = config->join,
+        .learner = config->learner,
         .election_timeout_ms = (unsigned)config->election_timeout_ms,
         .heartbeat_ms = (unsigned)config->heartbeat_ms,
         .clients_max = (unsigned)config->connections_max,
@@ -270,9 +273,10 @@ static int start_node(struct daemon *daemon, struct bop_error *err)
     }
     security_free(&security);
     if (rc < 0) {
-        return part == BOP_NODE_TLS      ? CONFIG_EXIT_USAGE
-               : part == BOP_NODE_LISTEN ? EXIT_LISTEN
-                                         : EXIT_DATA;
+        return part == BOP_NODE_TLS        ? CONFIG_EXIT_USAGE
+               : part == BOP_NODE_LISTEN   ? EXIT_LISTEN
+               : err->code == BOP_EREMOVED ? EXIT_REMOVED
+                                           : EXIT_DATA;
     }
     return EXIT_IN_ORDER;
 }

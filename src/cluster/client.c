@@ -103,6 +103,7 @@ static void finish(struct bop_client *client, struct client_request *request, in
 {
     bop_client_fn fn = request->fn;
     bop_client_status_fn status_fn = request->status_fn;
+    bop_client_admin_fn admin_fn = request->admin_fn;
     void *user = request->user;
 
     free_slot(client, request);
@@ -112,6 +113,8 @@ static void finish(struct bop_client *client, struct client_request *request, in
         fn(user, code, result ? result : &no_result);
     } else if (status_fn) {
         status_fn(user, code, status);
+    } else if (admin_fn) {
+        admin_fn(user, code, client->admin_response);
     }
     client->calling = false;
 }
@@ -245,6 +248,8 @@ static void encode_request(struct bop_client *client, const struct client_reques
         };
 
         bop_write_request_encode(writer, &message);
+    } else if (request->admin_fn) {
+        bop_write_raw(writer, operation);
     } else if (request->kind == BOP_WIRE_KIND_READ_REQUEST) {
         struct bop_read_request message = {.consistency = request->consistency,
                                            .operation = operation};
@@ -435,6 +440,22 @@ static int on_error(struct bop_client *client, const struct bop_wire_frame *fram
     return 0;
 }
 
+/* The answer to an operator's request, which is not looked into here. */
+static int on_admin(struct bop_client *client, struct client_request *request,
+                    struct bop_slice payload)
+{
+    client->admin_response = payload;
+    finish(client, request, 0, NULL, NULL);
+    client->admin_response = bop_slice(NULL, 0);
+    return 0;
+}
+
+static bool is_admin_response(uint16_t kind)
+{
+    return kind >= BOP_WIRE_KIND_CLUSTER_MEMBERS_RESPONSE &&
+           kind <= BOP_WIRE_KIND_CLUSTER_PARAMS_RESPONSE && kind % 2 == 1;
+}
+
 int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *frame)
 {
     struct client_request *request;
@@ -444,7 +465,7 @@ int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *f
         return on_error(client, frame);
     }
     if (frame->kind != BOP_WIRE_KIND_WRITE_RESPONSE && frame->kind != BOP_WIRE_KIND_READ_RESPONSE &&
-        frame->kind != BOP_WIRE_KIND_STATUS_RESPONSE) {
+        frame->kind != BOP_WIRE_KIND_STATUS_RESPONSE && !is_admin_response(frame->kind)) {
         return bop__client_session_answer(client, frame);
     }
     request = find_request(client, frame->request);
@@ -454,8 +475,9 @@ int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *f
     if (request->queued || frame->kind != request->kind + 1) {
         return BOP_EPROTOCOL; /* Not asked, or not this. */
     }
-    rc = frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE ? on_status(client, request, frame->payload)
-                                                      : on_reply(client, request, frame->payload);
+    rc = is_admin_response(frame->kind)                 ? on_admin(client, request, frame->payload)
+         : frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE ? on_status(client, request, frame->payload)
+                                                        : on_reply(client, request, frame->payload);
     debug_check(client);
     return rc;
 }
@@ -548,6 +570,7 @@ int bop_client_execute(struct bop_client *client, const struct bop_operation *op
     request->consistency = (uint8_t)consistency;
     request->fn = fn;
     request->status_fn = NULL;
+    request->admin_fn = NULL;
     request->user = user;
     accept(client, request);
     return 0;
@@ -572,6 +595,40 @@ int bop_client_status(struct bop_client *client, bop_client_status_fn fn, void *
     request->kind = BOP_WIRE_KIND_STATUS_REQUEST;
     request->fn = NULL;
     request->status_fn = fn;
+    request->admin_fn = NULL;
+    request->user = user;
+    accept(client, request);
+    return 0;
+}
+
+int bop_client_admin(struct bop_client *client, uint16_t kind, struct bop_slice payload,
+                     bop_client_admin_fn fn, void *user)
+{
+    struct client_request *request;
+    int rc;
+
+    if (kind % 2 != 0 || !is_admin_response(kind + 1)) {
+        return BOP_EINVAL;
+    }
+    if (client->closing) {
+        return BOP_ECLOSED;
+    }
+    if (bop_list_empty(&client->free)) {
+        return BOP_EFULL;
+    }
+    rc = start_deadline(client);
+    if (rc < 0) {
+        return rc;
+    }
+    request = request_of(client->free.next);
+    rc = bop_buf_append(&request->operation, payload.data, payload.size);
+    if (rc < 0) {
+        return rc;
+    }
+    request->kind = kind;
+    request->fn = NULL;
+    request->status_fn = NULL;
+    request->admin_fn = fn;
     request->user = user;
     accept(client, request);
     return 0;

@@ -75,6 +75,7 @@ struct client_request {
     bool sent_before;
     bop_client_fn fn;
     bop_client_status_fn status_fn;
+    bop_client_admin_fn admin_fn;
     void *user;
 };
 
@@ -168,6 +169,7 @@ struct bop_client {
     struct bop_timer tick;
     uint64_t tick_ms;
 
+    struct bop_slice admin_response; /* For the callback that is being called. */
     struct client_session session;
     struct bop_client_info info; /* The counters and the trouble in it. */
 };

@@ -283,6 +283,7 @@ static int open_replica(struct bop_node *node, struct bop_error *err)
         .address = node->address,
         .initial = &conf,
         .join = node->options.join,
+        .learner = node->options.learner,
         .election_timeout_ms = node->options.election_timeout_ms,
         .heartbeat_ms = node->options.heartbeat_ms,
         .snapshot_entries = node->options.snapshot_entries,

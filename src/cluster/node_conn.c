@@ -8,6 +8,7 @@
 
 #include "node.h"
 #include "peer_wire.h"
+#include "replica_member.h"
 
 #define REFUSAL_MAX 512
 
@@ -124,6 +125,43 @@ static struct node_link *link_for(struct node_conn *conn, const struct peer_hell
     return bop__node_link(conn->node, hello->node);
 }
 
+/* A node that was removed hears so before it is refused: it is to end, not to ask again. */
+static int send_removed(struct node_conn *conn)
+{
+    struct bop_buf *out = bop_socket_output(conn->tcp);
+    struct bop_writer writer;
+    size_t at;
+
+    if (!out || bop_wire_begin(out, &at) < 0) {
+        return BOP_ENOMEM;
+    }
+    writer = bop_writer(out);
+    bop_write_u64(&writer, bop__replica_configuration_index(conn->node->replica));
+    if (writer.code < 0) {
+        bop_wire_cancel(out, at);
+        return writer.code;
+    }
+    bop_wire_end(out, at, BOP_WIRE_KIND_PEER_REMOVED, BOP_WIRE_REQUEST, 0);
+    return 0;
+}
+
+/* What the replica knows of the one that says hello. */
+static int introduce(struct node_conn *conn, const struct peer_hello *hello,
+                     char out_text[REFUSAL_MAX])
+{
+    switch (bop__replica_introduced(conn->node->replica, hello->node, hello->address, out_text,
+                                    REFUSAL_MAX)) {
+    case INTRODUCTION_ACCEPTED:
+        out_text[0] = '\0';
+        return 0;
+    case INTRODUCTION_REMOVED:
+        return send_removed(conn);
+    case INTRODUCTION_REFUSED:
+        break;
+    }
+    return 0;
+}
+
 static int peer_hello(struct node_conn *conn, const struct bop_wire_frame *frame)
 {
     char refusal[REFUSAL_MAX];
@@ -137,8 +175,12 @@ static int peer_hello(struct node_conn *conn, const struct bop_wire_frame *frame
     refusal_of(conn, &hello, refusal);
     if (!refusal[0] &&
         bop__node_tls_is_peer(conn->node, conn->tcp, hello.node, refusal, sizeof(refusal))) {
-        link = link_for(conn, &hello);
-        if (!link) {
+        rc = introduce(conn, &hello, refusal);
+        if (rc < 0) {
+            return rc;
+        }
+        link = refusal[0] ? NULL : link_for(conn, &hello);
+        if (!link && !refusal[0]) {
             snprintf(refusal, sizeof(refusal), "it has no room for another peer");
         }
     }

@@ -10,6 +10,7 @@
 
 #include "node.h"
 #include "peer_wire.h"
+#include "replica_member.h"
 
 static void dial(struct node_link *link);
 
@@ -31,12 +32,12 @@ static void retry_later(struct node_link *link)
 
 static void send_hello(struct node_link *link)
 {
+    char self[MEMBER_TEXT_MAX];
     struct peer_hello hello = {
         .protocol = PEER_PROTOCOL,
         .node = link->node->options.id,
         .target = link->id,
         .cluster = bop_slice_cstr(link->node->cluster),
-        .address = bop_slice_cstr(link->node->address),
     };
     struct bop_buf *out = bop_socket_output(link->out);
     struct bop_writer writer;
@@ -46,6 +47,8 @@ static void send_hello(struct node_link *link)
         bop_socket_close(link->out);
         return;
     }
+    bop__replica_introduction(link->node->replica, self);
+    hello.address = bop_slice_cstr(self);
     writer = bop_writer(out);
     bop__peer_hello_encode(&writer, &hello);
     if (writer.code < 0) {
@@ -91,7 +94,21 @@ static int welcome(struct node_link *link, const struct bop_wire_frame *frame)
     return 0;
 }
 
-/* Nothing but the welcome comes on a connection that we dialed. */
+/* Not refused only, but told that we are no member any more. */
+static int removed(struct node_link *link, const struct bop_wire_frame *frame)
+{
+    struct bop_reader reader = bop_reader(frame->payload);
+    uint64_t index = bop_read_u64(&reader);
+
+    if (!bop_reader_done(&reader) || link->ready) {
+        return BOP_EPROTOCOL;
+    }
+    link->refused = true;
+    bop__replica_removed(link->node->replica, index);
+    return BOP_EMISMATCH;
+}
+
+/* Nothing but the welcome, or a last word, comes on a connection that we dialed. */
 static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes)
 {
     struct node_link *link = user;
@@ -103,7 +120,8 @@ static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes
         return 0;
     }
     if (rc == 0) {
-        rc = welcome(link, &frame);
+        rc = frame.kind == BOP_WIRE_KIND_PEER_REMOVED ? removed(link, &frame)
+                                                      : welcome(link, &frame);
     }
     if (rc < 0) {
         bop_socket_close(tcp);
@@ -245,7 +263,10 @@ void bop__node_links_configure(struct bop_node *node, const struct bop_raft_conf
     uint16_t port;
 
     for (unsigned n = 0; n < conf->count; n++) {
-        if (split_address(conf->servers[n].address, host, &port)) {
+        struct member member;
+
+        bop__member_of(&conf->servers[n], &member);
+        if (split_address(member.address, host, &port)) {
             bop__node_link_add(node, conf->servers[n].id, host, port);
         }
     }

@@ -65,6 +65,12 @@ static void set_defaults(struct replica_options *options)
     if (options->heartbeat_ms == 0) {
         options->heartbeat_ms = 50;
     }
+    if (options->inflight_entries == 0) {
+        options->inflight_entries = 65536;
+    }
+    if (options->uncommitted_bytes == 0) {
+        options->uncommitted_bytes = UNCOMMITTED_MAX;
+    }
 }
 
 /* Copies of the texts in options, so that the caller's may go. */
@@ -157,6 +163,8 @@ static void init(struct replica *replica, const struct replica_options *options)
     replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
     bop_list_init(&replica->reads_new);
     bop_list_init(&replica->read_batches);
+    bop_list_init(&replica->admins.waiting);
+    bop_buf_init(&replica->admins.out, replica->allocator, 0);
     bop__entry_cache_init(&replica->cache, replica->allocator, ENTRY_CACHE_MAX);
     bop_buf_init(&replica->scratch, replica->allocator, 0);
     bop_buf_init(&replica->log_scratch, replica->allocator, 0);
@@ -310,6 +318,7 @@ static int create_engine(struct replica *replica, struct bop_error *err)
         .election_timeout_ms = replica->options.election_timeout_ms,
         .heartbeat_ms = replica->options.heartbeat_ms,
         .install_timeout_ms = 5000,
+        .inflight_entries_max = replica->options.inflight_entries,
     };
 
     return bop_raft_create(replica->options.engine, &options, &replica->raft, err);
@@ -329,6 +338,9 @@ static int recover(struct replica *replica, struct bop_error *err)
     }
     if (rc == 0) {
         rc = bop__vote_file_open(&replica->votes, replica->fs, path, replica->dir.fresh, err);
+    }
+    if (rc == 0) {
+        rc = bop__replica_members_open(replica, err);
     }
     if (rc == 0) {
         rc = bop__replica_log_open(replica, err);
@@ -431,6 +443,7 @@ void bop__replica_close(struct replica *replica)
     if (replica->writes) {
         bop__replica_requests_deinit(replica);
     }
+    bop__replica_admins_deinit(replica);
     bop__replica_snapshot_deinit(replica);
     close_in_order(replica);
     bop__machine_close(replica->machine);
@@ -499,6 +512,7 @@ static void tick(struct replica *replica)
         replica->housekeeping_ms = replica->now_ms + HOUSEKEEPING_MS;
         look_at_disk(replica);
         bop__replica_requests_housekeeping(replica);
+        bop__replica_members_turn(replica);
         bop__replica_join_turn(replica);
         bop_metric_set(replica->metrics.commit, (int64_t)replica->status.commit);
     }
@@ -512,6 +526,7 @@ void bop__replica_turn(struct replica *replica)
     }
     if (replica->failed == 0) {
         tell_durable(replica);
+        bop__replica_admins_turn(replica);
         bop__replica_requests_turn(replica);
         bop__replica_apply(replica);
         bop__replica_reads_serve(replica);
@@ -552,11 +567,7 @@ int bop__replica_failed(const struct replica *replica)
 
 bool bop__replica_transfer(struct replica *replica)
 {
-    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_TRANSFER};
-
-    replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
-    event.now_ms = replica->now_ms;
-    return replica->status.state == BOP_RAFT_LEADER && bop__replica_step(replica, &event) == 0;
+    return bop__replica_transfer_to(replica, 0) == 0;
 }
 
 /* ---- Looking in ---- */
@@ -581,7 +592,7 @@ static struct bop_slice address_of(struct replica *replica, uint64_t id)
 {
     for (unsigned n = 0; n < replica->conf.count; n++) {
         if (replica->conf.servers[n].id == id) {
-            return bop_slice_cstr(replica->conf.servers[n].address);
+            return bop__member_address(replica->conf.servers[n].address);
         }
     }
     return bop_slice(NULL, 0);
@@ -615,7 +626,7 @@ static void status_peer(struct replica *replica, const struct bop_raft_server *s
 
     *out = (struct bop_status_peer){
         .id = server->id,
-        .address = bop_slice_cstr(server->address),
+        .address = bop__member_address(server->address),
         .role = (uint8_t)server->role,
         .connected = self || (peer && peer->connected),
         .silent_ms = self                     ? 0

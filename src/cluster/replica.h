@@ -66,14 +66,18 @@ struct replica_options {
     const char *address; /* Where this node listens, as peers and clients are told. */
     const struct bop_raft_configuration *initial; /* Of a new cluster, self included. */
     bool join;                                    /* Begin with nothing and ask to be added. */
+    bool learner;   /* With join: be added without a vote, and stay so. */
+    uint32_t level; /* The highest feature level this node can do; 0: none is announced. */
     uint64_t seed;
     unsigned election_timeout_ms;
     unsigned heartbeat_ms;
-    uint64_t snapshot_entries; /* Applied since the last one. Default 1,000,000. */
-    uint64_t trailing_entries; /* Kept in the log below a snapshot. Default 10,000. */
-    uint64_t segment_bytes;    /* Of the log. Default 64 MiB. */
-    uint64_t state_bytes_max;  /* As bop_kv_options.bytes_max. */
-    uint64_t state_step_bytes; /* As bop_kv_options.grow_step_bytes. */
+    uint64_t snapshot_entries;  /* Applied since the last one. Default 1,000,000. */
+    uint64_t trailing_entries;  /* Kept in the log below a snapshot. Default 10,000. */
+    unsigned inflight_entries;  /* Sent to a peer ahead of its answers. Default 65,536. */
+    uint64_t uncommitted_bytes; /* Of writes taken ahead of commit. Default 32 MiB. */
+    uint64_t segment_bytes;     /* Of the log. Default 64 MiB. */
+    uint64_t state_bytes_max;   /* As bop_kv_options.bytes_max. */
+    uint64_t state_step_bytes;  /* As bop_kv_options.grow_step_bytes. */
 };
 
 /**
@@ -110,6 +114,9 @@ BOP_MUST_USE int bop__replica_peer_frame(struct replica *replica, uint64_t peer,
 
 /** Leader only: begin to hand leadership over. False if not the leader. */
 bool bop__replica_transfer(struct replica *replica);
+
+/** To this voter; 0: to the best. 0, BOP_ENOTLEADER, BOP_EBUSY, or BOP_EINVAL if it cannot lead. */
+int bop__replica_transfer_to(struct replica *replica, uint64_t peer);
 
 /* ---- Requests ---- */
 

@@ -11,6 +11,9 @@
  *      replica_snapshot.c  taking and installing snapshots, the state at start
  *      replica_transfer.c  snapshots on their way to and from peers
  *      replica_join.c      a node that asks to be added
+ *      replica_member.c    who belongs to the cluster, and who should lead it
+ *      replica_admin.c     changes that an operator asks for
+ *      replica_param.c     parameters that are read and set while it runs
  */
 #ifndef BOP_CLUSTER_REPLICA_INTERNAL_H
 #define BOP_CLUSTER_REPLICA_INTERNAL_H
@@ -23,12 +26,16 @@
 #include "entry_cache.h"
 #include "peer_wire.h"
 #include "replica.h"
+#include "replica_admin.h"
+#include "replica_member.h"
 #include "snapshot.h"
 #include "vote_file.h"
 
 /* Bounds. Each has a reason beside it; none is met in ordinary use. */
 #define PENDING_WRITES_MAX 16384               /* Of this node's clients. A power of two. */
-#define UNCOMMITTED_MAX    (32u * 1024 * 1024) /* Bytes a leader takes ahead of commit. */
+#define UNCOMMITTED_MAX    (32u * 1024 * 1024) /* Bytes a leader takes ahead of commit, unless told. \
+                                                */
+#define JOIN_CAUGHT_UP     1000 /* Entries that a standby may lack to become a voter. */
 #define LOG_PENDING_MAX    (64u * 1024 * 1024) /* Bytes a follower takes ahead of its disk. */
 #define ENTRY_CACHE_MAX    (4u * 1024 * 1024)
 #define LOG_READ_MAX       1024          /* Entries read back from disk at once... */
@@ -59,6 +66,10 @@ struct replica_peer {
     uint64_t id; /* 0: free. */
     bool connected;
     uint64_t heard_ms; /* 0: never. */
+    /* As it introduced itself; 0: it did not say. */
+    uint64_t incarnation;
+    uint32_t level;
+    bool was_member; /* Of a configuration that this node led by. */
     /* Leader of tell_term: what it knows to be committed, and for which entry it waits. */
     uint64_t tell_term;
     uint64_t told;
@@ -233,6 +244,8 @@ struct replica {
     char state_path[PATH_MAX_BYTES];
     uint64_t take_again_ms; /* After one that could not be taken. */
     uint64_t join_ms;       /* When to ask next. */
+    struct replica_members members;
+    struct replica_admins admins;
 
     /* Metrics. */
     struct {
@@ -319,5 +332,21 @@ void bop__replica_snapshot_deinit(struct replica *replica);
 /* replica_join.c */
 void bop__replica_join_turn(struct replica *replica);
 int bop__replica_join_asked(struct replica *replica, struct bop_slice payload);
+/** Leader: change the configuration. 0, or why not, with bop_raft_last_error(). */
+int bop__replica_change(struct replica *replica, const struct bop_raft_configuration *conf);
+
+/* replica_member.c */
+BOP_MUST_USE int bop__replica_members_open(struct replica *replica, struct bop_error *err);
+void bop__replica_members_turn(struct replica *replica);
+
+/* replica_admin.c */
+void bop__replica_admins_turn(struct replica *replica);
+void bop__replica_admins_deinit(struct replica *replica);
+int bop__replica_admin_asked(struct replica *replica, uint64_t peer, struct bop_slice payload);
+int bop__replica_admin_answered(struct replica *replica, struct bop_slice payload);
+
+/* replica_param.c */
+void bop__replica_params(struct replica *replica, const struct bop_admin_params *set,
+                         struct bop_writer *out);
 
 #endif

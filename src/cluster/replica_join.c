@@ -9,17 +9,11 @@
  */
 #include "replica_internal.h"
 
-#define JOIN_ASK_MS    500
-#define JOIN_CAUGHT_UP 1000 /* Entries that a standby may lack to become a voter. */
+#define JOIN_ASK_MS 500
 
 static bool is_member(const struct bop_raft_configuration *conf, uint64_t id)
 {
-    for (unsigned n = 0; n < conf->count; n++) {
-        if (conf->servers[n].id == id) {
-            return true;
-        }
-    }
-    return false;
+    return bop__member_find(conf, id) != NULL;
 }
 
 static void ask(struct replica *replica, uint64_t peer)
@@ -27,26 +21,35 @@ static void ask(struct replica *replica, uint64_t peer)
     size_t at;
     struct bop_buf *out = bop__replica_frame_begin(replica, peer, &at);
     struct bop_writer writer;
+    char text[MEMBER_TEXT_MAX];
 
     if (!out) {
         return;
     }
+    bop__replica_introduction(replica, text);
     writer = bop_writer(out);
     bop_write_u64(&writer, replica->options.id);
-    bop_write_bytes(&writer, bop_slice_cstr(replica->options.address));
+    bop_write_bytes(&writer, bop_slice_cstr(text));
     bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_JOIN, &writer);
 }
 
-static void change(struct replica *replica, const struct bop_raft_configuration *conf)
+int bop__replica_change(struct replica *replica, const struct bop_raft_configuration *conf)
 {
     struct bop_raft_event event = {
         .type = BOP_RAFT_EVENT_CHANGE, .now_ms = replica->now_ms, .change = conf};
 
-    /* Refused while another change is under way: the next turn of housekeeping tries again. */
-    BOP_IGNORE(bop__replica_step(replica, &event));
+    return bop__replica_step(replica, &event);
 }
 
-/* Leader: make the first standby that has caught up a voter. */
+static bool is_learner(const struct bop_raft_server *server)
+{
+    struct member member;
+
+    bop__member_of(server, &member);
+    return member.learner;
+}
+
+/* Leader: make the first standby that is to be a voter and has caught up one. */
 static void promote(struct replica *replica)
 {
     struct bop_raft_configuration conf = replica->conf;
@@ -57,13 +60,14 @@ static void promote(struct replica *replica)
     for (unsigned n = 0; n < conf.count; n++) {
         struct bop_raft_server *server = &conf.servers[n];
 
-        if (server->role == BOP_RAFT_STANDBY &&
+        if (server->role == BOP_RAFT_STANDBY && !is_learner(server) &&
             bop_raft_match_index(replica->raft, server->id) + JOIN_CAUGHT_UP >=
                 replica->status.last_index) {
             server->role = BOP_RAFT_VOTER;
             bop_log(replica->options.log, BOP_LOG_INFO, "raft", "promote node=%" PRIu64,
                     server->id);
-            change(replica, &conf);
+            /* Refused while another change is under way: the next turn tries again. */
+            BOP_IGNORE(bop__replica_change(replica, &conf));
             return;
         }
     }
@@ -75,7 +79,8 @@ void bop__replica_join_turn(struct replica *replica)
         promote(replica);
         return;
     }
-    if (!replica->options.join || replica->now_ms < replica->join_ms ||
+    if (!replica->options.join || replica->members.file.state != MEMBER_NO ||
+        replica->now_ms < replica->join_ms ||
         (replica->status.leader != 0 && is_member(&replica->conf, replica->options.id))) {
         return;
     }
@@ -91,23 +96,28 @@ int bop__replica_join_asked(struct replica *replica, struct bop_slice payload)
 {
     struct bop_reader reader = bop_reader(payload);
     struct bop_raft_configuration conf = replica->conf;
-    struct bop_raft_server *server = &conf.servers[conf.count];
-    uint64_t id = bop_read_u64(&reader);
-    struct bop_slice address = bop_read_string(&reader);
+    struct bop_raft_server server = {.id = bop_read_u64(&reader), .role = BOP_RAFT_STANDBY};
+    struct bop_slice text = bop_read_string(&reader);
+    struct member member;
 
-    if (!bop_reader_done(&reader) || id == 0 || address.size == 0 ||
-        address.size >= sizeof(conf.servers[0].address)) {
+    if (!bop_reader_done(&reader) || server.id == 0 || bop__member_parse(text, &member) < 0) {
         return BOP_EMALFORMED;
     }
-    if (!replica->status.ready || replica->status.changing || is_member(&conf, id) ||
+    if (!replica->status.ready || replica->status.changing || is_member(&conf, server.id) ||
         conf.count == BOP_RAFT_SERVERS_MAX) {
         return 0;
     }
-    *server = (struct bop_raft_server){.id = id, .role = BOP_RAFT_STANDBY};
-    memcpy(server->address, address.data, address.size);
-    conf.count++;
-    bop_log(replica->options.log, BOP_LOG_INFO, "raft", "add node=%" PRIu64 " at %s", id,
-            server->address);
-    change(replica, &conf);
+    /* What it says of itself beyond that counts for its connection only. */
+    member.priority = BOP_ADMIN_PRIORITY;
+    member.since = 0;
+    member.level = 0;
+    if (bop__member_format(&member, server.address) < 0) {
+        return BOP_EMALFORMED;
+    }
+    conf.servers[conf.count++] = server;
+    bop_log(replica->options.log, BOP_LOG_INFO, "raft", "add node=%" PRIu64 " at %s", server.id,
+            server.address);
+    /* Refused while another change is under way: it asks again. */
+    BOP_IGNORE(bop__replica_change(replica, &conf));
     return 0;
 }

@@ -85,7 +85,7 @@ static uint64_t uncommitted_bytes(struct replica *replica)
 static bool proposals_full(struct replica *replica)
 {
     return replica->proposal_count >= PROPOSALS_MAX ||
-           uncommitted_bytes(replica) + replica->proposals.size > UNCOMMITTED_MAX ||
+           uncommitted_bytes(replica) + replica->proposals.size > replica->options.uncommitted_bytes ||
            replica->cache.bytes > LOG_PENDING_MAX;
 }
 

@@ -519,6 +519,11 @@ int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *f
         return serve_session_alive(conn, frame);
     case BOP_WIRE_KIND_STATUS_REQUEST:
         return serve_status(conn, frame);
+    case BOP_WIRE_KIND_CLUSTER_MEMBERS_REQUEST:
+    case BOP_WIRE_KIND_CLUSTER_CHANGE_REQUEST:
+    case BOP_WIRE_KIND_CLUSTER_TRANSFER_REQUEST:
+    case BOP_WIRE_KIND_CLUSTER_PARAMS_REQUEST:
+        return bop__service_admin(conn, frame);
     case BOP_WIRE_KIND_AUTH_REQUEST:
         return bop__service_show_token(conn, frame);
     default:

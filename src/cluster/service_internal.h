@@ -5,6 +5,7 @@
 #ifndef BOP_CLUSTER_SERVICE_INTERNAL_H
 #define BOP_CLUSTER_SERVICE_INTERNAL_H
 
+#include "replica_admin.h"
 #include "service.h"
 
 /* Of wire_kinds.def: kinds that ask for rights by name themselves. */
@@ -37,6 +38,7 @@ struct service_request {
     union {
         struct replica_write write;
         struct replica_read read;
+        struct replica_admin admin;
     };
     struct service_conn *conn;
     uint32_t id;
@@ -65,6 +67,8 @@ static inline struct bop_slice bop__service_payload(const struct service_request
 /** Kinds 1 to 74. */
 BOP_MUST_USE int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *frame);
 
+/** Kinds 160 to 167. */
+BOP_MUST_USE int bop__service_admin(struct service_conn *conn, const struct bop_wire_frame *frame);
 /* ---- service_auth.c ---- */
 
 bool bop__service_admits_slowly(struct service_conn *conn, const struct bop_wire_frame *frame);

@@ -407,6 +407,23 @@ static uint64_t libraft_match_index(const struct bop_raft *raft, uint64_t peer)
     return index;
 }
 
+static int libraft_tune(struct bop_raft *raft, const struct bop_raft_options *options)
+{
+    struct libraft *self = bop__libraft(raft);
+
+    if (options->heartbeat_ms == 0 || options->heartbeat_ms >= options->election_timeout_ms ||
+        options->inflight_entries_max == 0) {
+        return BOP_EINVAL;
+    }
+    self->election_timeout_ms = options->election_timeout_ms;
+    self->heartbeat_ms = options->heartbeat_ms;
+    raft_set_election_timeout(&self->core, options->election_timeout_ms);
+    raft_set_heartbeat_timeout(&self->core, options->heartbeat_ms);
+    raft_set_max_inflight_entries(&self->core, options->inflight_entries_max);
+    bop__read_index_tune(&self->reads, options->heartbeat_ms, options->election_timeout_ms);
+    return 0;
+}
+
 static const char *libraft_last_error(const struct bop_raft *raft)
 {
     return bop__libraft(raft)->error;
@@ -424,6 +441,7 @@ const struct bop_raft_engine *bop_raft_engine_libraft(void)
         .configuration = libraft_configuration,
         .match_index = libraft_match_index,
         .last_error = libraft_last_error,
+        .tune = libraft_tune,
     };
 
     return &engine;

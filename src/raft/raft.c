@@ -46,6 +46,11 @@ uint64_t bop_raft_match_index(const struct bop_raft *raft, uint64_t peer)
     return raft->engine->match_index(raft, peer);
 }
 
+int bop_raft_tune(struct bop_raft *raft, const struct bop_raft_options *options)
+{
+    return raft->engine->tune ? raft->engine->tune(raft, options) : BOP_EUNSUPPORTED;
+}
+
 const char *bop_raft_last_error(const struct bop_raft *raft)
 {
     return raft->engine->last_error(raft);

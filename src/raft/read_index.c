@@ -50,6 +50,13 @@ void bop__read_index_init(struct read_index *reads, struct bop_allocator *alloca
     reads->confirmed = reads->sequence;
 }
 
+void bop__read_index_tune(struct read_index *reads, unsigned heartbeat_ms,
+                          unsigned election_timeout_ms)
+{
+    reads->heartbeat_ms = heartbeat_ms;
+    reads->timeout_ms = UINT64_C(2) * election_timeout_ms;
+}
+
 void bop__read_index_deinit(struct read_index *reads)
 {
     bop_free(reads->allocator, reads->batches, reads->capacity * sizeof(*reads->batches));

@@ -91,6 +91,9 @@ struct read_index {
 void bop__read_index_init(struct read_index *reads, struct bop_allocator *allocator,
                           unsigned heartbeat_ms, unsigned election_timeout_ms, uint64_t seed);
 void bop__read_index_deinit(struct read_index *reads);
+/** Other times, from the next batch on. */
+void bop__read_index_tune(struct read_index *reads, unsigned heartbeat_ms,
+                          unsigned election_timeout_ms);
 
 /** Take in a batch of the owner's. Returns 0, BOP_EBUSY (READ_BATCHES_MAX wait) or BOP_ENOMEM. */
 BOP_MUST_USE int bop__read_index_ask(struct read_index *reads, const struct read_view *view,

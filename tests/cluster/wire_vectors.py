@@ -204,6 +204,21 @@ VECTORS = [
           u64(100) + b(b"") + u32(1) + b(b"pc") + u64(9) + b(b"v")),
     ("AUTH_REQUEST", 146, 1, b"correct horse"),
     ("AUTH_RESPONSE", 147, 2, u8(13)),
+    ("CLUSTER_MEMBERS_REQUEST", 160, 1, b""),
+    ("CLUSTER_MEMBERS_RESPONSE", 161, 2,
+     u8(0) + s("ok") + u64(1) + u64(3) + u64(90) + u64(7) + u8(1) + u8(2) +
+     u64(1) + s("10.0.0.1:4000") + u8(1) + u8(0) + u32(5) + u64(0xabcdef0123456789) + u8(1) +
+     u64(90) + u64(0) + u32(2) +
+     u64(4) + s("10.0.0.4:4000") + u8(2) + u8(1) + u32(0) + u64(0) + u8(0) + u64(3) +
+     u64(2**64 - 1) + u32(0)),
+    ("CLUSTER_CHANGE_REQUEST", 162, 1, u8(1) + u8(2) + u64(4) + u32(5) + s("10.0.0.4:4000")),
+    ("CLUSTER_CHANGE_RESPONSE", 163, 2,
+     u8(5) + s("no") + u8(3) + u8(2) + u8(2) + u8(4) + u8(3) + u8(2) + u64(91)),
+    ("CLUSTER_TRANSFER_REQUEST", 164, 1, u64(2)),
+    ("CLUSTER_TRANSFER_RESPONSE", 165, 2, u8(0) + s("done") + u64(2)),
+    ("CLUSTER_PARAMS_REQUEST", 166, 1, u8(1) + s("heartbeat_ms") + s("40")),
+    ("CLUSTER_PARAMS_RESPONSE", 167, 2,
+     u8(0) + s("set") + u64(1) + u8(1) + s("heartbeat_ms") + s("40") + u8(1) + s("how often")),
 ]
 
 print("/*")

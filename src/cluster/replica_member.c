@@ -1,0 +1,354 @@
+/*
+ * Members: who they are, and what follows from it.
+ *
+ * The newest configuration says of each server which data directory it has (its
+ * incarnation). That is known of a node that joins; of the servers of a new cluster the
+ * leader records it once they have introduced themselves, one change after the other.
+ * From then on a node that comes with another directory under the same id is refused by
+ * everybody: it has forgotten its votes and what it acknowledged.
+ *
+ * Whose configuration is newer is right. A node that was replaced while we were away is
+ * one that we do not know yet, and tells us so by the entry of its own configuration.
+ */
+#include "replica_internal.h"
+
+#include <stdio.h>
+
+#define PREFER_FIRST_MS 3000  /* A new leader leads so long before it looks for a better one. */
+#define PREFER_AGAIN_MS 10000 /* After an attempt. */
+#define PREFER_LAG_MAX  1000  /* Entries that one who is to lead may lack. */
+#define TELL_AGAIN_MS   500
+
+/* Drawn from the seed, and no number of the generator that everything else is drawn from. */
+static uint64_t draw_incarnation(const struct replica *replica)
+{
+    struct bop_random random;
+    uint64_t number;
+
+    bop_random_seed(&random, replica->options.seed ^ UINT64_C(0x696e6361726e6174));
+    do {
+        number = bop_random_next(&random);
+    } while (number == 0);
+    return number;
+}
+
+static int member_path(const struct replica *replica, char out_path[PATH_MAX_BYTES])
+{
+    return bop__replica_path(replica, out_path, "member");
+}
+
+int bop__replica_members_open(struct replica *replica, struct bop_error *err)
+{
+    struct member_file *file = &replica->members.file;
+    char path[PATH_MAX_BYTES];
+    int rc = member_path(replica, path);
+
+    if (rc < 0) {
+        return bop_error_set(err, rc, "%s/member", replica->options.path);
+    }
+    /* The servers of a new cluster are its members from the beginning, and so is whoever
+     * used a directory of before there was this file. */
+    rc = bop__member_file_open(file, replica->fs, path, draw_incarnation(replica),
+                               replica->options.join ? MEMBER_NO : MEMBER_YES, err);
+    if (rc == 0 && file->state == MEMBER_REMOVED) {
+        return bop_error_say(err, BOP_EREMOVED,
+                             "data directory %s is of node %" PRIu64
+                             ", which was removed from its cluster: move it away and start with "
+                             "--join and an empty directory to come back",
+                             replica->options.path, replica->options.id);
+    }
+    return rc;
+}
+
+static void save_state(struct replica *replica, enum member_state state)
+{
+    char path[PATH_MAX_BYTES];
+    struct bop_error err = {0};
+
+    if (member_path(replica, path) < 0 ||
+        bop__member_file_save(&replica->members.file, replica->fs, path, state, &err) < 0) {
+        /* Tried again with the next turn of housekeeping, or told again after a restart. */
+        bop_log(replica->options.log, BOP_LOG_WARN, "member", "%s", err.message);
+    }
+}
+
+uint64_t bop__replica_configuration_index(const struct replica *replica)
+{
+    return replica->members.committed_index;
+}
+
+/* ---- Introductions ---- */
+
+void bop__replica_introduction(const struct replica *replica, char out_text[MEMBER_TEXT_MAX])
+{
+    const struct replica_members *members = &replica->members;
+    struct member self = {
+        .priority = BOP_ADMIN_PRIORITY,
+        .incarnation = members->file.incarnation,
+        .learner = replica->options.learner,
+        .since = members->file.state == MEMBER_YES ? bop_max_u64(1, members->committed_index) : 0,
+        .level = replica->options.level,
+    };
+
+    snprintf(self.address, sizeof(self.address), "%s", replica->options.address);
+    if (bop__member_format(&self, out_text) < 0) {
+        snprintf(out_text, MEMBER_TEXT_MAX, "%s", replica->options.address);
+    }
+}
+
+/* One that we know under this id is another directory than this one. */
+static bool is_impostor(const struct replica *replica, const struct bop_raft_server *server,
+                        const struct member *hello)
+{
+    struct member known;
+
+    bop__member_of(server, &known);
+    return known.incarnation != 0 && hello->incarnation != known.incarnation &&
+           hello->since <= replica->members.committed_index;
+}
+
+static bool is_removed(const struct replica *replica, const struct member *hello)
+{
+    return hello->since != 0 && hello->since < replica->members.committed_index &&
+           !replica->status.changing;
+}
+
+enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
+                                          struct bop_slice text, char *out_refusal,
+                                          size_t refusal_size)
+{
+    const struct bop_raft_server *server = bop__member_find(&replica->conf, id);
+    struct replica_peer *peer;
+    struct member hello;
+
+    if (bop__member_parse(text, &hello) < 0) {
+        snprintf(out_refusal, refusal_size, "what it says of itself makes no sense");
+        return INTRODUCTION_REFUSED;
+    }
+    if (!hello.introduced) {
+        return INTRODUCTION_ACCEPTED; /* A version that does not know of this. */
+    }
+    if (server && is_impostor(replica, server, &hello)) {
+        snprintf(out_refusal, refusal_size,
+                 "node %" PRIu64
+                 " of this cluster has another data directory: if that is lost, run "
+                 "`bop cluster replace %" PRIu64 "`, then start this one with --join and an empty "
+                 "directory",
+                 id, id);
+        return INTRODUCTION_REFUSED;
+    }
+    if (!server && is_removed(replica, &hello)) {
+        snprintf(out_refusal, refusal_size, "node %" PRIu64 " was removed from this cluster", id);
+        return INTRODUCTION_REMOVED;
+    }
+    peer = bop__replica_peer(replica, id);
+    if (peer) {
+        peer->incarnation = hello.incarnation;
+        peer->level = hello.level;
+        replica->members.introductions = true;
+    }
+    return INTRODUCTION_ACCEPTED;
+}
+
+/* ---- Removal ---- */
+
+static void leave(struct replica *replica)
+{
+    save_state(replica, MEMBER_REMOVED);
+    bop__replica_fail(replica, BOP_EREMOVED,
+                      "node %" PRIu64 " was removed from cluster \"%s\" and stops: to come back it "
+                      "needs --join and an empty data directory",
+                      replica->options.id, replica->options.cluster);
+}
+
+void bop__replica_removed(struct replica *replica, uint64_t index)
+{
+    /* Only a configuration that is newer than any that we know of can say so. */
+    if (replica->failed == 0 && replica->members.file.state == MEMBER_YES &&
+        replica->members.committed_index < index) {
+        leave(replica);
+    }
+}
+
+static void tell_removed(struct replica *replica, uint64_t peer)
+{
+    size_t at;
+    struct bop_buf *out = bop__replica_frame_begin(replica, peer, &at);
+    struct bop_writer writer;
+
+    if (out) {
+        writer = bop_writer(out);
+        bop_write_u64(&writer, replica->members.committed_index);
+        bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_REMOVED, &writer);
+    }
+}
+
+/* A leader says nothing to one that it removed, not even that. So we do; again and again,
+ * for it may not have known by then that it was a member. */
+static void tell_all_removed(struct replica *replica)
+{
+    if (replica->status.changing || replica->now_ms < replica->members.tell_ms) {
+        return;
+    }
+    replica->members.tell_ms = replica->now_ms + TELL_AGAIN_MS;
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        struct replica_peer *peer = &replica->peers[n];
+
+        if (peer->id == 0 || !peer->connected) {
+            continue;
+        }
+        if (bop__member_find(&replica->conf, peer->id)) {
+            peer->was_member = true;
+        } else if (peer->was_member) {
+            tell_removed(replica, peer->id);
+        }
+    }
+}
+
+/* ---- What the committed configuration says of this node ---- */
+
+static void judge_self(struct replica *replica)
+{
+    struct replica_members *members = &replica->members;
+    const struct bop_raft_server *self = bop__member_find(&replica->conf, replica->options.id);
+    struct member known;
+
+    if (!self) {
+        if (members->file.state == MEMBER_YES) {
+            leave(replica);
+        }
+        return;
+    }
+    bop__member_of(self, &known);
+    if (known.incarnation == 0 || known.incarnation == members->file.incarnation) {
+        if (members->file.state == MEMBER_NO) {
+            save_state(replica, MEMBER_YES);
+        }
+    } else if (members->file.state == MEMBER_YES) {
+        bop__replica_fail(replica, BOP_EREMOVED,
+                          "the cluster knows node %" PRIu64 " by another data directory than %s: "
+                          "run `bop cluster replace %" PRIu64 "` if that one is lost, then start "
+                          "with --join and an empty directory",
+                          replica->options.id, replica->options.path, replica->options.id);
+    } else if (!members->complained) {
+        members->complained = true;
+        bop_log(replica->options.log, BOP_LOG_ERROR, "member",
+                "the cluster has a node %" PRIu64 " with another data directory: run `bop cluster "
+                "replace %" PRIu64 "` if that one is lost",
+                replica->options.id, replica->options.id);
+    }
+}
+
+/* Keep up with what is committed. */
+static void note_committed(struct replica *replica)
+{
+    struct bop_raft_configuration conf;
+    uint64_t index;
+
+    bop_raft_configuration(replica->raft, &conf, &index);
+    if (replica->status.changing || index == 0 || index > replica->status.commit) {
+        return;
+    }
+    replica->members.committed_index = index;
+    judge_self(replica);
+}
+
+/* ---- The leader records who its servers are ---- */
+
+static uint64_t incarnation_of(struct replica *replica, uint64_t id)
+{
+    const struct replica_peer *peer;
+
+    if (id == replica->options.id) {
+        return replica->members.file.incarnation;
+    }
+    peer = bop__replica_peer(replica, id);
+    return peer ? peer->incarnation : 0;
+}
+
+static void record_one(struct replica *replica)
+{
+    struct bop_raft_configuration conf = replica->conf;
+
+    for (unsigned n = 0; n < conf.count; n++) {
+        uint64_t incarnation = incarnation_of(replica, conf.servers[n].id);
+        struct member member;
+
+        bop__member_of(&conf.servers[n], &member);
+        if (member.incarnation != 0 || incarnation == 0) {
+            continue;
+        }
+        member.incarnation = incarnation;
+        if (bop__member_format(&member, conf.servers[n].address) == 0) {
+            bop__replica_change(replica, &conf);
+            return;
+        }
+    }
+}
+
+/* ---- Who should lead ---- */
+
+static bool may_lead(struct replica *replica, const struct bop_raft_server *server)
+{
+    const struct replica_peer *peer = bop__replica_peer(replica, server->id);
+
+    return peer && server->role == BOP_RAFT_VOTER && peer->connected && peer->heard_ms != 0 &&
+           replica->now_ms - peer->heard_ms < replica->options.election_timeout_ms &&
+           bop_raft_match_index(replica->raft, server->id) + PREFER_LAG_MAX >=
+               replica->status.last_index;
+}
+
+/* Hand over to a voter that is preferred to this one, once it is up to date. */
+static void prefer(struct replica *replica)
+{
+    const struct bop_raft_server *best = bop__member_find(&replica->conf, replica->options.id);
+    struct member member, best_member = {.priority = 0};
+
+    if (replica->now_ms < replica->members.prefer_ms) {
+        return;
+    }
+    replica->members.prefer_ms = replica->now_ms + HOUSEKEEPING_MS * 5;
+    if (best) {
+        bop__member_of(best, &best_member);
+    }
+    for (unsigned n = 0; n < replica->conf.count; n++) {
+        bop__member_of(&replica->conf.servers[n], &member);
+        if (member.priority > best_member.priority &&
+            may_lead(replica, &replica->conf.servers[n])) {
+            best = &replica->conf.servers[n];
+            best_member = member;
+        }
+    }
+    if (best && best->id != replica->options.id) {
+        bop_log(replica->options.log, BOP_LOG_INFO, "raft",
+                "hand over to node=%" PRIu64 ", which is preferred priority=%" PRIu32, best->id,
+                best_member.priority);
+        replica->members.prefer_ms = replica->now_ms + PREFER_AGAIN_MS;
+        BOP_IGNORE(bop__replica_transfer_to(replica, best->id)); /* Tried again later. */
+    }
+}
+
+void bop__replica_members_turn(struct replica *replica)
+{
+    struct replica_members *members = &replica->members;
+
+    note_committed(replica);
+    if (replica->failed != 0) {
+        return;
+    }
+    if (replica->status.state != BOP_RAFT_LEADER || !replica->status.ready) {
+        members->led_since_ms = 0;
+        return;
+    }
+    if (members->led_since_ms == 0) {
+        members->led_since_ms = replica->now_ms;
+        members->prefer_ms = replica->now_ms + PREFER_FIRST_MS;
+    }
+    tell_all_removed(replica);
+    if (!replica->status.changing) {
+        prefer(replica);
+        if (members->introductions && replica->status.state == BOP_RAFT_LEADER) {
+            record_one(replica);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+/*
+ * Who belongs to the cluster, beyond what consensus keeps of it: which data directory
+ * a server is, what nodes say of themselves when they connect, removal, and who should
+ * lead. docs/design/membership.md has the rules and why they are right.
+ */
+#ifndef BOP_CLUSTER_REPLICA_MEMBER_H
+#define BOP_CLUSTER_REPLICA_MEMBER_H
+
+#include "member.h"
+#include "member_file.h"
+
+struct replica;
+
+enum introduction {
+    INTRODUCTION_ACCEPTED,
+    INTRODUCTION_REFUSED, /* The text says why and what to do. */
+    INTRODUCTION_REMOVED, /* Likewise; and it is to be told that it was removed. */
+};
+
+/** The replica's part of it. */
+struct replica_members {
+    struct member_file file;
+    uint64_t committed_index; /* Of the newest configuration known to be committed. */
+    bool introductions;       /* A peer said who it is: this cluster keeps incarnations. */
+    bool complained;          /* Of another incarnation under our id. */
+    uint64_t led_since_ms;    /* 0: this node does not lead. */
+    uint64_t prefer_ms;       /* When to look next for a leader that is preferred. */
+    uint64_t tell_ms;         /* When to tell removed ones again. */
+};
+
+/** What this node says of itself in a hello. */
+void bop__replica_introduction(const struct replica *replica, char out_text[MEMBER_TEXT_MAX]);
+
+/** A peer says who it is. A refusal is a sentence that both sides log. */
+enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
+                                          struct bop_slice text, char *out_refusal,
+                                          size_t refusal_size);
+
+/** The entry of the newest committed configuration: what a removed node is told. */
+uint64_t bop__replica_configuration_index(const struct replica *replica);
+
+/** A peer says that this node is no member by the configuration of this entry. */
+void bop__replica_removed(struct replica *replica, uint64_t index);
+
+#endif
