@@ -328,12 +328,80 @@ bool bop__auth_allows(struct auth_who *who, enum bop_right right, struct bop_sli
     return false;
 }
 
+/* A right that something wants. */
+struct want {
+    enum bop_right right;
+    bool everywhere;
+    struct bop_slice name;
+};
+
+static bool has(struct auth_who *who, const struct want *want)
+{
+    return want->everywhere ? bop__auth_allows_all(who, want->right)
+                            : bop__auth_allows(who, want->right, want->name);
+}
+
+static struct want want_of(const struct bop_operation *operation)
+{
+    struct want want = {
+        .right = bop_op_is_write(operation->op) ? BOP_RIGHT_WRITE : BOP_RIGHT_READ,
+        .name = operation->name,
+        .everywhere = operation->name.size == 0,
+    };
+
+    if (operation->op == BOP_OP_NAMES && operation->prefix.size > 0 &&
+        memchr(operation->prefix.data, '/', operation->prefix.size)) {
+        want.name = operation->prefix;
+        want.everywhere = false;
+    }
+    return want;
+}
+
+/* The first right that the operations of one branch want in vain. */
+static bool branch_lacks(struct auth_who *who, struct bop_slice operations, struct want *out_want)
+{
+    struct bop_operation operation;
+    struct bop_slice bytes;
+
+    while (bop_transaction_next(&operations, &bytes)) {
+        if (bop_operation_decode(bytes, &operation) < 0) {
+            *out_want = (struct want){.right = BOP_RIGHT_ADMIN, .everywhere = true};
+            return true; /* It was decoded before; what cannot be told is not allowed. */
+        }
+        *out_want = want_of(&operation);
+        if (!has(who, out_want)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first right that an operation wants in vain; false if it has all. */
+static bool lacks(struct auth_who *who, const struct bop_operation *operation,
+                  struct want *out_want)
+{
+    struct bop_slice compares = operation->compares;
+    struct bop_compare compare;
+
+    if (operation->op != BOP_OP_TRANSACTION) {
+        *out_want = want_of(operation);
+        return !has(who, out_want);
+    }
+    while (bop_compare_next(&compares, &compare)) {
+        *out_want = (struct want){.right = BOP_RIGHT_READ, .name = compare.name};
+        if (!has(who, out_want)) {
+            return true;
+        }
+    }
+    return branch_lacks(who, operation->then_items, out_want) ||
+           branch_lacks(who, operation->else_items, out_want);
+}
+
 bool bop__auth_allows_operation(struct auth_who *who, const struct bop_operation *operation)
 {
-    enum bop_right right = bop_op_is_write(operation->op) ? BOP_RIGHT_WRITE : BOP_RIGHT_READ;
+    struct want want;
 
-    return operation->name.size > 0 ? bop__auth_allows(who, right, operation->name)
-                                    : bop__auth_allows_all(who, right);
+    return !who->auth || (identify(who) && !lacks(who, operation, &want));
 }
 
 /* ---- Why not ---- */
@@ -363,6 +431,9 @@ const char *bop__auth_refusal(struct auth_who *who, enum bop_right right, struct
 const char *bop__auth_operation_refusal(struct auth_who *who, const struct bop_operation *operation,
                                         char out_text[AUTH_TEXT_MAX])
 {
-    return bop__auth_refusal(who, bop_op_is_write(operation->op) ? BOP_RIGHT_WRITE : BOP_RIGHT_READ,
-                             operation->name, operation->name.size == 0, out_text);
+    struct want want = {.right = BOP_RIGHT_READ};
+
+    /* Nobody lacks nothing: then the sentence is about that. */
+    (void)lacks(who, operation, &want);
+    return bop__auth_refusal(who, want.right, want.name, want.everywhere, out_text);
 }

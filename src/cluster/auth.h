@@ -74,8 +74,10 @@ BOP_MUST_USE bool bop__auth_allows(struct auth_who *who, enum bop_right right,
 BOP_MUST_USE bool bop__auth_allows_all(struct auth_who *who, enum bop_right right);
 
 /**
- * Whether an operation is allowed: writes want WRITE, reads want READ, in the namespace
- * of its name. What has no name reaches everywhere and wants the right on "*".
+ * Whether a decoded operation is allowed: writes want WRITE, reads want READ, in the namespace
+ * of its name; a transaction, what each of its operations wants, of both branches, and READ for
+ * what it compares; a list of names, READ in the namespace of its prefix. What else has no name
+ * reaches everywhere and wants the right on "*".
  */
 BOP_MUST_USE bool bop__auth_allows_operation(struct auth_who *who,
                                              const struct bop_operation *operation);

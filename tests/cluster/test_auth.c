@@ -218,6 +218,103 @@ TEST(auth, counts_a_new_set_at_once)
     CHECK(!bop__auth_known(&writer));
 }
 
+/* ---- Operations ---- */
+
+static void put_operation(struct bop_buf *out, enum bop_op op, const char *name)
+{
+    struct bop_operation operation = {.op = op, .name = bop_slice_cstr(name), .delta = 1};
+    struct bop_buf bare;
+    struct bop_writer w = bop_writer(&bare);
+
+    bop_buf_init(&bare, NULL, 0);
+    bop_operation_encode(&w, &operation);
+    w = bop_writer(out);
+    bop_write_bytes(&w, bop_buf_slice(&bare));
+    REQUIRE_EQ(w.code, 0);
+    bop_buf_deinit(&bare);
+}
+
+/* What is said against a transaction that compares one thing and does one or the other; "" if
+ * nothing is. */
+static const char *judge(struct auth_who *who, const char *compared, enum bop_op then_op,
+                         const char *then_name, enum bop_op else_op, const char *else_name)
+{
+    static char text[AUTH_TEXT_MAX];
+    struct bop_compare compare = {
+        .kind = BOP_COMPARE_COUNTER, .relation = BOP_EQUAL, .name = bop_slice_cstr(compared)};
+    struct bop_operation operation = {
+        .op = BOP_OP_TRANSACTION, .compare_count = 1, .then_count = 1, .else_count = 1};
+    struct bop_buf compares, then_items, else_items, whole;
+    struct bop_operation decoded;
+    struct bop_writer w = bop_writer(&compares);
+
+    bop_buf_init(&compares, NULL, 0);
+    bop_buf_init(&then_items, NULL, 0);
+    bop_buf_init(&else_items, NULL, 0);
+    bop_buf_init(&whole, NULL, 0);
+    bop_compare_encode(&w, &compare);
+    put_operation(&then_items, then_op, then_name);
+    put_operation(&else_items, else_op, else_name);
+    operation.compares = bop_buf_slice(&compares);
+    operation.then_items = bop_buf_slice(&then_items);
+    operation.else_items = bop_buf_slice(&else_items);
+    w = bop_writer(&whole);
+    bop_operation_encode(&w, &operation);
+    REQUIRE_EQ(w.code, 0);
+    REQUIRE_EQ(bop_operation_decode(bop_buf_slice(&whole), &decoded), 0);
+    text[0] = '\0';
+    if (!bop__auth_allows_operation(who, &decoded)) {
+        bop__auth_operation_refusal(who, &decoded, text);
+    }
+    bop_buf_deinit(&compares);
+    bop_buf_deinit(&then_items);
+    bop_buf_deinit(&else_items);
+    bop_buf_deinit(&whole);
+    return text;
+}
+
+TEST(auth, looks_into_transactions)
+{
+    enum bop_op add = BOP_OP_COUNTER_ADD, get = BOP_OP_COUNTER_GET;
+    struct auth_who reader = show(f, "read me"), writer = show(f, "write me");
+    struct auth_who nobody = bop__auth_who(f->auth), everybody = bop__auth_who(NULL);
+
+    CHECK_STR_EQ(judge(&reader, "blue/c", get, "blue/d", get, "blue/e"), "");
+    CHECK_STR_EQ(judge(&reader, "red/c", get, "blue/d", get, "blue/e"),
+                 "token reader may not read in namespace \"red\"");
+    CHECK_STR_EQ(judge(&reader, "blue/c", get, "red/d", get, "blue/e"),
+                 "token reader may not read in namespace \"red\"");
+    CHECK_STR_EQ(judge(&reader, "blue/c", get, "blue/d", add, "blue/e"),
+                 "token reader may not write in namespace \"blue\"");
+    CHECK_STR_EQ(judge(&writer, "red/c", add, "blue/d", get, "e"), "");
+    CHECK_STR_EQ(judge(&writer, "red/c", add, "blue/d", add, "red/e"),
+                 "token writer may not write in namespace \"red\"");
+    CHECK_STR_EQ(judge(&nobody, "blue/c", get, "blue/d", get, "blue/e"),
+                 "this cluster wants a token, and none was shown");
+    CHECK_STR_EQ(judge(&everybody, "red/c", add, "x", add, "y/z"), "");
+}
+
+TEST(auth, asks_for_all_where_there_is_no_name)
+{
+    struct auth_who reader = show(f, "read me"), writer = show(f, "write me");
+    struct bop_operation names = {.op = BOP_OP_NAMES}, owned = {.op = BOP_OP_LOCK_OWNED};
+    struct bop_operation nothing = {.op = BOP_OP_TRANSACTION};
+    struct auth_who nobody = bop__auth_who(f->auth);
+
+    CHECK(!bop__auth_allows_operation(&reader, &names));
+    CHECK(!bop__auth_allows_operation(&reader, &owned));
+    CHECK(bop__auth_allows_operation(&writer, &names));
+    CHECK(bop__auth_allows_operation(&writer, &owned));
+    names.prefix = bytes("blue/m");
+    CHECK(bop__auth_allows_operation(&reader, &names));
+    names.prefix = bytes("blue"); /* "bluer/x" begins with it too. */
+    CHECK(!bop__auth_allows_operation(&reader, &names));
+    CHECK(bop__auth_allows_operation(&reader, &nothing));
+    CHECK(!bop__auth_allows_operation(&nobody, &nothing));
+}
+
+/* ---- Sets that make no sense ---- */
+
 static void refuses(struct fixture *f, struct bop_node_token token, const char *why)
 {
     struct bop_node_token set[] = {tokens[0], token};

@@ -427,6 +427,28 @@ TEST(strangers, are_told_apart)
     free(noise);
 }
 
+TEST(strangers, are_answered_in_the_clear)
+{
+    struct bop_tls_options options = server_options(f);
+    struct end stranger, client;
+
+    options.plain_answer = bytes("TLS, please\n");
+    start_with(f, &options, NULL);
+    end_init(&stranger, f);
+    end_connect(&stranger, NULL, NULL);
+    end_write(&stranger, "EHLO there, this is no TLS at all");
+    TURN_UNTIL(stranger.closes == 1);
+    CHECK_SLICE_EQ(bop_buf_slice(&stranger.got), options.plain_answer);
+    /* Who fails for another reason hears of it by TLS. */
+    end_init(&client, f);
+    end_connect(&client, f->client, "other.test");
+    TURN_UNTIL(client.closes == 1);
+    CHECK_EQ(client.got.size, 0);
+    CHECK_STR_HAS(client.text, "hostname mismatch");
+    end_deinit(&stranger);
+    end_deinit(&client);
+}
+
 TEST(strangers, have_little_time)
 {
     struct bop_tls_options options = server_options(f);
