@@ -507,15 +507,23 @@ static void unwatch(struct bop__backend *backend, struct bop__source *source)
 /* ---- The turn ---- */
 
 /* Newer kernels make 20 answers a call if only one is waited for. A turn should
- * have them all, and do for all at once what it does at its end. */
+ * have them all, and do for all at once what it does at its end.
+ *
+ * The flag says that there may be some to make. It is set after the work was put
+ * on the kernel's list, so it may come when that is done already, and then stays
+ * until the next work: a call that makes no answer is the last. */
 static void make_answers(struct uring_backend *self)
 {
-    while ((IO_URING_READ_ONCE(*self->ring.sq.kflags) & IORING_SQ_TASKRUN) &&
-           io_uring_cq_ready(&self->ring) < BOP__EVENTS_MAX) {
-        if (io_uring_get_events(&self->ring) < 0) {
-            break; /* The next wait tells. */
+    unsigned ready = io_uring_cq_ready(&self->ring), before;
+
+    do {
+        if (!(IO_URING_READ_ONCE(*self->ring.sq.kflags) & IORING_SQ_TASKRUN) ||
+            ready >= BOP__EVENTS_MAX || io_uring_get_events(&self->ring) < 0) {
+            break; /* If it fails, the next wait tells. */
         }
-    }
+        before = ready;
+        ready = io_uring_cq_ready(&self->ring);
+    } while (ready > before);
 }
 
 /* The answers there are, copied: the ring has room for others then. */
