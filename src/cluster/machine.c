@@ -495,6 +495,14 @@ int bop__machine_execute(struct machine *machine, uint64_t index, struct bop_sli
     case BOP_OP_COUNTER_SET:
     case BOP_OP_COUNTER_DELETE:
         return bop__machine_counter_write(machine, index, &operation, out_reply);
+    case BOP_OP_MEMBER_JOIN:
+    case BOP_OP_MEMBER_SET:
+    case BOP_OP_MEMBER_LEAVE:
+        return bop__machine_member_write(machine, &operation, out_reply);
+    case BOP_OP_REGISTRATION_ADD:
+    case BOP_OP_REGISTRATION_REMOVE:
+    case BOP_OP_REGISTRATION_ADD_ALL:
+        return bop__machine_registration_write(machine, &operation, out_reply);
     case BOP_OP_LOCK_ACQUIRE:
     case BOP_OP_LOCK_RELEASE:
     case BOP_OP_LOCK_CREATE:
@@ -718,6 +726,17 @@ int bop__machine_read(struct machine_view *view, const struct bop_operation *ope
     case BOP_OP_LOCK_GET:
     case BOP_OP_LOCK_OWNED:
         rc = bop__machine_lock_read(view, operation, out);
+        break;
+    case BOP_OP_MEMBER_LIST:
+    case BOP_OP_MEMBER_GET:
+        rc = bop__machine_member_read(view, operation, out);
+        break;
+    case BOP_OP_REGISTRATION_GET:
+    case BOP_OP_REGISTRATION_LIST:
+        rc = bop__machine_registration_read(view, operation, out);
+        break;
+    case BOP_OP_NAMES:
+        rc = bop__machine_names_read(view, operation, out);
         break;
     default:
         rc = BOP_STATUS_BAD_REQUEST;

@@ -1,8 +1,8 @@
 /*
  * What the files of the state machine share. machine.c keeps batches and
- * positions; machine_map.c, machine_set.c, machine_multimap.c and machine_counter.c run
- * operations, with what collections have in common in machine_collection.c,
- * machine_scan.c and machine_garbage.c;
+ * positions; machine_map.c, machine_set.c, machine_multimap.c, machine_counter.c,
+ * machine_member.c and machine_registration.c run operations, with what collections have in
+ * common in machine_collection.c, machine_scan.c, machine_pair.c and machine_garbage.c;
  * machine_session.c keeps sessions and machine_reply.c what their writes came to.
  *
  * Three things lie in memory beside the store:
@@ -290,6 +290,10 @@ BOP_MUST_USE int bop__machine_owned_end(struct machine *machine, uint64_t sessio
 BOP_MUST_USE int bop__machine_lock_end(struct machine *machine, const struct machine_owned *owned);
 BOP_MUST_USE int bop__machine_member_end(struct machine *machine,
                                          const struct machine_owned *owned);
+/** Do records of these make sense by themselves? */
+BOP_MUST_USE int bop__machine_member_check(struct bop_slice key, struct bop_slice value);
+BOP_MUST_USE int bop__machine_member_name_check(struct bop_slice key, struct bop_slice value);
+BOP_MUST_USE int bop__machine_registration_owned_check(struct bop_slice value);
 /** value is a copy. */
 BOP_MUST_USE int bop__machine_registration_end(struct machine *machine,
                                                const struct machine_owned *owned,

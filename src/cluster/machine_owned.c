@@ -74,11 +74,12 @@ static int end_one(struct machine *machine, const struct machine_owned *owned,
                    struct bop_slice value)
 {
     switch (owned->kind) {
+    case OWNED_REGISTRATION:
+        return bop__machine_registration_end(machine, owned, value);
+    case OWNED_MEMBER:
+        return bop__machine_member_end(machine, owned);
     case OWNED_LOCK_REQUEST:
         return bop__machine_lock_end(machine, owned);
-    case OWNED_REGISTRATION:
-    case OWNED_MEMBER:
-        break; /* Each kind's end is called here. */
     }
     return BOP_ECORRUPT;
 }

@@ -354,20 +354,22 @@ int bop__machine_record_check(enum machine_table table, struct bop_slice key,
     case MACHINE_RESULTS:
         return key.size == MACHINE_CHUNK_KEY ? 0 : BOP_ECORRUPT;
     case MACHINE_OWNED:
-        return key.size == MACHINE_OWNED_KEY && known_kind(key.data[8], OWNED_MEMBER)
-                   ? 0
-                   : BOP_ECORRUPT;
+        if (key.size != MACHINE_OWNED_KEY || !known_kind(key.data[8], OWNED_MEMBER)) {
+            return BOP_ECORRUPT;
+        }
+        return key.data[8] == OWNED_REGISTRATION ? bop__machine_registration_owned_check(value) : 0;
     case MACHINE_DEADLINES:
         return check_deadline(key, value);
     case MACHINE_LOCKS:
-    case MACHINE_LOCK_REQUESTS:
         rc = check_name(key);
         return rc ? rc : bop__machine_lock_check(value);
-    case MACHINE_MEMBERS:
+    case MACHINE_LOCK_REQUESTS:
         return bop__machine_lock_request_check(key, value);
         return 0;
+    case MACHINE_MEMBERS:
+        return bop__machine_member_check(key, value);
     case MACHINE_MEMBER_NAMES:
-        return 0;
+        return bop__machine_member_name_check(key, value);
     case MACHINE_META:
         return check_meta(key, value);
     case MACHINE_GARBAGE:
