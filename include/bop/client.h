@@ -37,6 +37,7 @@
 #include <bop/log.h>
 #include <bop/loop.h>
 #include <bop/slice.h>
+#include <bop/transaction.h>
 #include <bop/wire.h>
 
 #define BOP_CLIENT_ENDPOINTS_MAX   64
@@ -206,6 +207,45 @@ BOP_API BOP_MUST_USE int bop_client_set_scan(struct bop_client *client, struct b
                                              struct bop_slice cursor, uint32_t limit,
                                              enum bop_consistency consistency, bop_client_fn fn,
                                              void *user);
+
+/** As put; after ttl_ms of the cluster's time, which does not pass while nobody leads, the entry
+ * goes by itself, unless it is put again. 0: for good. */
+BOP_API BOP_MUST_USE int bop_client_map_put_ttl(struct bop_client *client, struct bop_slice map,
+                                                struct bop_slice key, struct bop_slice value,
+                                                uint64_t ttl_ms,
+                                                const struct bop_client_if *only_if,
+                                                bop_client_fn fn, void *user);
+/** As put_ttl. Result: version, the new one; existed and value: what was there before. With
+ * BOP_ECONDITION, of what is there, nothing having changed. */
+BOP_API BOP_MUST_USE int bop_client_map_exchange(struct bop_client *client, struct bop_slice map,
+                                                 struct bop_slice key, struct bop_slice value,
+                                                 uint64_t ttl_ms,
+                                                 const struct bop_client_if *only_if,
+                                                 bop_client_fn fn, void *user);
+/** Delete. Result: existed, version and value of what was there; with BOP_ECONDITION, is there. */
+BOP_API BOP_MUST_USE int bop_client_map_take(struct bop_client *client, struct bop_slice map,
+                                             struct bop_slice key,
+                                             const struct bop_client_if *only_if, bop_client_fn fn,
+                                             void *user);
+/** Result: version, value, and ttl_ms that is left to it (0: for good); or BOP_ENOTFOUND. */
+BOP_API BOP_MUST_USE int bop_client_map_get_ttl(struct bop_client *client, struct bop_slice map,
+                                                struct bop_slice key,
+                                                enum bop_consistency consistency, bop_client_fn fn,
+                                                void *user);
+/** Put many at once, all at one moment. items are count times bop_item_encode() with
+ * BOP_OP_MAP_PUT_ALL. Result: size, how many of the keys were not there. */
+BOP_API BOP_MUST_USE int bop_client_map_put_all(struct bop_client *client, struct bop_slice map,
+                                                struct bop_slice items, uint32_t count,
+                                                uint64_t ttl_ms, bop_client_fn fn, void *user);
+/**
+ * Run a transaction; it may be changed or freed at once. Result: existed, which here says
+ * that all compares held; count and entries, walked by bop_transaction_result_next(): a status
+ * and a result for each operation that was run. If one of them failed nothing was done and
+ * code says why; with BOP_ECONDITION version is the number of that operation, from 0.
+ */
+BOP_API BOP_MUST_USE int bop_client_transaction(struct bop_client *client,
+                                                const struct bop_transaction *txn, bop_client_fn fn,
+                                                void *user);
 
 /** Remove all entries of a map, however many, at once. Result: size, how many there were. */
 BOP_API BOP_MUST_USE int bop_client_map_clear(struct bop_client *client, struct bop_slice map,

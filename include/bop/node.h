@@ -97,7 +97,8 @@ struct bop_node_options {
     /* Copied; see bop_node_set_tokens(). NULL: everybody may do everything, for good. */
     const struct bop_node_token *tokens;
     size_t token_count;
-    /* The node cannot go on: its disk failed, say. It answers nothing any more; destroy it. */
+    /* The node cannot go on: its disk failed, say. It answers nothing any more; destroy it.
+     * Required. */
     void (*on_failed)(void *user, int code, const char *message);
     void *user;
 };
