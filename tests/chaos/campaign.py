@@ -16,11 +16,13 @@ from tap import check
 
 CHECK_CAP_S = 120
 LOAD_PATIENCE_S = 180
+# What no log may say unless files were damaged on purpose.
+DAMAGE = ("not whole", "data is corrupt")
 
 
 class Programs:
     """Where the programs are: bopd, bop, chaos_load, chaos_check, the shim."""
-    bopd = bop = load = check = shim = None
+    bopd = bop = load = check = shim = old = None
 
 
 class Campaign:
@@ -38,6 +40,7 @@ class Campaign:
         self.loads = []
         self.faults = []
         self.end = None
+        self.damaged = False
         os.makedirs(directory, exist_ok=True)
 
     # ---- For rows ----
@@ -143,7 +146,14 @@ class Campaign:
         self.note("healed")
         self.finish_loads()
         self.cluster.converge()
+        self.check_logs()
         self.judge()
+
+    def check_logs(self):
+        for node in self.nodes:
+            found = [line for line in node.log(whole=True) if any(word in line for word in DAMAGE)]
+            check(self.damaged or not found, f"node {node.number} found damage where there is none: "
+                                             f"{found[:1]}")
 
     def judge(self):
         for number in range(len(self.loads)):

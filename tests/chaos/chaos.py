@@ -6,6 +6,7 @@
     chaos.py BOPD BOP LOAD CHECK SHIM mix [--minutes N] [--seed N]
     chaos.py BOPD BOP LOAD CHECK SHIM list
 
+--old BOPD: the row "rolling" begins with an older version and ends with this one.
 --out DIR says where histories, logs and plots go (build/chaos). A campaign that failed leaves
 them, and the command that runs it again with the same seed; row and mix leave them in any case.
 """
@@ -82,6 +83,9 @@ def run_row(row, seconds, seed, out):
     directory = os.path.join(out, f"{row.name}-{seed}")
     command = again("row", [row.name], seed, ["--seconds", f"{seconds:.0f}"])
     with cluster_of(row) as cluster:
+        if row.name == "rolling" and Programs.old:
+            for node in cluster.nodes:
+                node.program = Programs.old
         campaign = Campaign(cluster, row.name, seed, directory, bulk=row.bulk,
                             rate=row.shape.get("rate", 1500))
         guarded(campaign, command, lambda: (cluster.start(), campaign.run(row, seconds)))
@@ -226,10 +230,12 @@ def main():
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--old", type=os.path.abspath)
     parser.add_argument("--out", default="build/chaos")
     arguments = parser.parse_args()
     for name in ("bopd", "bop", "load", "check", "shim"):
         setattr(Programs, name, os.path.abspath(getattr(arguments, name)))
+    Programs.old = arguments.old
     arguments.out = os.path.abspath(arguments.out)
     if arguments.mode == "short":
         short(arguments)

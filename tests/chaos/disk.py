@@ -140,7 +140,7 @@ def _distrust_state(node, random):
 def lose_power(node, random, share=None):
     """The node was killed: take back of its disk what may be lost, each sector with the chance
     `share`. Says what was done."""
-    records = _unsynced(_read(os.path.join(node.journal, "records")))
+    records = _unsynced(_read(node.records))
     names = [r for r in records if r.type in (CREATE, RENAME, UNLINK)]
     sector = random.choice(TORN)
     share = random.choice((0.0, 0.5, 0.9, 1.0)) if share is None else share

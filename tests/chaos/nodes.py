@@ -82,12 +82,11 @@ def can_filter():
     return _place["filter"]
 
 
-def knows(flag):
-    """Whether this bopd has the flag: in a rolling upgrade an older one may run."""
-    key = (cluster.BOPD, flag)
-    if key not in _place:
-        _place[key] = flag in run(cluster.BOPD, "--help").stdout
-    return _place[key]
+def knows(program, flag):
+    """Whether this bopd has the flag: in a rolling upgrade an older one runs."""
+    if (program, flag) not in _place:
+        _place[program, flag] = flag in run(program, "--help").stdout
+    return _place[program, flag]
 
 
 class Control:
@@ -118,10 +117,12 @@ class ChaosNode(Node):
         super().__init__(owner, number, PORT if owner.spaced else cluster.free_port(), data)
         self.host = f"10.99.{number}.2" if owner.spaced else "127.0.0.1"
         self.space = f"bop{number}"
+        self.program = cluster.BOPD
         self.proxy = None
         self.doomed = False  # It may end by itself.
         self.control = None
         self.journal = os.path.join(os.path.dirname(data), "journal")  # Of the same file system.
+        self.records = os.path.join(owner.directory, f"records-{number}")
         if owner.shim:
             self.control = Control(os.path.join(owner.directory, f"control-{number}"))
         if owner.spaced:
@@ -155,7 +156,7 @@ class ChaosNode(Node):
         for node in self.cluster.nodes:
             if not node.join or node is self:
                 out += ["--peer", f"{node.number}={node.address}"]
-        if self.spaced and knows("--insecure"):
+        if self.spaced and knows(self.program, "--insecure"):
             out += ["--insecure"]  # Of this machine only, but bopd cannot know.
         if self.cluster.config_path:
             out += ["--config", self.cluster.config_path]
@@ -168,7 +169,8 @@ class ChaosNode(Node):
             os.makedirs(self.journal)
             env.update(LD_PRELOAD=self.cluster.shim, BOP_CHAOS_CONTROL=self.control.path)
             if self.cluster.journaled:
-                env.update(BOP_CHAOS_DATA=self.data, BOP_CHAOS_JOURNAL=self.journal)
+                env.update(BOP_CHAOS_DATA=self.data, BOP_CHAOS_JOURNAL=self.journal,
+                           BOP_CHAOS_RECORDS=self.records)
         return env
 
     def start(self, wait=True, **more):
@@ -185,7 +187,7 @@ class ChaosNode(Node):
             command += ["env"] + [f"{k}={env.pop(k)}" for k in list(env)
                                   if k == "LD_PRELOAD" or k.startswith("BOP_CHAOS")]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*command, cluster.BOPD, *self.arguments()],
+            self.process = subprocess.Popen([*command, self.program, *self.arguments()],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=env, preexec_fn=cluster.die_with_parent, **more)
         self.stopped = False
@@ -285,11 +287,11 @@ class ChaosCluster(Cluster):
         self.journaled = journaled
         self.small = small
         self.mounts = []
-        self.resized = False
+        self.retired = []
         super().__init__(count, config, start=False)
 
     def add(self, join=False):
-        number = len(self.nodes) + 1
+        number = len(self.nodes) + len(self.retired) + 1
         data = os.path.join(self.directory, f"disk{number}", "data")
         disk = os.path.dirname(data)
         os.makedirs(disk)
@@ -306,7 +308,14 @@ class ChaosCluster(Cluster):
             if node is None or disk == os.path.dirname(node.data):
                 cluster.resize_small(disk, megabytes)
 
+    def retire(self, node):
+        """It was removed from the cluster for good: it may end by itself, and nobody waits for it."""
+        node.doomed = True
+        self.nodes.remove(node)
+        self.retired.append(node)
+
     def _end(self, failed):
+        self.nodes += self.retired
         for node in self.nodes:
             if node.has_ended() and node.doomed:
                 node.stopped = True

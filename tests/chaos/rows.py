@@ -9,6 +9,8 @@ import resource
 import socket
 import struct
 
+import admin
+import cluster
 import disk
 import overload
 import wire
@@ -286,11 +288,14 @@ def power(c):
         victims = [c.victim()] if count == 1 else c.some(count)
         terms = {}
         for node in victims:
-            if node.stopped:
-                continue
+            # A slow disk has more that is not synced yet.
+            node.control.set(node.control.DELAY, c.random.choice((0, 20, 100, 300)))
+        c.wait(0.0, 1.0)
+        for node in victims:
             said = node.status_quickly()
             terms[node] = said["term"] if said else 0
             node.kill()
+            node.control.set(node.control.DELAY, 0)
         for node in victims:
             c.note(f"power of {node.number}: {disk.lose_power(node, c.random)}")
         c.wait(0.0, 2.0)
@@ -316,6 +321,7 @@ def corruption(c):
         # torn is nobody's last copy.
         c.cluster.wait_applied(acknowledged(node, c), without=node)
         what = disk.corrupt(node, c.random)
+        c.damaged = True
         c.note(f"node {node.number}: {what or 'no such file'}")
         node.start(wait=False)
         node.doomed = True
@@ -351,22 +357,59 @@ def serves_or_ends(node):
 
 # ---- The cluster ----
 
-@row(15, "membership", "nodes join under kills")
+@row(15, "membership", "members come, go and change under kills")
 def membership(c):
-    joined = 0
     while not c.over():
-        if joined < 2:
-            node = c.cluster.add(join=True)
-            c.note(f"node {node.number} joins")
-            node.start(wait=False)
-            joined += 1
-        c.wait(0.0, 2.0)
+        change_members(c)
+        c.wait(0.0, 1.0)
         victim = c.victim()
         c.note(f"kill {victim.number}")
         victim.kill()
         c.wait(0.2, 2.0)
         victim.start_again()
         c.wait(1.0, 3.0)
+
+
+def change_members(c):
+    """One change, asked for at a random node, whatever comes of it. At least two of the first nodes
+    stay, for the load knows no others."""
+    asked = c.random.choice(c.nodes)
+    how = c.random.choice(("join", "join", "demote", "promote", "remove"))
+    voters = admin.voters(asked) or []
+    standby = [n for n in c.nodes if n.number not in voters]
+    if how == "join" and len(c.nodes) < 5:
+        node = c.cluster.add(join=True)
+        c.note(f"node {node.number} joins")
+        node.start(wait=False)
+    elif how == "promote" and standby and voters:
+        node = c.random.choice(standby)
+        c.note(f"promote {node.number}: {admin.change(asked, admin.PROMOTE, node)}")
+    elif how == "demote" and len(voters) > 3:
+        node = c.random.choice([n for n in c.nodes if n.number in voters])
+        c.note(f"demote {node.number}: {admin.change(asked, admin.DEMOTE, node)}")
+    elif how == "remove" and len(voters) > 3:
+        first = [n for n in c.nodes if not n.join]
+        node = c.random.choice([n for n in c.nodes if n.join or len(first) > 2])
+        for _ in range(5):
+            code, text = admin.change(asked, admin.REMOVE, node)
+            if code not in admin.PASSING or c.over():
+                break
+            c.wait(0.3)
+        c.note(f"remove {node.number}: {code} {text}")
+        if code == admin.OK:
+            c.cluster.retire(node)
+        elif code in (None, admin.UNCERTAIN):
+            settle_removal(c, node)
+
+
+def settle_removal(c, node):
+    """Whether it was removed is not known: ask until it is decided."""
+    def decided():
+        others = [n for n in c.nodes if n is not node and n.is_up()]
+        return admin.change(c.random.choice(others), admin.REMOVE, node)[0] in (
+            admin.OK, admin.UNKNOWN_NODE)
+    wait_until(decided, f"node {node.number} is removed", pause=0.5)
+    c.cluster.retire(node)
 
 
 @row(16, "snapshot", "snapshots are sent while sender and receiver die", bulk=8192,
@@ -393,12 +436,16 @@ def snapshot(c):
 def transfer(c):
     while not c.over():
         leader = c.cluster.lead()
-        if leader is not None:
-            c.note(f"{leader.number} hands over")
+        if leader is not None and c.random.random() < 0.2:
+            c.note(f"{leader.number} is stopped")
             check(leader.terminate() == 0, f"node {leader.number} did not stop in order: "
                                            f"{leader.last_line()}")
-            leader.start(wait=False)
-            leader.wait_serving()
+            leader.start()
+        elif leader is not None:
+            asked = c.random.choice(c.cluster.up())
+            target = c.random.choice([0] + [n.number for n in c.nodes if n is not leader])
+            c.note(f"{leader.number} hands over to {target or 'any'}: "
+                   f"{admin.transfer(asked, target)}")
         c.wait(0.7, 1.3)
 
 
@@ -424,6 +471,7 @@ def rolling(c):
     while not c.over():
         for node in list(c.nodes):
             c.note(f"restart {node.number}")
+            node.program = cluster.BOPD  # It may have begun with an older one.
             if not node.stopped:
                 check(node.terminate() == 0, f"node {node.number} did not stop in order: "
                                              f"{node.last_line()}")

@@ -5,11 +5,13 @@
  * below. BOP_CHAOS_DATA is the directory that it is about, but for its state/, of whose content
  * after a loss of power nothing is promised.
  *
- * BOP_CHAOS_JOURNAL names a directory on the same file system, where everything is written down
- * that a loss of power would take back: the bytes that a write replaced, the size before, names
- * made, renamed and removed; and each sync that made such things last. After kill -9 the tests read
- * it and undo what they like of what no sync came after, in sectors (tests/chaos/disk.py). So the
- * process reads what it wrote, as from a page cache, and what a real disk may have lost is lost.
+ * BOP_CHAOS_RECORDS names a file, best on another disk, in which everything is written down that a
+ * loss of power would take back: the bytes that a write replaced, the size before, names made,
+ * renamed and removed; and each sync that made such things last. BOP_CHAOS_JOURNAL is a directory
+ * on the disk of the data, where what was removed or renamed over gets a second name. After kill -9
+ * the tests read all that and undo what they like of what no sync came after, in sectors
+ * (tests/chaos/disk.py). So the process reads what it wrote, as from a page cache, and what a real
+ * disk may have lost is lost.
  *
  * Synchronous calls are all that is seen here. io_uring is therefore refused to the process, with
  * the error of a kernel that has none.
@@ -145,18 +147,17 @@ __attribute__((constructor)) static void start(void)
 {
     const char *data = getenv("BOP_CHAOS_DATA");
     const char *journal = getenv("BOP_CHAOS_JOURNAL");
-    char path[PATH_MAX + 16];
+    const char *records = getenv("BOP_CHAOS_RECORDS");
 
     shim.control = map_control(getenv("BOP_CHAOS_CONTROL"));
     refuse_io_uring();
-    if (data == NULL || journal == NULL) {
+    if (data == NULL || journal == NULL || records == NULL) {
         return;
     }
     snprintf(shim.data, sizeof(shim.data), "%s/", data);
     snprintf(shim.state, sizeof(shim.state), "%sstate/", shim.data);
     snprintf(shim.journal, sizeof(shim.journal), "%s", journal);
-    snprintf(path, sizeof(path), "%s/records", journal);
-    shim.journal_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    shim.journal_fd = open(records, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
     unsetenv("LD_PRELOAD");
 }
 
