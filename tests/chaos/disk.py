@@ -216,13 +216,14 @@ def restore(node, copy):
 def fill(directory, leave=0):
     """Write until nothing goes in any more, then leave some bytes. Returns the file."""
     path = os.path.join(directory, "ballast")
-    with open(path, "ab") as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-                file.flush()
-        except OSError:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        while os.write(fd, bytes(65536)):
             pass
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
     if leave:
         os.truncate(path, max(0, os.path.getsize(path) - leave))
     return path
