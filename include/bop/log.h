@@ -32,12 +32,16 @@ BOP_API struct bop_log *bop_log_null(void);
 
 /**
  * A sink to standard error: "2026-01-31T12:00:00.123Z INFO raft message". One
- * write a line. Shared by the process; set .level before threads start.
+ * write a line. Shared by the process; set .level before threads start, bop_log_level_set() after.
  */
 BOP_API struct bop_log *bop_log_stderr(void);
 
 /** "debug", "info", "warn", "error". */
 BOP_API const char *bop_log_level_name(enum bop_log_level level);
+
+/** The level of a sink, and another one from now on. Any thread. */
+BOP_API enum bop_log_level bop_log_level_get(const struct bop_log *log);
+BOP_API void bop_log_level_set(struct bop_log *log, enum bop_log_level level);
 
 /** The level of that name. Returns false if there is none. */
 BOP_API bool bop_log_level_parse(const char *name, enum bop_log_level *out_level);

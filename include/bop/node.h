@@ -82,6 +82,8 @@ struct bop_node_options {
     uint64_t id;                     /* Above 0. Required. */
     const char *listen_host;         /* Default: 127.0.0.1. */
     uint16_t listen_port;            /* 0: any free one. */
+    const char *http_host;           /* Where to serve HTTP. NULL: nowhere. */
+    uint16_t http_port;              /* 0: any free one. */
     const struct bop_node_peer *peers; /* All servers of a new cluster; self may be among them. */
     unsigned peer_count;               /* At most BOP_RAFT_SERVERS_MAX. */
     bool join;                         /* Begin empty and ask the peers to be added. */
@@ -108,6 +110,7 @@ enum bop_node_part {
     BOP_NODE_LISTEN,
     BOP_NODE_DATA,
     BOP_NODE_TLS,
+    BOP_NODE_HTTP, /* Its address. */
 };
 
 /** Listen, recover the data, begin to take part. out_failed_part may be NULL. */
@@ -131,6 +134,8 @@ BOP_API BOP_MUST_USE int bop_node_set_tokens(struct bop_node *node,
 
 /** Where it listens. */
 BOP_API uint16_t bop_node_port(const struct bop_node *node);
+/** Where it serves HTTP; 0: nowhere. */
+BOP_API uint16_t bop_node_http_port(const struct bop_node *node);
 
 /**
  * Stop in order: hand over leadership if it has it, let what is under way finish

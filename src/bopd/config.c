@@ -199,6 +199,12 @@ static int set_listen(struct config *config, const char *text, struct bop_error 
     return parse_address(text, 0, "HOST:PORT", "127.0.0.1:4700", &config->listen, err);
 }
 
+static int set_http(struct config *config, const char *text, struct bop_error *err)
+{
+    config->http_given = true;
+    return parse_address(text, 0, "HOST:PORT", "127.0.0.1:4780", &config->http, err);
+}
+
 static int add_peer(struct config *config, const char *text, struct bop_error *err)
 {
     const char form[] = "ID=HOST:PORT", example[] = "2=10.0.0.2:4700";
@@ -363,7 +369,7 @@ static int set_insecure(struct config *config, const char *text, struct bop_erro
 
 /* What a file says; libcyaml fills it in. */
 struct document {
-    char *id, *cluster, *data, *listen, *join, *learner, *log_level;
+    char *id, *cluster, *data, *listen, *http, *join, *learner, *log_level;
     char *election_timeout_ms, *heartbeat_ms, *snapshot_entries, *trailing_entries;
     char **peers;
     unsigned peers_count;
@@ -391,6 +397,7 @@ static const struct setting settings[] = {
     {"--cluster", "NAME", "cluster", set_cluster, IN_DOCUMENT(cluster)},
     {"--data", "DIR", "data", set_data, IN_DOCUMENT(data)},
     {"--listen", "HOST:PORT", "listen", set_listen, IN_DOCUMENT(listen)},
+    {"--http", "HOST:PORT", "http", set_http, IN_DOCUMENT(http)},
     {"--peer", "ID=HOST:PORT", NULL, add_peer, 0},
     {"--join", NULL, "join", set_join, IN_DOCUMENT(join)},
     {"--learner", NULL, "learner", set_learner, IN_DOCUMENT(learner)},
@@ -548,6 +555,7 @@ static const cyaml_schema_field_t document_fields[] = {
     STRING(struct document, cluster),
     STRING(struct document, data),
     STRING(struct document, listen),
+    STRING(struct document, http),
     STRING(struct document, join),
     STRING(struct document, learner),
     STRING(struct document, log_level),
@@ -1022,6 +1030,9 @@ int config_check(struct config *config, struct bop_error *err)
     if (config->id == 0 && config->dev) {
         config->id = 1;
     }
+    if (config->dev && !config->http_given) {
+        config->http = (struct config_address){.host = "127.0.0.1", .port = CONFIG_HTTP_PORT};
+    }
     if (config->id == 0) {
         return bop_error_say(err, BOP_ECONFIG,
                              "no id; add --id N, a number from 1 that no other node of the cluster "
@@ -1072,6 +1083,8 @@ const char *config_help(void)
            "missing\n"
            "  --listen HOST:PORT    where to listen; the address of this node in the list of\n"
            "                        peers if it is there, else 127.0.0.1:4700\n"
+           "  --http HOST:PORT      where to serve HTTP and JSON; without it nowhere, but for "
+           "--dev\n"
            "  --peer ID=HOST:PORT   a node of the cluster; once for each, with or without this\n"
            "                        one; instead of those in the file. No peers: a cluster of one\n"
            "  --join                be added to a running cluster, through any of the peers\n"

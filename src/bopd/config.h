@@ -18,7 +18,8 @@
 #define CONFIG_PATH_MAX   4095
 #define CONFIG_FILE_MAX   (1024 * 1024) /* Bytes of a configuration file. */
 #define CONFIG_PORT       4700
-#define CONFIG_EXIT_USAGE 2 /* What bopd exits with if configuration fails. */
+#define CONFIG_HTTP_PORT  4780 /* Of --dev, if it is free. */
+#define CONFIG_EXIT_USAGE 2    /* What bopd exits with if configuration fails. */
 
 struct config_address {
     char host[CONFIG_HOST_MAX + 1]; /* A name or numeric address; of IPv6 without brackets. */
@@ -36,6 +37,8 @@ struct config {
     char data[CONFIG_PATH_MAX + 1]; /* Empty (with dev only): a temporary directory. */
     struct config_address listen;   /* Port 0: any free one. */
     bool listen_given;
+    struct config_address http; /* An empty host: HTTP is not served. */
+    bool http_given;
     struct config_peer peers[CONFIG_PEERS_MAX]; /* With or without this node. */
     unsigned peer_count;
     bool join;

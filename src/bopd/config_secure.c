@@ -77,5 +77,11 @@ int config_check_security(const struct config *config, struct bop_error *err)
 {
     int rc = check_tls(config, err);
 
-    return rc < 0 ? rc : config_check_exposure(config, "listen", &config->listen, err);
+    if (rc == 0) {
+        rc = config_check_exposure(config, "listen", &config->listen, err);
+    }
+    if (rc == 0 && config->http.host[0]) {
+        rc = config_check_exposure(config, "http", &config->http, err);
+    }
+    return rc;
 }

@@ -45,6 +45,7 @@ struct daemon {
     int exit_code;
     char temporary[64]; /* --dev's data directory; empty: none was made. */
     char address[BOP_ADDRESS_MAX + 1];
+    char http_address[BOP_ADDRESS_MAX + 1]; /* Empty: not served. */
 };
 
 /* The one daemon of the process, for signal handlers. */
@@ -57,18 +58,16 @@ static int complain(const struct bop_error *err, int exit_code)
 }
 
 /* What to do about an address that cannot be listened on. */
-static const char *listen_advice(int code)
+static void complain_of_address(const struct bop_error *err, const char *flag)
 {
-    switch (code) {
-    case -EADDRINUSE:
-        return ": stop what listens there, or choose another port with --listen";
-    case -EADDRNOTAVAIL:
-        return ": give --listen an address of this machine";
-    case -EACCES:
-        return ": ports below 1024 are for root, choose another one with --listen";
-    default:
-        return "";
-    }
+    const char *advice = err->code == -EADDRINUSE ? ": stop what listens there, or choose another "
+                                                    "port with "
+                         : err->code == -EADDRNOTAVAIL ? ": give an address of this machine to "
+                         : err->code == -EACCES        ? ": ports below 1024 are for root, choose "
+                                                         "another one with "
+                                                       : NULL;
+
+    fprintf(stderr, "bopd: %s%s%s\n", err->message, advice ? advice : "", advice ? flag : "");
 }
 
 /* ---- Stopping ---- */
@@ -203,8 +202,10 @@ static void say_ready(struct daemon *daemon)
            "  bop --server %s map put greetings hello world\n"
            "  bop --server %s map get greetings hello\n"
            "  bop --server %s status\n"
+           "  curl http://%s/v1/maps/greetings/entries/hello\n"
            "data in %s, removed at the end; stop with Ctrl-C\n",
-           daemon->address, daemon->address, daemon->address, daemon->address, daemon->config.data);
+           daemon->address, daemon->address, daemon->address, daemon->address, daemon->http_address,
+           daemon->config.data);
     fflush(stdout);
 }
 
@@ -236,6 +237,19 @@ static unsigned collect_peers(const struct config *config, struct bop_node_peer 
     return config->peer_count;
 }
 
+/* To try it, any port does: another --dev may have the usual one. */
+static int start_node_anywhere(struct daemon *daemon, struct bop_node_options *options,
+                               enum bop_node_part *part, struct bop_error *err)
+{
+    int rc = bop_node_start(options, &daemon->node, part, err);
+
+    if (rc == -EADDRINUSE && *part == BOP_NODE_HTTP && !daemon->config.http_given) {
+        options->http_port = 0;
+        rc = bop_node_start(options, &daemon->node, part, err);
+    }
+    return rc;
+}
+
 static int start_node(struct daemon *daemon, struct bop_error *err)
 {
     const struct config *config = &daemon->config;
@@ -251,6 +265,8 @@ static int start_node(struct daemon *daemon, struct bop_error *err)
         .id = config->id,
         .listen_host = config->listen.host,
         .listen_port = config->listen.port,
+        .http_host = config->http.host[0] ? config->http.host : NULL,
+        .http_port = config->http.port,
         .peers = peers,
         .peer_count = collect_peers(config, peers),
         .join = config->join,
@@ -265,20 +281,33 @@ static int start_node(struct daemon *daemon, struct bop_error *err)
         .on_failed = on_failed,
         .user = daemon,
     };
-
     int rc = security_options(config, &security, &options, err);
 
     if (rc == 0) {
-        rc = bop_node_start(&options, &daemon->node, &part, err);
+        rc = start_node_anywhere(daemon, &options, &part, err);
     }
     security_free(&security);
-    if (rc < 0) {
-        return part == BOP_NODE_TLS        ? CONFIG_EXIT_USAGE
-               : part == BOP_NODE_LISTEN   ? EXIT_LISTEN
-               : err->code == BOP_EREMOVED ? EXIT_REMOVED
-                                           : EXIT_DATA;
+    if (rc == 0) {
+        return EXIT_IN_ORDER;
     }
-    return EXIT_IN_ORDER;
+    if (part == BOP_NODE_LISTEN || part == BOP_NODE_HTTP) {
+        complain_of_address(err, part == BOP_NODE_HTTP ? "--http" : "--listen");
+        return EXIT_LISTEN;
+    }
+    return complain(err, part == BOP_NODE_TLS        ? CONFIG_EXIT_USAGE
+                         : err->code == BOP_EREMOVED ? EXIT_REMOVED
+                                                     : EXIT_DATA);
+}
+
+static void note_http(struct daemon *daemon)
+{
+    struct config_address bound = daemon->config.http;
+
+    if (bound.host[0]) {
+        bound.port = bop_node_http_port(daemon->node);
+        config_address_format(&bound, daemon->http_address);
+        bop_log(bop_log_stderr(), BOP_LOG_INFO, "bopd", "serves HTTP on %s", daemon->http_address);
+    }
 }
 
 static int run(struct daemon *daemon, struct bop_error *err)
@@ -288,12 +317,8 @@ static int run(struct daemon *daemon, struct bop_error *err)
 
     catch_signals(daemon);
     exit_code = start_node(daemon, err);
-    if (exit_code == EXIT_LISTEN) {
-        fprintf(stderr, "bopd: %s%s\n", err->message, listen_advice(err->code));
-        return exit_code;
-    }
     if (exit_code != EXIT_IN_ORDER) {
-        return complain(err, exit_code);
+        return exit_code;
     }
     rc = profiler_start(&daemon->profiler, daemon->config.data);
     if (rc < 0) {
@@ -304,6 +329,7 @@ static int run(struct daemon *daemon, struct bop_error *err)
     config_address_format(&bound, daemon->address);
     bop_log(bop_log_stderr(), BOP_LOG_INFO, "bopd", "node %" PRIu64 " listens on %s data=%s",
             daemon->config.id, daemon->address, daemon->config.data);
+    note_http(daemon);
     if (daemon->config.dev) {
         bop_timer_init(&daemon->ready_timer, on_ready_timer);
         on_ready_timer(&daemon->ready_timer);

@@ -211,7 +211,7 @@ static int initial_configuration(const struct bop_node *node, struct bop_raft_co
     for (unsigned n = 0; n <= node->options.peer_count; n++) {
         struct bop_raft_server *server = &conf->servers[conf->count];
         bool self = n == node->options.peer_count;
-        const struct bop_node_peer *peer = &node->options.peers[n];
+        const struct bop_node_peer *peer = self ? NULL : &node->options.peers[n];
 
         if (self && has_self) {
             continue;
@@ -382,6 +382,11 @@ static int start(struct bop_node *node, enum bop_node_part *part, struct bop_err
     if (rc < 0) {
         return rc;
     }
+    *part = BOP_NODE_HTTP;
+    rc = bop__node_http_listen(node, err);
+    if (rc < 0) {
+        return rc;
+    }
     *part = BOP_NODE_DATA;
     rc = start_lanes(node);
     if (rc < 0) {
@@ -431,6 +436,7 @@ int bop_node_start(const struct bop_node_options *options, struct bop_node **out
                            options->peers[n].port);
     }
     bop_loop_add_hook(node->loop, &node->hook);
+    bop__node_http_serve(node);
     node->started = true;
     *out_node = node;
     return 0;
@@ -485,6 +491,7 @@ void bop_node_stop(struct bop_node *node, void (*stopped)(void *user), void *use
     node->stop_by_ms = bop_loop_now_ms(node->loop);
     bop_listener_close(node->listener);
     node->listener = NULL;
+    bop__node_http_stop(node);
     bop__replica_configuration(node->replica, &conf);
     if (conf.count > 1 && bop__replica_transfer(node->replica)) {
         node->stop_by_ms += STOP_WAIT_MS;
@@ -498,7 +505,7 @@ static bool has_connections(const struct bop_node *node)
             return true;
         }
     }
-    return !bop_list_empty(&node->conns);
+    return !bop_list_empty(&node->conns) || !bop__node_http_is_idle(node);
 }
 
 /* Their on_close comes from the loop, and so do the last posts of the lanes. */
@@ -535,6 +542,7 @@ void bop_node_destroy(struct bop_node *node)
     }
     node->closing = true;
     bop_listener_close(node->listener);
+    bop__node_http_close(node);
     bop_timer_stop(node->loop, &node->timer);
     bop_timer_stop(node->loop, &node->watch);
     if (node->started) {
@@ -547,6 +555,7 @@ void bop_node_destroy(struct bop_node *node)
     node->work_lane = NULL;
     bop__replica_close(node->replica);
     close_connections(node);
+    bop__node_http_destroy(node);
     bop__service_destroy(node->service);
     bop_lane_destroy(work_lane);
     bop_lane_destroy(log_lane);

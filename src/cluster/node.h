@@ -9,6 +9,7 @@
 #include <bop/socket.h>
 #include <bop/tls.h>
 
+#include "http/api.h"
 #include "replica.h"
 #include "service.h"
 
@@ -78,6 +79,7 @@ struct bop_node {
     struct replica *replica;
     struct service *service;
     struct auth *auth; /* NULL: no tokens are wanted. */
+    struct http_api *http; /* NULL: not served. */
     struct replica_transport transport;
     struct node_link links[BOP_RAFT_SERVERS_MAX + 1];
     struct bop_list conns;
@@ -120,6 +122,14 @@ const char *bop__node_tls_name(const struct bop_node *node, uint64_t id, char ou
 /* Whether the other side of an accepted connection may speak as node `id`; if not, why. */
 bool bop__node_tls_is_peer(const struct bop_node *node, const struct bop_socket *tcp, uint64_t id,
                            char *out_refusal, size_t size);
+
+/* node_http.c: nothing is done where HTTP is not served. */
+BOP_MUST_USE int bop__node_http_listen(struct bop_node *node, struct bop_error *err);
+void bop__node_http_serve(struct bop_node *node);
+void bop__node_http_stop(struct bop_node *node);
+void bop__node_http_close(struct bop_node *node);
+bool bop__node_http_is_idle(const struct bop_node *node);
+void bop__node_http_destroy(struct bop_node *node);
 
 /* node_memory.c */
 void bop__node_tell_memory(struct bop_status_response *out);

@@ -465,9 +465,19 @@ static int serve_hello(struct service_conn *conn, const struct bop_wire_frame *f
     return 0;
 }
 
+void bop__service_status(struct service *service, struct bop_status_response *out)
+{
+    bop__replica_status(service->replica, out);
+    out->version = bop_slice_cstr(service->options.version);
+    out->clients = service->clients;
+    if (service->options.tell_memory) {
+        service->options.tell_memory(out);
+    }
+    out->uptime_ms = bop_clock_monotonic_ms(service->options.clock) - service->started_ms;
+}
+
 static int serve_status(struct service_conn *conn, const struct bop_wire_frame *frame)
 {
-    struct service *service = conn->service;
     struct bop_status_response response;
     struct bop_writer writer;
     size_t at;
@@ -476,13 +486,7 @@ static int serve_status(struct service_conn *conn, const struct bop_wire_frame *
     if (frame->payload.size != 0) {
         return BOP_EMALFORMED;
     }
-    bop__replica_status(service->replica, &response);
-    response.version = bop_slice_cstr(service->options.version);
-    response.clients = service->clients;
-    if (service->options.tell_memory) {
-        service->options.tell_memory(&response);
-    }
-    response.uptime_ms = bop_clock_monotonic_ms(service->options.clock) - service->started_ms;
+    bop__service_status(conn->service, &response);
     out = bop__service_begin(conn, &at);
     if (out) {
         writer = bop_writer(out);

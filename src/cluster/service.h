@@ -72,4 +72,7 @@ void bop__service_disconnect(struct service_conn *conn);
  */
 BOP_MUST_USE int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *frame);
 
+/** What kind 145 answers. Slices are borrowed until the next call. */
+void bop__service_status(struct service *service, struct bop_status_response *out);
+
 #endif

@@ -115,6 +115,17 @@ const char *bop_log_level_name(enum bop_log_level level)
     return level_names[level];
 }
 
+/* Relaxed: whoever logs meanwhile may do so by either level. */
+enum bop_log_level bop_log_level_get(const struct bop_log *log)
+{
+    return __atomic_load_n(&log->level, __ATOMIC_RELAXED);
+}
+
+void bop_log_level_set(struct bop_log *log, enum bop_log_level level)
+{
+    __atomic_store_n(&log->level, level, __ATOMIC_RELAXED);
+}
+
 bool bop_log_level_parse(const char *name, enum bop_log_level *out_level)
 {
     for (size_t i = 0; i < BOP_COUNT_OF(level_names); i++) {
@@ -133,7 +144,7 @@ void bop_log(struct bop_log *log, enum bop_log_level level, const char *module, 
     va_list arguments;
     int wanted;
 
-    if (!log || level < log->level) {
+    if (!log || level < bop_log_level_get(log)) {
         return;
     }
     va_start(arguments, format);
