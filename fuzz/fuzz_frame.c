@@ -181,6 +181,12 @@ static void stream(struct bop_slice bytes, size_t frame_max)
     }
 }
 
+    case BOP_WIRE_KIND_SESSION_START_REQUEST:
+        ROUND_TRIP(session_start_request, payload);
+        break;
+    case BOP_WIRE_KIND_SESSION_START_RESPONSE:
+        ROUND_TRIP(session_start_response, payload);
+        break;
 /* Make the first frame whole: what follows a header of 16 bytes is its payload. */
 static void repaired(struct bop_slice bytes)
 {

@@ -489,6 +489,20 @@ struct bop_session_open_response { /* 131 */
 /* 146 is the token alone: what a client shows to be allowed what it asks for. */
 #define BOP_AUTH_TOKEN_MAX 512
 
+/* 138 and 139 open a session with grace: when the connection it was last opened or resumed on
+ * breaks, it ends after so much more silence, and not only after its timeout. */
+struct bop_session_start_request { /* 138 */
+    uint32_t timeout_ms;
+    uint32_t grace_ms; /* 0: none. */
+    uint8_t token[BOP_TOKEN_SIZE];
+};
+struct bop_session_start_response { /* 139 */
+    uint8_t status;
+    uint64_t session;
+    uint32_t timeout_ms; /* As granted. */
+    uint32_t grace_ms;
+};
+
 /* 132, 134. 136 is the session q alone; 133, 135, 137 and 147 are the status u8 alone. */
 struct bop_session_request {
     uint64_t session;
@@ -584,6 +598,14 @@ BOP_API void bop_session_open_response_encode(struct bop_writer *writer,
 BOP_API BOP_MUST_USE int bop_session_request_decode(struct bop_slice payload,
                                                     struct bop_session_request *out);
 BOP_API void bop_session_request_encode(struct bop_writer *writer,
+BOP_API BOP_MUST_USE int bop_session_start_request_decode(struct bop_slice payload,
+                                                          struct bop_session_start_request *out);
+BOP_API void bop_session_start_request_encode(struct bop_writer *writer,
+                                              const struct bop_session_start_request *in);
+BOP_API BOP_MUST_USE int bop_session_start_response_decode(struct bop_slice payload,
+                                                           struct bop_session_start_response *out);
+BOP_API void bop_session_start_response_encode(struct bop_writer *writer,
+                                               const struct bop_session_start_response *in);
                                         const struct bop_session_request *in);
 BOP_API BOP_MUST_USE int bop_session_alive_request_decode(struct bop_slice payload,
                                                           uint64_t *out_session);

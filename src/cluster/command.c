@@ -7,7 +7,7 @@
 
 #define EXPIRED_ID_SIZE 8
 
-static void read_body(struct bop_reader *reader, struct command *command)
+static void read_body(struct bop_reader *reader, uint8_t kind, struct command *command)
 {
     uint32_t count;
 
@@ -20,6 +20,10 @@ static void read_body(struct bop_reader *reader, struct command *command)
         break;
     case COMMAND_SESSION_OPEN:
         command->timeout_ms = bop_read_u32(reader);
+        if (kind == COMMAND_SESSION_OPEN_GRACE) {
+            command->grace_ms = bop_read_u32(reader);
+            reader->failed = reader->failed || command->grace_ms == 0; /* That has a kind. */
+        }
         break;
     case COMMAND_SESSION_CLOSE:
         command->session = bop_read_u64(reader);
@@ -47,18 +51,21 @@ int bop__command_decode(struct bop_slice bytes, struct command *out_command)
     struct bop_reader reader = bop_reader(bytes);
     struct command command = {0};
     uint8_t version = bop_read_u8(&reader);
+    uint8_t kind;
     bool zeros;
 
     if (!reader.failed && version != COMMAND_VERSION) {
         return BOP_EVERSION;
     }
-    command.kind = (enum command_kind)bop_read_u8(&reader);
+    kind = bop_read_u8(&reader);
+    command.kind = kind == COMMAND_SESSION_OPEN_GRACE ? COMMAND_SESSION_OPEN
+                                                      : (enum command_kind)kind;
     zeros = bop_read_u16(&reader) == 0;
     zeros = bop_read_u32(&reader) == 0 && zeros;
     command.origin_node = bop_read_u64(&reader);
     command.origin_request = bop_read_u64(&reader);
     command.time_ms = bop_read_u64(&reader);
-    read_body(&reader, &command);
+    read_body(&reader, kind, &command);
     if (command.kind == COMMAND_SESSION_OPEN || command.kind == COMMAND_SESSION_CLOSE) {
         struct bop_slice token = bop_read_raw(&reader, BOP_TOKEN_SIZE);
 
@@ -75,8 +82,10 @@ int bop__command_decode(struct bop_slice bytes, struct command *out_command)
 
 void bop__command_encode(struct bop_writer *writer, const struct command *command)
 {
+    bool grace = command->kind == COMMAND_SESSION_OPEN && command->grace_ms > 0;
+
     bop_write_u8(writer, COMMAND_VERSION);
-    bop_write_u8(writer, (uint8_t)command->kind);
+    bop_write_u8(writer, grace ? COMMAND_SESSION_OPEN_GRACE : (uint8_t)command->kind);
     bop_write_u16(writer, 0);
     bop_write_u32(writer, 0);
     bop_write_u64(writer, command->origin_node);
@@ -91,6 +100,9 @@ void bop__command_encode(struct bop_writer *writer, const struct command *comman
         break;
     case COMMAND_SESSION_OPEN:
         bop_write_u32(writer, command->timeout_ms);
+        if (grace) {
+            bop_write_u32(writer, command->grace_ms);
+        }
         bop_write_raw(writer, bop_slice(command->token, BOP_TOKEN_SIZE));
         break;
     case COMMAND_SESSION_CLOSE:

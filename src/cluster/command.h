@@ -11,6 +11,7 @@
  *      SESSION_EXPIRE  count u32, that many session u64
  *      TIMERS          nothing: what is due by the entry's time goes
  *      LEVEL           level u32: what the cluster speaks of from here on
+ *      7               a SESSION_OPEN with grace: timeout_ms u32, grace_ms u32, token 16 bytes
  *
  * The origin says which node answers the client once it has applied the entry.
  * time_ms is stamped by the leader, so that applying needs no clock.
@@ -34,10 +35,13 @@ enum command_kind {
     COMMAND_TIMERS = 5,
     COMMAND_LEVEL = 6,
 };
+/* In bytes, what opens a session with grace: to all who hold a decoded command, a SESSION_OPEN. */
+#define COMMAND_SESSION_OPEN_GRACE 7
 
 struct command {
     enum command_kind kind;
-    uint32_t timeout_ms; /* OPEN. */
+    uint32_t timeout_ms; /* OPEN, as the next. */
+    uint32_t grace_ms;
     uint64_t origin_node;
     uint64_t origin_request;
     uint64_t time_ms;

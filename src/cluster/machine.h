@@ -37,6 +37,8 @@
  */
 #define MACHINE_LEVEL     2
 #define MACHINE_LEVEL_MIN 1
+/* That brought sessions with grace. */
+#define MACHINE_LEVEL_GRACE 2
 
 #define MACHINE_WINDOW_MAX             16384  /* Unacked writes of one session. */
 #define MACHINE_SESSIONS_MAX           100000 /* Open sessions. */
@@ -160,6 +162,17 @@ bool bop__machine_session_check(const struct machine *machine, uint64_t session,
                                 const uint8_t *token);
 /** Note that a session was heard of. False if there is none. */
 bool bop__machine_session_seen(struct machine *machine, uint64_t session, uint64_t seen_ms);
+/** The same, and through which node. */
+bool bop__machine_session_heard(struct machine *machine, uint64_t session, uint64_t via,
+                                uint64_t seen_ms);
+/** A write of it was applied. That it was sent may be long ago: who was cut meanwhile stays so, and
+ * who went on elsewhere too. */
+void bop__machine_session_wrote(struct machine *machine, uint64_t session, uint64_t via,
+                                uint64_t seen_ms);
+/** A node says that the connection broke on which a session was used. If that is the node it was
+ * heard of last, and it has a grace, it ends when nothing more is heard for so long. */
+void bop__machine_session_cut(struct machine *machine, uint64_t session, uint64_t via,
+                              uint64_t now_ms);
 /** A new leader gives every session a fresh timeout. */
 void bop__machine_sessions_seen_all(struct machine *machine, uint64_t seen_ms);
 /** Up to max sessions not heard of for longer than their timeout. Returns how many. */

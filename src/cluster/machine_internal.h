@@ -65,9 +65,12 @@ struct collection_cache {
 
 struct session {
     uint64_t id; /* 0: the slot is free. */
-    uint64_t seen_ms;
+    uint64_t seen_ms; /* When it was heard of; of one that is cut, when that was told. */
+    uint64_t via;     /* The node it was heard of through; 0: not known. */
     uint32_t timeout_ms;
+    uint32_t grace_ms; /* 0: none. */
     uint8_t token[BOP_TOKEN_SIZE];
+    bool cut; /* The connection it was used on broke, and nothing was heard since. */
     /* What follows from the session's chunks; not known before loaded. */
     bool loaded;
     bool ending; /* The entry under way ends it: it is granted nothing any more. */

@@ -153,18 +153,30 @@ int bop__machine_counter_decode(struct bop_slice bytes, struct machine_counter *
 
 /* ---- Sessions ---- */
 
-void bop__machine_session_encode(uint8_t out_bytes[MACHINE_SESSION_SIZE],
-                                 const struct machine_session_record *record)
+size_t bop__machine_session_encode(uint8_t out_bytes[MACHINE_SESSION_SIZE_MAX],
+                                   const struct machine_session_record *record)
 {
     bop_store_u32(out_bytes, record->timeout_ms);
     memcpy(out_bytes + 4, record->token, BOP_TOKEN_SIZE);
     bop_store_u64(out_bytes + 4 + BOP_TOKEN_SIZE, record->opened_ms);
+    if (record->grace_ms == 0) {
+        return MACHINE_SESSION_SIZE;
+    }
+    bop_store_u32(out_bytes + MACHINE_SESSION_SIZE, record->grace_ms);
+    return MACHINE_SESSION_SIZE_MAX;
 }
 
 int bop__machine_session_decode(struct bop_slice bytes, struct machine_session_record *out_record)
 {
-    if (bytes.size != MACHINE_SESSION_SIZE) {
+    if (bytes.size != MACHINE_SESSION_SIZE && bytes.size != MACHINE_SESSION_SIZE_MAX) {
         return BOP_ECORRUPT;
+    }
+    out_record->grace_ms = 0;
+    if (bytes.size == MACHINE_SESSION_SIZE_MAX) {
+        out_record->grace_ms = bop_load_u32(bytes.data + MACHINE_SESSION_SIZE);
+        if (out_record->grace_ms == 0) {
+            return BOP_ECORRUPT; /* It would have been left out. */
+        }
     }
     out_record->timeout_ms = bop_load_u32(bytes.data);
     memcpy(out_record->token, bytes.data + 4, BOP_TOKEN_SIZE);

@@ -24,7 +24,7 @@ enum machine_table {
     MACHINE_MAPS = 0,       /* name -> id, entries, created */
     MACHINE_ENTRIES = 1,    /* collection's id u32, key -> version, value */
     MACHINE_COUNTERS = 2,   /* name -> value, created */
-    MACHINE_SESSIONS = 3,   /* id u64 -> timeout, token, opened */
+    MACHINE_SESSIONS = 3,   /* id u64 -> timeout, token, opened, [grace] */
     MACHINE_REPLIES = 4,    /* session id u64, chunk u64 -> the replies of 64 sequences */
     MACHINE_META = 5,       /* format, position, conf, map_next */
     MACHINE_SETS = 6,       /* name -> id, entries, created */
@@ -159,15 +159,18 @@ BOP_MUST_USE int bop__machine_counter_decode(struct bop_slice bytes,
 
 /* ---- Sessions ---- */
 
-#define MACHINE_SESSION_SIZE (4 + BOP_TOKEN_SIZE + 8)
+#define MACHINE_SESSION_SIZE     (4 + BOP_TOKEN_SIZE + 8)   /* Without grace; */
+#define MACHINE_SESSION_SIZE_MAX (MACHINE_SESSION_SIZE + 4) /* with it. */
 
 struct machine_session_record {
     uint32_t timeout_ms;
+    uint32_t grace_ms; /* 0: none. */
     uint8_t token[BOP_TOKEN_SIZE];
     uint64_t opened_ms;
 };
-void bop__machine_session_encode(uint8_t out_bytes[MACHINE_SESSION_SIZE],
-                                 const struct machine_session_record *record);
+/** Returns the size. */
+size_t bop__machine_session_encode(uint8_t out_bytes[MACHINE_SESSION_SIZE_MAX],
+                                   const struct machine_session_record *record);
 BOP_MUST_USE int bop__machine_session_decode(struct bop_slice bytes,
                                              struct machine_session_record *out_record);
 

@@ -121,10 +121,13 @@ static int load_one(struct machine *machine, struct session_table *table, struct
     }
     session = table_place(table, machine_load_be64(key.data));
     session->timeout_ms = record.timeout_ms;
+    session->grace_ms = record.grace_ms;
     memcpy(session->token, record.token, BOP_TOKEN_SIZE);
     old = table_find(&machine->sessions, session->id);
     if (old) {
         session->seen_ms = old->seen_ms;
+        session->via = old->via;
+        session->cut = old->cut;
     }
     return 0;
 }
@@ -239,11 +242,17 @@ int bop__machine_session_open(struct machine *machine, uint64_t index,
 {
     struct machine_session_record record = {
         .timeout_ms = bop__machine_session_timeout(command->timeout_ms),
+        .grace_ms = command->grace_ms,
         .opened_ms = machine->position.time_ms};
-    uint8_t key[8], bytes[MACHINE_SESSION_SIZE];
+    uint8_t key[8], bytes[MACHINE_SESSION_SIZE_MAX];
     struct session *session;
+    size_t size;
     int rc;
 
+    if (record.grace_ms > 0 && machine->level < MACHINE_LEVEL_GRACE) {
+        machine_reply_set(out_reply, BOP_STATUS_TOO_OLD);
+        return 0;
+    }
     if (machine->sessions.count >= MACHINE_SESSIONS_MAX) {
         machine_reply_set(out_reply, BOP_STATUS_BUSY);
         return 0;
@@ -254,14 +263,15 @@ int bop__machine_session_open(struct machine *machine, uint64_t index,
         return rc;
     }
     machine_store_be64(key, index);
-    bop__machine_session_encode(bytes, &record);
+    size = bop__machine_session_encode(bytes, &record);
     rc = bop_kv_put(machine->txn, machine->tables[MACHINE_SESSIONS], bop_slice(key, sizeof(key)),
-                    bop_slice(bytes, sizeof(bytes)));
+                    bop_slice(bytes, size));
     if (rc < 0) {
         return rc;
     }
     session = table_place(&machine->sessions, index);
     session->timeout_ms = record.timeout_ms;
+    session->grace_ms = record.grace_ms;
     memcpy(session->token, record.token, BOP_TOKEN_SIZE);
     session->loaded = true; /* There are no chunks. */
     machine_reply_set(out_reply, BOP_STATUS_OK);
@@ -369,15 +379,60 @@ bool bop__machine_session_seen(struct machine *machine, uint64_t session, uint64
 
     if (found) {
         found->seen_ms = seen_ms;
+        found->cut = false;
     }
     return found != NULL;
+}
+
+bool bop__machine_session_heard(struct machine *machine, uint64_t session, uint64_t via,
+                                uint64_t seen_ms)
+{
+    struct session *found = table_find(&machine->sessions, session);
+
+    if (found) {
+        found->seen_ms = seen_ms;
+        found->cut = false;
+        found->via = via;
+    }
+    return found != NULL;
+}
+
+void bop__machine_session_wrote(struct machine *machine, uint64_t session, uint64_t via,
+                                uint64_t seen_ms)
+{
+    struct session *found = table_find(&machine->sessions, session);
+
+    if (found && !found->cut) {
+        found->seen_ms = seen_ms;
+        found->via = found->via ? found->via : via;
+    }
+}
+
+void bop__machine_session_cut(struct machine *machine, uint64_t session, uint64_t via,
+                              uint64_t now_ms)
+{
+    struct session *found = table_find(&machine->sessions, session);
+
+    /* It may have gone on through another node, whose word came faster. */
+    if (found && found->grace_ms > 0 && found->via == via && !found->cut) {
+        found->cut = true;
+        found->seen_ms = now_ms;
+    }
 }
 
 void bop__machine_sessions_seen_all(struct machine *machine, uint64_t seen_ms)
 {
     for (size_t i = 0; i < machine->sessions.capacity; i++) {
         machine->sessions.slots[i].seen_ms = seen_ms;
+        machine->sessions.slots[i].cut = false;
+        machine->sessions.slots[i].via = 0;
     }
+}
+
+/* For how long nothing need be heard of it. */
+static uint64_t patience_ms(const struct session *session)
+{
+    return session->cut ? bop_min_u64(session->grace_ms, session->timeout_ms) : session->timeout_ms;
 }
 
 size_t bop__machine_sessions_expired(struct machine *machine, uint64_t now_ms,
@@ -393,7 +448,7 @@ size_t bop__machine_sessions_expired(struct machine *machine, uint64_t now_ms,
         }
         if (session->seen_ms == MACHINE_SEEN_UNKNOWN) {
             session->seen_ms = now_ms;
-        } else if (now_ms > session->seen_ms && now_ms - session->seen_ms > session->timeout_ms) {
+        } else if (now_ms > session->seen_ms && now_ms - session->seen_ms > patience_ms(session)) {
             out_sessions[count++] = session->id;
         }
     }

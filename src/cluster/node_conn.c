@@ -334,6 +334,9 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
     if (conn->peer && conn->peer->in == conn) {
         conn->peer->in = NULL;
     }
+    if (conn->client && !conn->node->closing) {
+        bop__service_cut(conn->client);
+    }
     bop_list_remove(&conn->link);
     bop_free(conn->node->allocator, conn, sizeof(*conn));
 }

@@ -62,6 +62,8 @@
 #define HOUSEKEEPING_MS    100
 #define PATH_MAX_BYTES     4096
 
+#define ALIVE_CUT (UINT64_C(1) << 63) /* With a session's id: its connection broke. */
+
 struct replica_peer {
     uint64_t id; /* 0: free. */
     bool connected;
@@ -288,7 +290,7 @@ void bop__replica_read_granted(struct replica *replica, const struct bop_raft_re
 void bop__replica_write_finish(struct replica *replica, const struct machine_result *result);
 void bop__replica_write_refused(struct replica *replica, uint64_t id, uint8_t status);
 int bop__replica_forwarded(struct replica *replica, uint64_t peer, struct bop_slice command);
-void bop__replica_alive_list(struct replica *replica, struct bop_slice payload);
+void bop__replica_alive_list(struct replica *replica, uint64_t peer, struct bop_slice payload);
 
 /* replica_time.c */
 /** We lead from here on. */

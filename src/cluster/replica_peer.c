@@ -383,7 +383,7 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
     case BOP_WIRE_KIND_PEER_FORWARD_REFUSED:
         return receive_refused(replica, frame->payload);
     case BOP_WIRE_KIND_PEER_ALIVE:
-        bop__replica_alive_list(replica, frame->payload);
+        bop__replica_alive_list(replica, id, frame->payload);
         return 0;
     case BOP_WIRE_KIND_PEER_SNAPSHOT_CHUNK:
         return receive_chunk(replica, id, frame->payload);

@@ -58,7 +58,8 @@ void bop__replica_write_finish(struct replica *replica, const struct machine_res
         bytes = bop_slice(replica->results.data + result->result_at, result->result_size);
     }
     if (result->session != 0 && replica->status.state == BOP_RAFT_LEADER && replica->machine) {
-        bop__machine_session_seen(replica->machine, result->session, replica->now_ms);
+        bop__machine_session_wrote(replica->machine, result->session, result->origin_node,
+                                   replica->now_ms);
     }
     if (result->origin_node != replica->options.id) {
         return;
@@ -85,7 +86,8 @@ static uint64_t uncommitted_bytes(struct replica *replica)
 static bool proposals_full(struct replica *replica)
 {
     return replica->proposal_count >= PROPOSALS_MAX ||
-           uncommitted_bytes(replica) + replica->proposals.size > replica->options.uncommitted_bytes ||
+           uncommitted_bytes(replica) + replica->proposals.size >
+               replica->options.uncommitted_bytes ||
            replica->cache.bytes > LOG_PENDING_MAX;
 }
 
@@ -415,33 +417,61 @@ static void tell_leader_alive(struct replica *replica)
     replica->alive_count = 0;
 }
 
-void bop__replica_session_alive(struct replica *replica, uint64_t session)
+/* In their order, with the next message. */
+static void tell_leader_later(struct replica *replica, uint64_t word)
 {
-    if (replica->status.state == BOP_RAFT_LEADER) {
-        if (replica->machine) {
-            bop__machine_session_seen(replica->machine, session, replica->now_ms);
-        }
-        return;
-    }
     if (replica->alive_count == ALIVE_MAX) {
         tell_leader_alive(replica);
     }
     /* If there is nobody to tell, nobody expires sessions either. */
     if (replica->alive_count < ALIVE_MAX) {
-        replica->alive[replica->alive_count++] = session;
+        replica->alive[replica->alive_count++] = word;
     }
 }
 
-void bop__replica_alive_list(struct replica *replica, struct bop_slice payload)
+void bop__replica_session_alive(struct replica *replica, uint64_t session)
+{
+    if (replica->status.state == BOP_RAFT_LEADER) {
+        if (replica->machine) {
+            bop__machine_session_heard(replica->machine, session, replica->options.id,
+                                       replica->now_ms);
+        }
+        return;
+    }
+    tell_leader_later(replica, session);
+}
+
+void bop__replica_session_cut(struct replica *replica, uint64_t session)
+{
+    if (replica->status.state == BOP_RAFT_LEADER) {
+        if (replica->machine) {
+            bop__machine_session_cut(replica->machine, session, replica->options.id,
+                                     replica->now_ms);
+        }
+        return;
+    }
+    tell_leader_later(replica, session | ALIVE_CUT);
+}
+
+static void heard_of(struct replica *replica, uint64_t peer, uint64_t word)
+{
+    if (word & ALIVE_CUT) {
+        bop__machine_session_cut(replica->machine, word & ~ALIVE_CUT, peer, replica->now_ms);
+    } else {
+        bop__machine_session_heard(replica->machine, word, peer, replica->now_ms);
+    }
+}
+
+void bop__replica_alive_list(struct replica *replica, uint64_t peer, struct bop_slice payload)
 {
     struct bop_reader reader = bop_reader(payload);
     uint32_t count = bop_read_u32(&reader);
 
     for (uint32_t n = 0; n < count && !reader.failed; n++) {
-        uint64_t session = bop_read_u64(&reader);
+        uint64_t word = bop_read_u64(&reader);
 
         if (!reader.failed && replica->status.state == BOP_RAFT_LEADER && replica->machine) {
-            bop__machine_session_seen(replica->machine, session, replica->now_ms);
+            heard_of(replica, peer, word);
         }
     }
 }

@@ -28,6 +28,7 @@ void bop__service_destroy(struct service *service)
 {
     if (service) {
         bop_buf_deinit(&service->scratch);
+        bop__service_sessions_deinit(service);
         bop_free(service->allocator, service, sizeof(*service));
     }
 }
@@ -58,6 +59,7 @@ void bop__service_disconnect(struct service_conn *conn)
 {
     conn->closed = true;
     conn->service->clients--;
+    bop__service_session_forget(conn);
     if (conn->outstanding == 0) {
         free_conn(conn);
     }
@@ -211,58 +213,6 @@ static int serve_write(struct service_conn *conn, const struct bop_wire_frame *f
 
 /* ---- Sessions ---- */
 
-static void open_done(struct replica_write *write, uint8_t status, struct bop_slice result)
-{
-    struct service_request *request = BOP_CONTAINER_OF(write, struct service_request, write);
-    struct service_conn *conn = request->conn;
-    struct bop_session_open_response response = {.status = status};
-    size_t at;
-    struct bop_buf *out = bop__service_begin(conn, &at);
-    struct bop_writer writer;
-
-    if (out) {
-        if (status == BOP_STATUS_OK) {
-            response.session = bop_load_u64(result.data);
-            response.timeout_ms = bop_load_u32(request->payload);
-        }
-        writer = bop_writer(out);
-        bop_session_open_response_encode(&writer, &response);
-        bop__service_end(conn, out, at, BOP_WIRE_KIND_SESSION_OPEN_RESPONSE, BOP_WIRE_RESPONSE,
-                         request->id, &writer);
-    }
-    bop__service_finish(request);
-}
-
-static int serve_session_open(struct service_conn *conn, const struct bop_wire_frame *frame)
-{
-    struct bop_session_open_request in;
-    struct command command = {.kind = COMMAND_SESSION_OPEN};
-    struct service_request *request;
-    uint8_t timeout[4];
-    struct bop_wire_frame kept = {.kind = frame->kind,
-                                  .request = frame->request,
-                                  .payload = bop_slice(timeout, sizeof(timeout))};
-    uint8_t status;
-    int rc = bop_session_open_request_decode(frame->payload, &in);
-
-    if (rc < 0) {
-        return rc;
-    }
-    command.timeout_ms = bop__machine_session_timeout(in.timeout_ms);
-    memcpy(command.token, in.token, sizeof(command.token));
-    bop_store_u32(timeout, command.timeout_ms);
-    request = bop__service_request(conn, &kept);
-    if (!request) {
-        return BOP_ENOMEM;
-    }
-    request->write = (struct replica_write){.done = open_done, .retryable = true};
-    status = bop__replica_write(conn->service->replica, &request->write, &command);
-    if (status != BOP_STATUS_OK) {
-        open_done(&request->write, status, bop_slice(NULL, 0));
-    }
-    return 0;
-}
-
 static int serve_session_close(struct service_conn *conn, const struct bop_wire_frame *frame)
 {
     struct bop_session_request in;
@@ -274,6 +224,7 @@ static int serve_session_close(struct service_conn *conn, const struct bop_wire_
     }
     command.session = in.session;
     memcpy(command.token, in.token, sizeof(command.token));
+    bop__service_session_ends(conn, in.session);
     return submit(conn, frame, &command, true, write_done);
 }
 
@@ -295,6 +246,8 @@ static void session_read_done(struct replica_read *read, int code, struct machin
             status = BOP_STATUS_NO_SESSION;
         } else if (!bop__machine_session_check(machine, session, token)) {
             status = BOP_STATUS_REFUSED;
+        } else if (token) {
+            bop__service_session_resumed(request->conn, session);
         }
     }
     respond(request->conn, (enum bop_wire_kind)(request->kind + 1), request->id, status,
@@ -514,7 +467,9 @@ int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *f
     case BOP_WIRE_KIND_HELLO_REQUEST:
         return serve_hello(conn, frame);
     case BOP_WIRE_KIND_SESSION_OPEN_REQUEST:
-        return serve_session_open(conn, frame);
+        return bop__service_session_open(conn, frame);
+    case BOP_WIRE_KIND_SESSION_START_REQUEST:
+        return bop__service_session_start(conn, frame);
     case BOP_WIRE_KIND_SESSION_RESUME_REQUEST:
         return serve_session_resume(conn, frame);
     case BOP_WIRE_KIND_SESSION_CLOSE_REQUEST:

@@ -75,4 +75,8 @@ BOP_MUST_USE int bop__service_frame(struct service_conn *conn, const struct bop_
 /** What kind 145 answers. Slices are borrowed until the next call. */
 void bop__service_status(struct service *service, struct bop_status_response *out);
 
+/** The client is about to be gone, and not because this node closes: its session has no more than
+ * its grace to come back. */
+void bop__service_cut(struct service_conn *conn);
+
 #endif

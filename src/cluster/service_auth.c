@@ -22,21 +22,6 @@ static bool is_for_clients(uint16_t kind)
            (kind >= SERVICE_VIEW_KINDS && kind < SERVICE_VIEW_KINDS_END);
 }
 
-static void deny_session_open(struct service_conn *conn, const struct bop_wire_frame *frame)
-{
-    struct bop_session_open_response response = {.status = BOP_STATUS_DENIED};
-    size_t at;
-    struct bop_buf *out = bop__service_begin(conn, &at);
-    struct bop_writer writer;
-
-    if (out) {
-        writer = bop_writer(out);
-        bop_session_open_response_encode(&writer, &response);
-        bop__service_end(conn, out, at, BOP_WIRE_KIND_SESSION_OPEN_RESPONSE, BOP_WIRE_RESPONSE,
-                         frame->request, &writer);
-    }
-}
-
 static void respond_denied(struct service_conn *conn, const struct bop_wire_frame *frame,
                            const char *text)
 {
@@ -62,7 +47,9 @@ void bop__service_deny(struct service_conn *conn, const struct bop_wire_frame *f
 
     switch (frame->kind) {
     case BOP_WIRE_KIND_SESSION_OPEN_REQUEST:
-        deny_session_open(conn, frame);
+    case BOP_WIRE_KIND_SESSION_START_REQUEST:
+        bop__service_answer_open(conn, frame->kind, frame->request,
+                                 &(struct bop_session_start_response){.status = BOP_STATUS_DENIED});
         break;
     case BOP_WIRE_KIND_SESSION_RESUME_REQUEST:
     case BOP_WIRE_KIND_SESSION_CLOSE_REQUEST:

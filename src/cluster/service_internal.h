@@ -14,6 +14,13 @@
 #define SERVICE_VIEW_KINDS      174
 #define SERVICE_VIEW_KINDS_END  180
 
+/* Connections by the session that is used on each: chained. */
+struct service_sessions {
+    struct service_conn **buckets;
+    size_t capacity; /* A power of two, or 0. */
+    size_t count;
+};
+
 struct service {
     struct service_options options;
     struct bop_allocator *allocator;
@@ -21,12 +28,15 @@ struct service {
     uint64_t started_ms;
     uint64_t clients;
     struct bop_buf scratch;
+    struct service_sessions sessions;
 };
 
 struct service_conn {
     struct service *service;
     const struct service_io *io;
     void *user;
+    uint64_t session; /* Used on it; 0: none. */
+    struct service_conn *session_next;
     bool closed; /* The client is gone; freed with the last request. */
     bool paused;
     unsigned outstanding;
@@ -63,6 +73,22 @@ static inline struct bop_slice bop__service_payload(const struct service_request
 {
     return bop_slice(request->payload, request->size);
 }
+
+/** Kinds 130 and 138. */
+BOP_MUST_USE int bop__service_session_open(struct service_conn *conn,
+                                           const struct bop_wire_frame *frame);
+BOP_MUST_USE int bop__service_session_start(struct service_conn *conn,
+                                            const struct bop_wire_frame *frame);
+/** Answer either. */
+void bop__service_answer_open(struct service_conn *conn, uint16_t kind, uint32_t id,
+                              const struct bop_session_start_response *response);
+/** It showed the session's token. */
+void bop__service_session_resumed(struct service_conn *conn, uint64_t session);
+/** It asked for the end of the session. */
+void bop__service_session_ends(struct service_conn *conn, uint64_t session);
+/** The connection is gone. */
+void bop__service_session_forget(struct service_conn *conn);
+void bop__service_sessions_deinit(struct service *service);
 
 /** Kinds 1 to 74. */
 BOP_MUST_USE int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *frame);

@@ -139,6 +139,56 @@ void bop_session_open_response_encode(struct bop_writer *writer,
     bop_write_u32(writer, in->timeout_ms);
 }
 
+int bop_session_start_request_decode(struct bop_slice payload,
+                                     struct bop_session_start_request *out)
+{
+    struct bop_reader reader = bop_reader(payload);
+    struct bop_session_start_request message = {0};
+
+    message.timeout_ms = bop_read_u32(&reader);
+    message.grace_ms = bop_read_u32(&reader);
+    read_token(&reader, message.token);
+    if (finish(&reader) < 0) {
+        return BOP_EMALFORMED;
+    }
+    *out = message;
+    return 0;
+}
+
+void bop_session_start_request_encode(struct bop_writer *writer,
+                                      const struct bop_session_start_request *in)
+{
+    bop_write_u32(writer, in->timeout_ms);
+    bop_write_u32(writer, in->grace_ms);
+    bop_write_raw(writer, bop_slice(in->token, BOP_TOKEN_SIZE));
+}
+
+int bop_session_start_response_decode(struct bop_slice payload,
+                                      struct bop_session_start_response *out)
+{
+    struct bop_reader reader = bop_reader(payload);
+    struct bop_session_start_response message = {0};
+
+    message.status = bop_read_u8(&reader);
+    message.session = bop_read_u64(&reader);
+    message.timeout_ms = bop_read_u32(&reader);
+    message.grace_ms = bop_read_u32(&reader);
+    if (finish(&reader) < 0) {
+        return BOP_EMALFORMED;
+    }
+    *out = message;
+    return 0;
+}
+
+void bop_session_start_response_encode(struct bop_writer *writer,
+                                       const struct bop_session_start_response *in)
+{
+    bop_write_u8(writer, in->status);
+    bop_write_u64(writer, in->session);
+    bop_write_u32(writer, in->timeout_ms);
+    bop_write_u32(writer, in->grace_ms);
+}
+
 int bop_session_request_decode(struct bop_slice payload, struct bop_session_request *out)
 {
     struct bop_reader reader = bop_reader(payload);

@@ -84,6 +84,23 @@ TEST(command, of_sessions_come_back_as_they_went)
     CHECK_SLICE_EQ(back.expired, expire.expired);
 }
 
+/* One that has a grace has a kind of its own, so that older servers see that they do not know it.
+ */
+TEST(command, opens_a_session_with_grace)
+{
+    struct command open = {.kind = COMMAND_SESSION_OPEN, .timeout_ms = 30000, .grace_ms = 500};
+    struct command back;
+
+    REQUIRE_EQ(encode_decode(f, &open, &back), 0);
+    CHECK_EQ(f->buf.size, 32 + 4 + 4 + 16);
+    CHECK_EQ(f->buf.data[1], COMMAND_SESSION_OPEN_GRACE);
+    CHECK_EQ(back.kind, COMMAND_SESSION_OPEN);
+    CHECK_EQ(back.timeout_ms, 30000);
+    CHECK_EQ(back.grace_ms, 500);
+    bop_store_u32(f->buf.data + 36, 0); /* That has an encoding already. */
+    CHECK_EQ(bop__command_decode(bop_buf_slice(&f->buf), &back), BOP_EMALFORMED);
+}
+
 TEST(command, gets_the_leaders_time)
 {
     struct command command = {.kind = COMMAND_SESSION_OPEN};
@@ -101,6 +118,7 @@ TEST(command, is_refused_when_cut_or_longer)
     uint64_t ids[2] = {1, 2};
     struct command commands[] = {
         {.kind = COMMAND_SESSION_OPEN, .timeout_ms = 5},
+        {.kind = COMMAND_SESSION_OPEN, .timeout_ms = 5, .grace_ms = 2},
         {.kind = COMMAND_SESSION_CLOSE, .session = 12},
         {.kind = COMMAND_SESSION_EXPIRE, .expired = bop_slice(ids, sizeof(ids))},
         {.kind = COMMAND_WRITE, .sequence = 1}};

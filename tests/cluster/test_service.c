@@ -1,3 +1,5 @@
+#include <stdlib.h>
+
 #include <bop/sim.h>
 
 #include "service.h"
@@ -256,6 +258,107 @@ TEST(service, lets_a_silent_session_expire)
     /* Asking about it would be a sign of life. */
     CHECK(!bop__machine_session_check(f->w.replica->machine, silent, NULL));
     CHECK_EQ(alive(f, silent), BOP_STATUS_NO_SESSION);
+}
+
+static struct bop_session_start_response start_session(struct fixture *f, uint32_t timeout_ms,
+                                                       uint32_t grace_ms)
+{
+    struct bop_session_start_request in = {.timeout_ms = timeout_ms, .grace_ms = grace_ms};
+    struct bop_session_start_response out = {0};
+    struct bop_writer w = begin(f);
+
+    memcpy(in.token, token, sizeof(token));
+    bop_session_start_request_encode(&w, &in);
+    REQUIRE_EQ(ask(f, BOP_WIRE_KIND_SESSION_START_REQUEST, 1), 0);
+    REQUIRE_EQ(
+        bop_session_start_response_decode(answer(f, BOP_WIRE_KIND_SESSION_START_RESPONSE, 1), &out),
+        0);
+    return out;
+}
+
+static uint8_t resume(struct fixture *f, uint64_t session)
+{
+    return about_session(f, BOP_WIRE_KIND_SESSION_RESUME_REQUEST, session, (const char *)token);
+}
+
+/* The client's process dies. */
+static void break_peer(struct peer *peer)
+{
+    bop__service_cut(peer->conn);
+    disconnect_peer(peer);
+}
+
+TEST(service, ends_a_session_after_its_grace_when_its_connection_breaks)
+{
+    struct bop_session_start_response opened = start_session(f, 60000, 1000);
+    uint64_t plain = start_session(f, 60000, 0).session;
+
+    CHECK_EQ(opened.status, BOP_STATUS_OK);
+    CHECK_EQ(opened.timeout_ms, 60000);
+    CHECK_EQ(opened.grace_ms, 1000);
+    CHECK_EQ(start_session(f, 2000, 60000).grace_ms, 2000);
+    CHECK_EQ(resume(f, opened.session), BOP_STATUS_OK);
+    world_run(&f->w, 5000); /* Silent, but there. */
+    break_peer(&f->peer);
+    world_run(&f->w, 800);
+    REQUIRE_EQ(connect_peer(f, &f->peer), 0);
+    CHECK_EQ(resume(f, opened.session), BOP_STATUS_OK); /* In time. */
+    world_run(&f->w, 5000);
+    CHECK(bop__machine_session_check(f->w.replica->machine, opened.session, NULL));
+    CHECK_EQ(resume(f, plain), BOP_STATUS_OK); /* Now the connection is this one's. */
+    CHECK_EQ(resume(f, opened.session), BOP_STATUS_OK);
+    break_peer(&f->peer);
+    world_run(&f->w, 1000 + 3 * HOUSEKEEPING_MS);
+    CHECK(!bop__machine_session_check(f->w.replica->machine, opened.session, NULL));
+    CHECK(bop__machine_session_check(f->w.replica->machine, plain, NULL));
+    REQUIRE_EQ(connect_peer(f, &f->peer), 0);
+}
+
+/* The old connection is found broken after the client came back on another one. */
+TEST(service, takes_nobody_who_came_back_for_gone)
+{
+    uint64_t session = start_session(f, 60000, 1000).session;
+    struct peer old = f->peer;
+
+    /* The service writes to whom it was given. */
+    old.conn->user = &old;
+    REQUIRE_EQ(connect_peer(f, &f->peer), 0);
+    CHECK_EQ(resume(f, session), BOP_STATUS_OK);
+    break_peer(&old);
+    world_run(&f->w, 5000);
+    CHECK(bop__machine_session_check(f->w.replica->machine, session, NULL));
+}
+
+/* More than the table of sessions has room for at first, ended in another order. */
+TEST(service, knows_each_connections_session)
+{
+    enum { PEERS = 200 };
+    uint64_t sessions[PEERS];
+    struct peer *peers = calloc(PEERS, sizeof(*peers));
+    struct peer mine = f->peer;
+
+    REQUIRE(peers);
+    for (size_t i = 0; i < PEERS; i++) {
+        REQUIRE_EQ(connect_peer(f, &f->peer), 0);
+        sessions[i] = start_session(f, 60000, 1000).session;
+        peers[i] = f->peer;
+        peers[i].conn->user = &peers[i];
+    }
+    f->peer = mine;
+    for (size_t i = 0; i < PEERS; i++) {
+        size_t at = i * 77 % PEERS; /* 77 and 200 have no factor in common. */
+
+        if (at % 2 == 0) {
+            break_peer(&peers[at]);
+        } else {
+            disconnect_peer(&peers[at]); /* As when the node closes. */
+        }
+    }
+    world_run(&f->w, 1000 + 3 * HOUSEKEEPING_MS);
+    for (size_t i = 0; i < PEERS; i++) {
+        CHECK_EQ(bop__machine_session_check(f->w.replica->machine, sessions[i], NULL), i % 2 == 1);
+    }
+    free(peers);
 }
 
 /* ---- Writes ---- */

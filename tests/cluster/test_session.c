@@ -310,3 +310,98 @@ TEST(liveness, clamps_the_timeout)
     REQUIRE_EQ(bop__machine_sessions_expired(w->machine, 1001, ids, 4), 1);
     CHECK_EQ(ids[0], f->session);
 }
+
+/* ---- Grace ---- */
+
+static uint64_t session_with_grace(struct fixture *f, uint32_t timeout_ms, uint32_t grace_ms)
+{
+    struct command command = {
+        .kind = COMMAND_SESSION_OPEN, .timeout_ms = timeout_ms, .grace_ms = grace_ms};
+
+    memcpy(command.token, TOKEN, BOP_TOKEN_SIZE);
+    REQUIRE_EQ(world_command(&f->world, &command), BOP_STATUS_OK);
+    return f->world.last.session;
+}
+
+static bool expired(struct fixture *f, uint64_t session, uint64_t now_ms)
+{
+    uint64_t ids[4];
+    size_t count = bop__machine_sessions_expired(f->world.machine, now_ms, ids, 4);
+
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] == session) {
+            return true;
+        }
+    }
+    return false;
+}
+
+TEST(grace, needs_a_level_of_the_cluster)
+{
+    struct command command = {.kind = COMMAND_SESSION_OPEN, .timeout_ms = 5000, .grace_ms = 1};
+
+    CHECK_EQ(world_command(&f->world, &command), BOP_STATUS_TOO_OLD);
+    world_newest_level(&f->world);
+    CHECK_EQ(world_command(&f->world, &command), BOP_STATUS_OK);
+}
+
+TEST(grace, ends_a_session_whose_connection_broke)
+{
+    struct machine *machine = f->world.machine;
+    uint64_t session;
+
+    world_newest_level(&f->world);
+    session = session_with_grace(f, 10000, 300);
+    CHECK(bop__machine_session_heard(machine, session, 7, 100));
+    CHECK(!expired(f, session, 5000));
+    bop__machine_session_cut(machine, session, 7, 5000);
+    CHECK(!expired(f, session, 5300));
+    bop__machine_session_cut(machine, session, 7, 5300); /* That was known. */
+    CHECK(expired(f, session, 5301));
+    bop__machine_session_wrote(machine, session, 7, 5301); /* It was sent before. */
+    CHECK(expired(f, session, 5302));
+    CHECK(bop__machine_session_heard(machine, session, 8, 5302)); /* It is back. */
+    CHECK(!expired(f, session, 15302));
+    CHECK(expired(f, session, 15303));
+}
+
+/* It went on through node 8, whose word came before that of node 7. */
+TEST(grace, is_not_for_those_who_went_on_elsewhere)
+{
+    struct machine *machine = f->world.machine;
+    uint64_t session;
+
+    world_newest_level(&f->world);
+    session = session_with_grace(f, 10000, 300);
+    bop__machine_session_wrote(machine, session, 7, 100);
+    CHECK(bop__machine_session_heard(machine, session, 8, 200));
+    bop__machine_session_wrote(machine, session, 7, 250);
+    bop__machine_session_cut(machine, session, 7, 300);
+    CHECK(!expired(f, session, 10250));
+    bop__machine_sessions_seen_all(machine, 20000); /* A new leader knows nothing. */
+    bop__machine_session_cut(machine, session, 8, 20001);
+    CHECK(!expired(f, session, 30000));
+}
+
+TEST(grace, of_0_is_the_whole_timeout)
+{
+    struct machine *machine = f->world.machine;
+
+    CHECK(bop__machine_session_heard(machine, f->session, 7, 100));
+    bop__machine_session_cut(machine, f->session, 7, 200);
+    CHECK(!expired(f, f->session, 5100));
+    CHECK(expired(f, f->session, 5101));
+}
+
+TEST(grace, is_kept_in_the_store)
+{
+    uint64_t session;
+
+    world_newest_level(&f->world);
+    session = session_with_grace(f, 10000, 300);
+    CHECK_EQ(world_records(&f->world, MACHINE_SESSIONS), 2);
+    world_reopen(&f->world);
+    CHECK(bop__machine_session_heard(f->world.machine, session, 7, 100));
+    bop__machine_session_cut(f->world.machine, session, 7, 200);
+    CHECK(expired(f, session, 501));
+}

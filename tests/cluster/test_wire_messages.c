@@ -116,6 +116,32 @@ TEST(wire_messages, session_open)
     REFUSES_ALL_BUT(session_open_response, payload);
 }
 
+TEST(wire_messages, session_start)
+{
+    struct bop_slice payload = golden(f, BOP_WIRE_KIND_SESSION_START_REQUEST);
+    struct bop_session_start_request request;
+    struct bop_session_start_response response;
+
+    REQUIRE_EQ(bop_session_start_request_decode(payload, &request), 0);
+    CHECK_EQ(request.timeout_ms, 10000);
+    CHECK_EQ(request.grace_ms, 2000);
+    CHECK(token_is_golden(request.token));
+    bop_session_start_request_encode(&f->writer, &request);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
+    REFUSES_ALL_BUT(session_start_request, payload);
+
+    payload = golden(f, BOP_WIRE_KIND_SESSION_START_RESPONSE);
+    REQUIRE_EQ(bop_session_start_response_decode(payload, &response), 0);
+    CHECK_EQ(response.status, BOP_STATUS_OK);
+    CHECK_EQ(response.session, 17);
+    CHECK_EQ(response.timeout_ms, 10000);
+    CHECK_EQ(response.grace_ms, 2000);
+    bop_buf_clear(&f->buf);
+    bop_session_start_response_encode(&f->writer, &response);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
+    REFUSES_ALL_BUT(session_start_response, payload);
+}
+
 TEST(wire_messages, session_resume_and_close)
 {
     static const uint16_t kinds[] = {BOP_WIRE_KIND_SESSION_RESUME_REQUEST,

@@ -219,6 +219,8 @@ VECTORS = [
     ("CLUSTER_PARAMS_REQUEST", 166, 1, u8(1) + s("heartbeat_ms") + s("40")),
     ("CLUSTER_PARAMS_RESPONSE", 167, 2,
      u8(0) + s("set") + u64(1) + u8(1) + s("heartbeat_ms") + s("40") + u8(1) + s("how often")),
+    ("SESSION_START_REQUEST", 138, 1, u32(10000) + u32(2000) + TOKEN),
+    ("SESSION_START_RESPONSE", 139, 2, u8(0) + u64(17) + u32(10000) + u32(2000)),
 ]
 
 print("/*")

@@ -29,6 +29,7 @@ MULTIMAP_CONTAINS_KEY, MULTIMAP_CONTAINS_VALUE, MULTIMAP_CONTAINS_ENTRY = 55, 57
 MULTIMAP_KEYS, MULTIMAP_VALUES, MULTIMAP_ENTRIES, MULTIMAP_CLEAR = 61, 63, 65, 67
 CREATE_COUNTER, COUNTER_GET, COUNTER_INCREMENT = 27, 29, 31
 ERROR_RESPONSE, LEADER_REDIRECT, PING, PONG = 69, 70, 71, 72
+SESSION_START = 138
 HELLO, SESSION_OPEN, SESSION_RESUME, SESSION_CLOSE, SESSION_ALIVE = 128, 130, 132, 134, 136
 WRITE, READ, STATUS, AUTH = 140, 142, 144, 146
 PEER_HELLO, PEER_WELCOME, PEER_RAFT = 1024, 1025, 1026
@@ -298,6 +299,12 @@ class Connection:
     def session_open(self, timeout_ms, token):
         reader = self.ask(SESSION_OPEN, u32(timeout_ms) + token)
         out = reader.u8(), reader.u64(), reader.u32()
+        reader.end()
+        return out
+
+    def session_start(self, timeout_ms, grace_ms, token):
+        reader = self.ask(SESSION_START, u32(timeout_ms) + u32(grace_ms) + token)
+        out = reader.u8(), reader.u64(), reader.u32(), reader.u32()
         reader.end()
         return out
 
