@@ -595,9 +595,6 @@ BOP_API BOP_MUST_USE int bop_session_open_response_decode(struct bop_slice paylo
                                                           struct bop_session_open_response *out);
 BOP_API void bop_session_open_response_encode(struct bop_writer *writer,
                                               const struct bop_session_open_response *in);
-BOP_API BOP_MUST_USE int bop_session_request_decode(struct bop_slice payload,
-                                                    struct bop_session_request *out);
-BOP_API void bop_session_request_encode(struct bop_writer *writer,
 BOP_API BOP_MUST_USE int bop_session_start_request_decode(struct bop_slice payload,
                                                           struct bop_session_start_request *out);
 BOP_API void bop_session_start_request_encode(struct bop_writer *writer,
@@ -606,6 +603,9 @@ BOP_API BOP_MUST_USE int bop_session_start_response_decode(struct bop_slice payl
                                                            struct bop_session_start_response *out);
 BOP_API void bop_session_start_response_encode(struct bop_writer *writer,
                                                const struct bop_session_start_response *in);
+BOP_API BOP_MUST_USE int bop_session_request_decode(struct bop_slice payload,
+                                                    struct bop_session_request *out);
+BOP_API void bop_session_request_encode(struct bop_writer *writer,
                                         const struct bop_session_request *in);
 BOP_API BOP_MUST_USE int bop_session_alive_request_decode(struct bop_slice payload,
                                                           uint64_t *out_session);
