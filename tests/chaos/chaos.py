@@ -63,7 +63,7 @@ def again(mode, name, seed, length):
     return " ".join(["python3", *ARGV[:6], mode, *name, "--seed", str(seed), *length])
 
 
-def guarded(campaign, command, work):
+def guarded(campaign, command, work, quiet=False):
     """Run work; whatever comes of it, the load ends and what is of use is kept."""
     why = "interrupted"
     try:
@@ -71,15 +71,16 @@ def guarded(campaign, command, work):
         why = None
     except BaseException as error:
         why = f"{error}\n{command}"
-        tap.say(f"FAILED, seed {campaign.seed}: history and logs are in {campaign.directory}; "
-                f"again: {command}")
+        if not quiet:
+            tap.say(f"FAILED, seed {campaign.seed}: history and logs are in {campaign.directory}; "
+                    f"again: {command}")
         raise
     finally:
         campaign.kill_loads()
         campaign.keep(why)
 
 
-def run_row(row, seconds, seed, out):
+def run_row(row, seconds, seed, out, quiet=False):
     directory = os.path.join(out, f"{row.name}-{seed}")
     command = again("row", [row.name], seed, ["--seconds", f"{seconds:.0f}"])
     with cluster_of(row) as cluster:
@@ -88,7 +89,8 @@ def run_row(row, seconds, seed, out):
                 node.program = Programs.old
         campaign = Campaign(cluster, row.name, seed, directory, bulk=row.bulk,
                             rate=row.shape.get("rate", 1500))
-        guarded(campaign, command, lambda: (cluster.start(), campaign.run(row, seconds)))
+        guarded(campaign, command, lambda: (cluster.start(), campaign.run(row, seconds)),
+                quiet)
     return directory
 
 
@@ -136,7 +138,7 @@ def prove(arguments):
 
     def lost_writes_are_noticed():
         try:
-            directory = run_row(row, 5, 1, arguments.out)
+            directory = run_row(row, 5, 1, arguments.out, quiet=True)
         except AssertionError as error:
             tap.note(str(error))
             shutil.rmtree(os.path.join(arguments.out, f"{row.name}-1"), ignore_errors=True)

@@ -318,9 +318,11 @@ bool chaos_history_finish(struct chaos_history *history, char *why, size_t why_s
     }
     for (size_t i = 0; i < history->count; i++) {
         struct chaos_event *event = &history->events[i];
-        struct chaos_part *part = &history->parts[history->part_count - 1];
+        struct chaos_part *part = history->part_count != 0
+                                      ? &history->parts[history->part_count - 1]
+                                      : NULL;
 
-        if (history->part_count != 0 && strcmp(part->object, event->object) == 0) {
+        if (part != NULL && strcmp(part->object, event->object) == 0) {
             if (part->kind != ops[event->op].kind) {
                 snprintf(why, why_size, "line %zu: %s is a %s elsewhere", event->line,
                          event->object, chaos_kind_text(part->kind));

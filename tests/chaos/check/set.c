@@ -65,14 +65,16 @@ static struct chaos_verdict check_missing(const struct members *members, const c
 {
     const struct chaos__entry *add = chaos__table_find(&members->adds, member);
     const struct chaos__entry *find = chaos__table_find(&members->finds, member);
-    const struct chaos__entry *end = members->finds.entries + members->finds.count;
 
     if (add != NULL && add->event->outcome == CHAOS_OK && add->event->end < e->start) {
         return chaos__wrong("%s: line %zu does not find %" PRId64
                             ", whose addition was acknowledged in line %zu",
                             object, e->line, member, add->event->line);
     }
-    for (; find != NULL && find < end && find->key == member; find++) {
+    /* The table ends with its last entry. */
+    for (size_t i = find != NULL ? (size_t)(find - members->finds.entries) : 0;
+         find != NULL && i < members->finds.count && members->finds.entries[i].key == member; i++) {
+        find = &members->finds.entries[i];
         if (find->event->end < e->start) {
             return chaos__wrong("%s: line %zu does not find %" PRId64 ", which line %zu had found",
                                 object, e->line, member, find->event->line);
