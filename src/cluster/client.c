@@ -421,14 +421,14 @@ static int on_status(struct bop_client *client, struct client_request *request,
     return 0;
 }
 
-/* A status request has no other answer that could say no. */
+/* Requests whose answers have no room for it are told so that they are not allowed. */
 static int on_error(struct bop_client *client, const struct bop_wire_frame *frame)
 {
     static const char prefix[] = "access denied: "; /* Which the code says already. */
     struct client_request *request = find_request(client, frame->request);
     struct bop_slice text;
 
-    if (!request || request->queued || request->kind != BOP_WIRE_KIND_STATUS_REQUEST ||
+    if (!request || request->queued || request->fn ||
         !bop__client_error_text(frame->payload, &text)) {
         return BOP_EPROTOCOL;
     }

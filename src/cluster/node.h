@@ -56,6 +56,7 @@ struct node_conn {
 /** Certificates. All zero without TLS. */
 struct node_tls {
     struct bop_tls *server; /* Of the listener. */
+    struct bop_tls *http;   /* Of the HTTP listener: nobody but clients come there. */
     struct bop_tls *peers;  /* To dial with; NULL without a CA. */
     char name[HOST_MAX];    /* With {id} in it. */
     enum bop_node_certificates clients;

@@ -12,7 +12,7 @@ int bop__node_http_listen(struct bop_node *node, struct bop_error *err)
         .metrics = node->options.metrics,
         .host = node->options.http_host,
         .port = node->options.http_port,
-        .tls = node->tls.server,
+        .tls = node->tls.http,
     };
 
     return node->options.http_host ? bop__http_api_create(&options, &node->http, err) : 0;

@@ -60,6 +60,34 @@ static int open_server(struct bop_node *node, const struct bop_node_tls *options
     return rc;
 }
 
+/* Browsers ask people for a certificate as soon as they are asked: so they are only if it counts.
+ */
+static int open_http(struct bop_node *node, const struct bop_node_tls *options,
+                     struct bop_error *err)
+{
+    static const char plain_answer[] = "HTTP/1.1 400 Bad Request\r\n"
+                                       "Content-Type: text/plain\r\n"
+                                       "Content-Length: 34\r\n"
+                                       "Connection: close\r\n\r\n"
+                                       "This port speaks TLS: use https.\r\n";
+    static const enum bop_tls_verify verify[] = {
+        [BOP_NODE_CERTIFICATES_NONE] = BOP_TLS_VERIFY_NONE,
+        [BOP_NODE_CERTIFICATES_OPTIONAL] = BOP_TLS_VERIFY_OPTIONAL,
+        [BOP_NODE_CERTIFICATES_REQUIRED] = BOP_TLS_VERIFY_REQUIRED,
+    };
+    static const char *const alpn[] = {"http/1.1", NULL};
+    struct bop_tls_options tls = {
+        .server = true,
+        .identity = {.cert_file = options->certificate, .key_file = options->key},
+        .ca_file = options->ca,
+        .verify = verify[options->client_certificates],
+        .alpn = alpn,
+        .plain_answer = bop_slice_cstr(plain_answer),
+    };
+
+    return bop_tls_create(&tls, &node->tls.http, err);
+}
+
 static int open_peers(struct bop_node *node, const struct bop_node_tls *options,
                       struct bop_error *err)
 {
@@ -95,6 +123,9 @@ int bop__node_tls_open(struct bop_node *node, struct bop_error *err)
     node->tls.clients = options->client_certificates;
     rc = open_server(node, options, err);
     if (rc == 0) {
+        rc = open_http(node, options, err);
+    }
+    if (rc == 0) {
         rc = open_peers(node, options, err);
     }
     node->options.tls = NULL; /* It is copied, and the caller's may go. */
@@ -104,6 +135,7 @@ int bop__node_tls_open(struct bop_node *node, struct bop_error *err)
 void bop__node_tls_close(struct bop_node *node)
 {
     bop_tls_destroy(node->tls.server);
+    bop_tls_destroy(node->tls.http);
     bop_tls_destroy(node->tls.peers);
 }
 
@@ -113,6 +145,9 @@ int bop_node_reload_tls(struct bop_node *node, struct bop_error *err)
 
     if (node->tls.server) {
         rc = bop_tls_reload(node->tls.server, NULL, err);
+    }
+    if (rc == 0 && node->tls.http) {
+        rc = bop_tls_reload(node->tls.http, NULL, err);
     }
     if (rc == 0 && node->tls.peers) {
         rc = bop_tls_reload(node->tls.peers, NULL, err);

@@ -4,6 +4,7 @@ door; and what people are told when a certificate, a name or a setting is wrong.
 
 import contextlib
 import hashlib
+import http.client
 import os
 import shutil
 import signal
@@ -161,6 +162,42 @@ def certificates_change_under_load_without_a_failed_request():
 def serial(node):
     with node.connect() as connection:
         return connection.socket.getpeercert()["serialNumber"]
+
+
+def get(port, context, path, token=None):
+    """Status and body of a GET; in the clear without a context."""
+    connection = (http.client.HTTPSConnection("localhost", port, context=context, timeout=10)
+                  if context else http.client.HTTPConnection("localhost", port, timeout=10))
+    try:
+        connection.request("GET", path,
+                           headers={"Authorization": f"Bearer {token}"} if token else {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def http_serial(port, context):
+    with socket.create_connection(("127.0.0.1", port)) as tcp:
+        with context.wrap_socket(tcp, server_hostname="localhost") as connection:
+            return connection.getpeercert()["serialNumber"]
+
+
+@test
+def http_is_under_the_same_certificate_and_tokens():
+    with secured(1, start=False) as (cluster, authority):
+        node, port, context = cluster.nodes[0], free_port(), authority.context()
+        node.extra += ["--http", f"127.0.0.1:{port}"]
+        cluster.start()
+        path = "/v1/counters/c"
+        status, body = get(port, None, path)
+        check_equal((status, b"https" in body), (400, True), "an answer in the clear")
+        check(get(port, context, path)[0] in (401, 403), "a request without a token is served")
+        check_equal(get(port, context, path, TOKEN)[0], 404, "a request with one")
+        old = http_serial(port, context)
+        authority.issue_node(1)
+        node.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: http_serial(port, context) != old, "the new certificate")
 
 
 @test
