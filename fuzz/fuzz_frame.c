@@ -12,6 +12,7 @@
  */
 #include <stdlib.h>
 
+#include <bop/watch.h>
 #include <bop/wire.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -89,6 +90,23 @@ static void reply(struct bop_slice payload)
     BOP_IGNORE(bop_status_code(message.status)); /* Any code will do. */
 }
 
+/* The events of a frame, one by one, are its bytes again. */
+static void events(struct bop_slice payload)
+{
+    struct bop_writer writer = bop_writer(&scratch);
+    struct bop_watch_events message;
+    struct bop_event event;
+
+    if (bop_watch_events_decode(payload, &message) < 0) {
+        return;
+    }
+    bop_buf_clear(&scratch);
+    for (struct bop_slice rest = message.events; bop_event_next(&rest, &event) > 0;) {
+        bop_event_encode(&writer, &event);
+    }
+    require(writer.code == 0 && bop_slice_equal(bop_buf_slice(&scratch), message.events));
+}
+
 static void session_alive(struct bop_slice payload)
 {
     struct bop_writer writer = bop_writer(&scratch);
@@ -100,6 +118,47 @@ static void session_alive(struct bop_slice payload)
     bop_buf_clear(&scratch);
     bop_session_alive_request_encode(&writer, session);
     require(writer.code == 0 && bop_slice_equal(bop_buf_slice(&scratch), payload));
+}
+
+static void watch_payload_of(uint16_t kind, struct bop_slice payload)
+{
+    struct bop_view_read_request read;
+
+    switch (kind) {
+    case BOP_WIRE_KIND_WATCH_OPEN_REQUEST:
+        ROUND_TRIP(watch_open_request, payload);
+        break;
+    case BOP_WIRE_KIND_WATCH_OPEN_RESPONSE:
+        ROUND_TRIP(watch_open_response, payload);
+        break;
+    case BOP_WIRE_KIND_WATCH_CLOSE_REQUEST:
+        ROUND_TRIP(watch_close_request, payload);
+        break;
+    case BOP_WIRE_KIND_WATCH_EVENTS:
+        ROUND_TRIP(watch_events, payload);
+        events(payload);
+        break;
+    case BOP_WIRE_KIND_WATCH_ACK:
+        ROUND_TRIP(watch_ack, payload);
+        break;
+    case BOP_WIRE_KIND_VIEW_OPEN_RESPONSE:
+        ROUND_TRIP(view_open_response, payload);
+        break;
+    case BOP_WIRE_KIND_VIEW_READ_REQUEST:
+        ROUND_TRIP(view_read_request, payload);
+        if (bop_view_read_request_decode(payload, &read) == 0) {
+            operation(read.operation);
+        }
+        break;
+    case BOP_WIRE_KIND_VIEW_CLOSE_REQUEST:
+        ROUND_TRIP(view_close_request, payload);
+        break;
+    case BOP_WIRE_KIND_VIEW_READ_RESPONSE:
+        reply(payload);
+        break;
+    default:
+        break;
+    }
 }
 
 static void payload_of(uint16_t kind, struct bop_slice payload)
@@ -121,6 +180,12 @@ static void payload_of(uint16_t kind, struct bop_slice payload)
         break;
     case BOP_WIRE_KIND_SESSION_OPEN_RESPONSE:
         ROUND_TRIP(session_open_response, payload);
+        break;
+    case BOP_WIRE_KIND_SESSION_START_REQUEST:
+        ROUND_TRIP(session_start_request, payload);
+        break;
+    case BOP_WIRE_KIND_SESSION_START_RESPONSE:
+        ROUND_TRIP(session_start_response, payload);
         break;
     case BOP_WIRE_KIND_SESSION_RESUME_REQUEST:
     case BOP_WIRE_KIND_SESSION_CLOSE_REQUEST:
@@ -155,6 +220,7 @@ static void payload_of(uint16_t kind, struct bop_slice payload)
         ROUND_TRIP(status_response, payload);
         break;
     default:
+        watch_payload_of(kind, payload);
         break;
     }
 }
@@ -181,12 +247,6 @@ static void stream(struct bop_slice bytes, size_t frame_max)
     }
 }
 
-    case BOP_WIRE_KIND_SESSION_START_REQUEST:
-        ROUND_TRIP(session_start_request, payload);
-        break;
-    case BOP_WIRE_KIND_SESSION_START_RESPONSE:
-        ROUND_TRIP(session_start_response, payload);
-        break;
 /* Make the first frame whole: what follows a header of 16 bytes is its payload. */
 static void repaired(struct bop_slice bytes)
 {

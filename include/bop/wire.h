@@ -277,6 +277,8 @@ enum bop_status {
     BOP_STATUS_DENIED = 13,    /* Not allowed. Result of 141 and 143: string, what is missing. */
     BOP_STATUS_TOO_OLD = 14, /* The cluster does not speak of this yet: a node of it is of an older
                                 version. */
+    BOP_STATUS_COMPACTED = 15, /* A watch from a revision whose events are not kept any more. */
+    BOP_STATUS_NO_VIEW = 16,   /* It is over, or of another connection: open another. */
 };
 
 /** "ok", "not found", ... Never NULL. */
@@ -438,6 +440,7 @@ enum bop_event_flags {
     BOP_EVENT_HAD_PREVIOUS = 0x01,
     BOP_EVENT_EXPIRED = 0x02,  /* It went by the clock, and nobody asked for it. */
     BOP_EVENT_SNAPSHOT = 0x04, /* Not a change: how things stand where a watch begins. */
+    BOP_EVENT_NO_PREVIOUS = 0x08, /* Beside HAD_PREVIOUS: it was not asked for, or is too long. */
 };
 /** type u8, flags u8, name s, key b, value b, previous b, session q, number i, token q. Those that
  * a type has not are empty and 0. */

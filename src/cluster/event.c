@@ -1,7 +1,8 @@
 /* Events as bytes: include/bop/wire.h. */
 #include <bop/wire.h>
 
-#define EVENT_FLAGS (BOP_EVENT_HAD_PREVIOUS | BOP_EVENT_EXPIRED | BOP_EVENT_SNAPSHOT)
+#define EVENT_FLAGS                                                                                \
+    (BOP_EVENT_HAD_PREVIOUS | BOP_EVENT_EXPIRED | BOP_EVENT_SNAPSHOT | BOP_EVENT_NO_PREVIOUS)
 
 void bop_event_encode(struct bop_writer *writer, const struct bop_event *event)
 {

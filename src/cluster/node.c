@@ -55,6 +55,21 @@ static void on_configuration(void *user, const struct bop_raft_configuration *co
     bop__node_links_configure(user, conf);
 }
 
+static void on_events(void *user, uint64_t index, struct bop_slice events)
+{
+    bop__service_events(((struct bop_node *)user)->service, index, events);
+}
+
+static void on_reset(void *user, uint64_t index)
+{
+    bop__service_reset(((struct bop_node *)user)->service, index);
+}
+
+static void on_release(void *user)
+{
+    bop__service_release(((struct bop_node *)user)->service);
+}
+
 static void on_log_post(struct bop_post *post)
 {
     struct bop_node *node = BOP_CONTAINER_OF(post, struct bop_node, log_post);
@@ -106,7 +121,8 @@ static void on_turn(struct bop_hook *hook)
     if (node->stopped) {
         finish_stop(node);
     }
-    deadline = bop__replica_deadline_ms(node->replica);
+    deadline = bop_min_u64(bop__service_turn(node->service),
+                           bop__replica_deadline_ms(node->replica));
     now = bop_loop_now_ms(node->loop);
     /* Starting fails for want of memory only; the watch timer turns the loop as well. */
     BOP_IGNORE(bop_timer_start(node->loop, &node->timer, deadline > now ? deadline - now : 0));
@@ -275,6 +291,9 @@ static int open_replica(struct bop_node *node, struct bop_error *err)
         .transport = &node->transport,
         .events = {.on_failed = on_replica_failed,
                    .on_configuration = on_configuration,
+                   .on_events = on_events,
+                   .on_reset = on_reset,
+                   .on_release = on_release,
                    .user = node},
         .path = node->data,
         .boot_id = boot,
@@ -315,6 +334,7 @@ static int start_service(struct bop_node *node, struct bop_error *err)
         .node = node->options.id,
         .auth = node->auth,
         .tell_memory = bop__node_tell_memory,
+        .metrics = node->options.metrics,
     };
     int rc = bop__service_create(&options, &node->service);
 

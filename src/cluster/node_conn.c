@@ -56,12 +56,18 @@ static void client_complain(void *user, const char *text)
     bop__node_log_stranger(conn->node, conn->tcp, text);
 }
 
+static size_t client_queued(void *user)
+{
+    return bop_socket_queued(((struct node_conn *)user)->tcp);
+}
+
 static const struct service_io client_io = {
     .complain = client_complain,
     .output = client_output,
     .flush = client_flush,
     .resume = client_resume,
     .close = client_close,
+    .queued = client_queued,
 };
 
 /* ---- Peers ---- */

@@ -217,6 +217,8 @@ static const struct {
     [BOP_STATUS_REFUSED] = {"refused", BOP_EMISMATCH},
     [BOP_STATUS_DENIED] = {"access denied", BOP_EDENIED},
     [BOP_STATUS_TOO_OLD] = {"a node of the cluster is too old for this", BOP_EUNSUPPORTED},
+    [BOP_STATUS_COMPACTED] = {"the events of that revision are gone", BOP_ECOMPACTED},
+    [BOP_STATUS_NO_VIEW] = {"the view is over", BOP_ENOVIEW},
 };
 
 const char *bop_status_text(uint8_t status)

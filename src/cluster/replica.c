@@ -169,6 +169,7 @@ static void init(struct replica *replica, const struct replica_options *options)
     bop_buf_init(&replica->scratch, replica->allocator, 0);
     bop_buf_init(&replica->log_scratch, replica->allocator, 0);
     bop_buf_init(&replica->results, replica->allocator, 0);
+    bop_buf_init(&replica->events, replica->allocator, 0);
     bop_buf_init(&replica->proposals, replica->allocator, 0);
     bop_buf_init(&replica->submitting, replica->allocator, 0);
     bop_buf_init(&replica->taking.conf, replica->allocator, 0);
@@ -445,6 +446,9 @@ void bop__replica_close(struct replica *replica)
     }
     bop__replica_admins_deinit(replica);
     bop__replica_snapshot_deinit(replica);
+    if (replica->options.events.on_release) {
+        replica->options.events.on_release(replica->options.events.user);
+    }
     close_in_order(replica);
     bop__machine_close(replica->machine);
     bop_raft_destroy(replica->raft);
@@ -455,6 +459,7 @@ void bop__replica_close(struct replica *replica)
     bop_buf_deinit(&replica->scratch);
     bop_buf_deinit(&replica->log_scratch);
     bop_buf_deinit(&replica->results);
+    bop_buf_deinit(&replica->events);
     bop_buf_deinit(&replica->proposals);
     bop_buf_deinit(&replica->submitting);
     bop_buf_deinit(&replica->taking.conf);
@@ -558,6 +563,11 @@ uint64_t bop__replica_deadline_ms(const struct replica *replica)
         deadline = bop_min_u64(deadline, replica->batch.due_ms);
     }
     return replica->apply_due_ms != 0 ? bop_min_u64(deadline, replica->apply_due_ms) : deadline;
+}
+
+uint64_t bop__replica_applied(const struct replica *replica)
+{
+    return replica->applied;
 }
 
 int bop__replica_failed(const struct replica *replica)

@@ -44,6 +44,13 @@ struct replica_events {
     void (*on_failed)(void *user, int code, const char *message);
     /* The servers of the cluster, now or as a change proposes. NULL is fine. */
     void (*on_configuration)(void *user, const struct bop_raft_configuration *conf);
+    /* An entry was applied that changed something: its events, told once, before the results of
+     * its writes. NULL is fine, here and below. */
+    void (*on_events)(void *user, uint64_t index, struct bop_slice events);
+    /* The state was replaced by a snapshot's: what led to it is not told. */
+    void (*on_reset)(void *user, uint64_t index);
+    /* The state machine is about to go: close all views. Also from inside close. */
+    void (*on_release)(void *user);
     void *user;
 };
 
@@ -155,6 +162,9 @@ void bop__replica_session_alive(struct replica *replica, uint64_t session);
 
 /** Never NULL while the replica has not failed; the machine may be absent during an install. */
 struct machine *bop__replica_machine(struct replica *replica);
+
+/** The last entry whose events and results were told. */
+uint64_t bop__replica_applied(const struct replica *replica);
 
 /** A view of all that is applied. The machine must not be absent. */
 /** The connection it was used on broke: if it has a grace, that is how long it has from now on. */

@@ -20,6 +20,8 @@
 #define FETCH_BYTES 512 /* Of each. */
 #define CACHE_LINE  64
 
+#define EVENTS_BYTES_KEPT (4u * 1024 * 1024) /* Of the buffer; a larger one was an exception. */
+
 /* What the state stands at, the open batch included. */
 static uint64_t position(const struct replica *replica)
 {
@@ -49,8 +51,12 @@ static int apply_some(struct replica *replica, uint64_t first, uint64_t last)
     int rc = 0;
 
     bop_buf_clear(&replica->results);
-    for (uint64_t index = first;
-         index <= last && count < APPLY_ENTRIES_MAX && bytes < APPLY_BYTES_MAX; index++) {
+    bop_buf_clear(&replica->events);
+    bop__machine_events_to(replica->machine,
+                           replica->options.events.on_events ? &replica->events : NULL);
+    for (uint64_t index = first; index <= last && count < APPLY_ENTRIES_MAX &&
+                                 bytes + replica->events.size < APPLY_BYTES_MAX;
+         index++) {
         struct bop_raft_entry storage;
         const struct bop_raft_entry *entry = bop__replica_log_get(replica, index, &storage);
 
@@ -151,7 +157,20 @@ static bool may_gather(struct replica *replica, uint64_t last, uint64_t due_ms)
     return true;
 }
 
-/* What became of the entries that begin with first, to those who wait. */
+/* What an entry changed, to those who watch. */
+static void tell_events(struct replica *replica, uint64_t index,
+                        const struct machine_result *result)
+{
+    const struct replica_events *events = &replica->options.events;
+
+    if (events->on_events && result->events_size > 0) {
+        events->on_events(events->user, index,
+                          bop_slice(replica->events.data + result->events_at, result->events_size));
+    }
+}
+
+/* What became of the entries that begin with first, to those who wait. An entry's events come
+ * before its results: who has the answer to a write has heard what it changed. */
 static void tell(struct replica *replica, uint64_t first, unsigned count)
 {
     replica->applied = first + count - 1;
@@ -159,7 +178,12 @@ static void tell(struct replica *replica, uint64_t first, unsigned count)
     bop_histogram_record(replica->metrics.apply_batch, count);
     for (unsigned n = 0; n < count; n++) {
         bop__replica_peer_waits(replica, replica->result_list[n].origin_node, first + n);
+        tell_events(replica, first + n, &replica->result_list[n]);
         bop__replica_write_finish(replica, &replica->result_list[n]);
+    }
+    if (replica->events.capacity > EVENTS_BYTES_KEPT) {
+        bop_buf_deinit(&replica->events);
+        bop_buf_init(&replica->events, replica->allocator, 0);
     }
 }
 

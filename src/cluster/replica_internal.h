@@ -205,6 +205,7 @@ struct replica {
     bool state_full;         /* The last batch found no room... */
     uint64_t apply_again_ms; /* ...and is tried again then. */
     struct bop_buf results;
+    struct bop_buf events;              /* As results; only if somebody wants them. */
     struct machine_result *result_list; /* APPLY_ENTRIES_MAX of them. */
 
     /* Requests. */

@@ -412,6 +412,9 @@ static void load_done(struct bop_task *task)
         return;
     }
     replica->applied = bop__machine_position(replica->machine).index;
+    if (replica->options.events.on_reset) {
+        replica->options.events.on_reset(replica->options.events.user, replica->applied);
+    }
     install->phase = INSTALL_SETTLING;
 }
 
@@ -442,6 +445,9 @@ static void install_load(struct replica *replica)
 {
     struct snapshot_install *install = &replica->install;
 
+    if (replica->options.events.on_release) {
+        replica->options.events.on_release(replica->options.events.user);
+    }
     bop__machine_close(replica->machine);
     replica->machine = NULL;
     replica->batch.open = false;

@@ -20,6 +20,10 @@ int bop__service_create(const struct service_options *options, struct service **
     service->replica = options->replica;
     service->started_ms = bop_clock_monotonic_ms(options->clock);
     bop_buf_init(&service->scratch, allocator, 0);
+    if (bop__service_watches_create(service) < 0) {
+        bop_free(allocator, service, sizeof(*service));
+        return BOP_ENOMEM;
+    }
     *out_service = service;
     return 0;
 }
@@ -28,6 +32,7 @@ void bop__service_destroy(struct service *service)
 {
     if (service) {
         bop_buf_deinit(&service->scratch);
+        bop__watch_hub_destroy(service->watches);
         bop__service_sessions_deinit(service);
         bop_free(service->allocator, service, sizeof(*service));
     }
@@ -59,6 +64,9 @@ void bop__service_disconnect(struct service_conn *conn)
 {
     conn->closed = true;
     conn->service->clients--;
+    bop__watch_disconnect(conn->watches);
+    conn->watches = NULL;
+    bop__service_views_close(conn);
     bop__service_session_forget(conn);
     if (conn->outstanding == 0) {
         free_conn(conn);
@@ -145,6 +153,12 @@ static void respond(struct service_conn *conn, enum bop_wire_kind kind, uint32_t
         bop_write_raw(&writer, result);
         bop__service_end(conn, out, at, kind, BOP_WIRE_RESPONSE, id, &writer);
     }
+}
+
+void bop__service_respond(struct service_conn *conn, const struct bop_wire_frame *frame,
+                          uint8_t status, struct bop_slice result)
+{
+    respond(conn, (enum bop_wire_kind)(frame->kind + 1), frame->request, status, result);
 }
 
 static void respond_status(struct service_conn *conn, const struct bop_wire_frame *frame,
@@ -485,6 +499,14 @@ int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *f
         return bop__service_admin(conn, frame);
     case BOP_WIRE_KIND_AUTH_REQUEST:
         return bop__service_show_token(conn, frame);
+    case BOP_WIRE_KIND_WATCH_OPEN_REQUEST:
+    case BOP_WIRE_KIND_WATCH_CLOSE_REQUEST:
+    case BOP_WIRE_KIND_WATCH_ACK:
+        return bop__service_watch(conn, frame);
+    case BOP_WIRE_KIND_VIEW_OPEN_REQUEST:
+    case BOP_WIRE_KIND_VIEW_READ_REQUEST:
+    case BOP_WIRE_KIND_VIEW_CLOSE_REQUEST:
+        return bop__service_view(conn, frame);
     default:
         return frame->kind <= BOP_WIRE_KIND_STATE_SYNC_ACK ? bop__service_legacy(conn, frame)
                                                            : BOP_EPROTOCOL;

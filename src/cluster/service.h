@@ -33,6 +33,8 @@ struct service_io {
     void (*resume)(void *user);
     /* Close once what is queued has gone out. May be called more than once. */
     void (*close)(void *user);
+    /* Bytes queued and not taken yet: watches wait while they are many. NULL: none are, ever. */
+    size_t (*queued)(void *user);
     /* It did what people should know of. NULL: nobody wants to. */
     void (*complain)(void *user, const char *text);
 };
@@ -48,7 +50,17 @@ struct service_options {
     /* Fill in the memory of a status response, which borrows what it points to until the next
      * call. NULL: none is told. */
     void (*tell_memory)(struct bop_status_response *out);
+    struct bop_metrics *metrics; /* NULL: none. */
+    size_t history_bytes_max;    /* Of past events, for watches; 0: the default of watch.h. */
 };
+
+/** As the replica tells; see struct replica_events. */
+void bop__service_events(struct service *service, uint64_t index, struct bop_slice events);
+void bop__service_reset(struct service *service, uint64_t index);
+void bop__service_release(struct service *service);
+/** After each turn of the replica. Returns when to be called again at the latest, on the monotonic
+ * clock. */
+uint64_t bop__service_turn(struct service *service);
 
 BOP_MUST_USE int bop__service_create(const struct service_options *options,
                                      struct service **out_service);

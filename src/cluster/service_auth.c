@@ -59,8 +59,17 @@ void bop__service_deny(struct service_conn *conn, const struct bop_wire_frame *f
         break;
     case BOP_WIRE_KIND_WRITE_REQUEST:
     case BOP_WIRE_KIND_READ_REQUEST:
+    case BOP_WIRE_KIND_VIEW_READ_REQUEST:
         respond_denied(conn, frame, text);
         break;
+    case BOP_WIRE_KIND_WATCH_OPEN_REQUEST:
+    case BOP_WIRE_KIND_WATCH_CLOSE_REQUEST:
+    case BOP_WIRE_KIND_VIEW_OPEN_REQUEST:
+    case BOP_WIRE_KIND_VIEW_CLOSE_REQUEST:
+        bop__service_deny_watch(conn, frame);
+        break;
+    case BOP_WIRE_KIND_WATCH_ACK:
+        break; /* Nobody waits for an answer. */
     default:
         snprintf(whole, sizeof(whole), "access denied: %s", text);
         bop__service_error(conn, frame->request, whole);

@@ -7,6 +7,8 @@
 
 #include "replica_admin.h"
 #include "service.h"
+#include "service_view.h"
+#include "watch.h"
 
 /* Of wire_kinds.def: kinds that ask for rights by name themselves. */
 #define SERVICE_WATCH_KINDS     150
@@ -29,6 +31,8 @@ struct service {
     uint64_t clients;
     struct bop_buf scratch;
     struct service_sessions sessions;
+    struct watch_hub *watches;
+    struct service_views views;
 };
 
 struct service_conn {
@@ -41,6 +45,8 @@ struct service_conn {
     bool paused;
     unsigned outstanding;
     struct auth_who who;
+    struct watch_conn *watches; /* NULL: it has opened none yet. */
+    unsigned views;             /* Open. */
 };
 
 /** A request under way. Its payload follows the struct. */
@@ -89,6 +95,18 @@ void bop__service_session_ends(struct service_conn *conn, uint64_t session);
 /** The connection is gone. */
 void bop__service_session_forget(struct service_conn *conn);
 void bop__service_sessions_deinit(struct service *service);
+
+/** Answer a request with a status and what belongs to it. */
+void bop__service_respond(struct service_conn *conn, const struct bop_wire_frame *frame,
+                          uint8_t status, struct bop_slice result);
+
+/** Kinds 150 to 156. */
+BOP_MUST_USE int bop__service_watches_create(struct service *service);
+/** Answer one of these, or of views, that it is not allowed. */
+void bop__service_deny_watch(struct service_conn *conn, const struct bop_wire_frame *frame);
+BOP_MUST_USE int bop__service_watch(struct service_conn *conn, const struct bop_wire_frame *frame);
+/** Kinds 174 to 179. */
+BOP_MUST_USE int bop__service_view(struct service_conn *conn, const struct bop_wire_frame *frame);
 
 /** Kinds 1 to 74. */
 BOP_MUST_USE int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *frame);

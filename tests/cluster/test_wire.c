@@ -195,7 +195,9 @@ TEST(wire, knows_these_kinds_and_no_others)
     for (uint32_t kind = 0; kind <= UINT16_MAX; kind++) {
         bool expected = (kind >= 1 && kind <= 74) ||
                         (kind >= 128 && kind <= 147) ||
-                        (kind >= 160 && kind <= 167) || (kind >= 1024 && kind <= 1035) ||
+                        (kind >= 150 && kind <= 156 && kind != 154) ||
+                        (kind >= 160 && kind <= 167) ||
+                        (kind >= 174 && kind <= 179) || (kind >= 1024 && kind <= 1035) ||
                         kind == 1044;
 
         REQUIRE_EQ(bop_wire_kind_name((uint16_t)kind) != NULL, expected);
@@ -205,7 +207,7 @@ TEST(wire, knows_these_kinds_and_no_others)
         }
         known += expected;
     }
-    CHECK_EQ(known, 74 + 20 + 8 + 9 + 4);
+    CHECK_EQ(known, 74 + 20 + 6 + 8 + 6 + 9 + 4);
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -226,7 +228,8 @@ static bool flags_should_fit(uint16_t kind, unsigned flags)
     if (kind == BOP_WIRE_KIND_PONG) {
         return flags == 2 || flags == 8 || flags == 10;
     }
-    if (ends_with(name, "_REQUEST") || kind == BOP_WIRE_KIND_STATE_SYNC) {
+    if (ends_with(name, "_REQUEST") || kind == BOP_WIRE_KIND_STATE_SYNC ||
+        kind == BOP_WIRE_KIND_WATCH_ACK) {
         return flags == 1 || (flags == 5 && kind < 128);
     }
     return flags == 2 || (flags == 10 && kind < 128);

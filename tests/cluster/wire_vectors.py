@@ -50,6 +50,11 @@ def read(operation, result, status=0):
             ("READ_RESPONSE", 143, 2, u8(status) + result))
 
 
+def event(kind, flags, name, key=b"", value=b"", previous=b"", session=0, number=0, token=0):
+    return (u8(kind) + u8(flags) + s(name) + b(key) + b(value) + b(previous) + u64(session) +
+            i64(number) + u64(token))
+
+
 PUT = u8(1) + s("m") + b(b"k") + b(b"v") + u8(0)
 GET = u8(64) + s("m") + b(b"k")
 
@@ -221,6 +226,21 @@ VECTORS = [
      u8(0) + s("set") + u64(1) + u8(1) + s("heartbeat_ms") + s("40") + u8(1) + s("how often")),
     ("SESSION_START_REQUEST", 138, 1, u32(10000) + u32(2000) + TOKEN),
     ("SESSION_START_RESPONSE", 139, 2, u8(0) + u64(17) + u32(10000) + u32(2000)),
+    ("WATCH_OPEN_REQUEST", 150, 1,
+     u8(1) + s("m") + b(b"p") + b(b"pa") + b(b"pz") + u8(5) + u64(100)),
+    ("WATCH_OPEN_RESPONSE", 151, 2, u8(0) + u64(100)),
+    ("WATCH_CLOSE_REQUEST", 152, 1, u32(7)),
+    ("WATCH_CLOSE_RESPONSE", 153, 2, u8(1)),
+    ("WATCH_EVENTS", 155, 2,
+     u64(101) + u8(0) + event(1, 1, "m", b"pb", b"new", b"old") + event(2, 9, "m", b"pc")),
+    ("WATCH_EVENTS", 155, 2, u64(102) + u8(16)),
+    ("WATCH_ACK", 156, 1, u64(101) + u8(1)),
+    ("VIEW_OPEN_REQUEST", 174, 1, b""),
+    ("VIEW_OPEN_RESPONSE", 175, 2, u8(0) + u64(0x1122334455667788) + u64(100)),
+    ("VIEW_READ_REQUEST", 176, 1, u64(0x1122334455667788) + GET),
+    ("VIEW_READ_RESPONSE", 177, 2, u8(0) + u64(100) + b(b"v")),
+    ("VIEW_CLOSE_REQUEST", 178, 1, u64(0x1122334455667788)),
+    ("VIEW_CLOSE_RESPONSE", 179, 2, u8(16)),
 ]
 
 print("/*")
