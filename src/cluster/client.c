@@ -3,6 +3,7 @@
  * are in client_internal.h.
  */
 #include "client_internal.h"
+#include "client_lock.h"
 
 #include <bop/mem.h>
 
@@ -765,6 +766,7 @@ int bop_client_create(const struct bop_client_options *options, struct bop_clien
     init_lane(&client->reads, client);
     bop_timer_init(&client->deadline, on_deadline);
     bop__client_links_init(client);
+    bop__client_locks_init(client);
 
     rc = set_options(client, options, err);
     if (rc < 0) {
@@ -802,6 +804,7 @@ void bop_client_destroy(struct bop_client *client)
     client->closing = true; /* Callbacks may ask for no more. */
     finish_some(client, &client->writes, is_any, BOP_ECANCELED);
     finish_some(client, &client->reads, is_any, BOP_ECANCELED);
+    bop__client_locks_close(client);
     bop_timer_stop(client->loop, &client->writes.pause);
     bop_timer_stop(client->loop, &client->reads.pause);
     bop_timer_stop(client->loop, &client->deadline);

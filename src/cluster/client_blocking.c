@@ -10,8 +10,9 @@
 #include <semaphore.h>
 #include <signal.h>
 
-#include <bop/client.h>
 #include <bop/mem.h>
+
+#include "client_lock.h"
 
 #define LAST_TURNS 3 /* To send the session's end and to close. */
 
@@ -201,6 +202,21 @@ void bop_client_blocking_info(struct bop_client_blocking *client, struct bop_cli
     struct call call = {.post = {.fn = run_info}, .client = client, .info = out_info};
 
     BOP_IGNORE(wait_for(&call)); /* Always 0. */
+}
+
+void bop__client_blocking_post(struct bop_client_blocking *client, struct bop_post *post)
+{
+    bop_loop_post(client->loop, post);
+}
+
+struct bop_client *bop__client_blocking_client(struct bop_client_blocking *client)
+{
+    return client->client;
+}
+
+struct bop_allocator *bop__client_blocking_allocator(struct bop_client_blocking *client)
+{
+    return client->allocator;
 }
 
 /* The program's signals are not for this thread. */

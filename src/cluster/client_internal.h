@@ -123,6 +123,16 @@ struct client_session {
     uint64_t alive_asked;   /* Likewise. */
 };
 
+/** Requests for locks: client_lock.c. */
+struct client_locks {
+    struct bop_list list;
+    struct bop_timer timer;
+    uint64_t poll_ms;
+    uint64_t sync_session; /* Of the sync under way; 0: none. */
+    uint64_t sync_ms;      /* When it, or the last one, began. */
+    uint64_t confirmed_ms; /* When the last one began that came to its end. */
+};
+
 struct bop_client {
     struct bop_allocator *allocator;
     struct bop_loop *loop;
@@ -171,6 +181,7 @@ struct bop_client {
 
     struct bop_slice admin_response; /* For the callback that is being called. */
     struct client_session session;
+    struct client_locks locks;
     struct bop_client_info info; /* The counters and the trouble in it. */
 };
 

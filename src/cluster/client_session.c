@@ -10,7 +10,7 @@
  * A lost session may be the last one's doing: an answer that names no session
  * (resume, alive) counts only if it is about the session there is now.
  */
-#include "client_internal.h"
+#include "client_lock.h"
 
 static void set_none(struct bop_client *client)
 {
@@ -101,6 +101,7 @@ void bop__client_session_lost(struct bop_client *client)
     client->info.sessions_lost++;
     bop_log(client->log, BOP_LOG_WARN, "client", "session lost outstanding=%zu",
             client->outstanding);
+    bop__client_locks_lost(client);
     bop__client_fail_writes(client, true, BOP_ESESSION);
     bop__client_flush(client);
 }
