@@ -155,6 +155,10 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_KEY] = {"--key", "FILE"},
     [FLAG_TLS_NAME] = {"--tls-name", "NAME"},
     [FLAG_TOKEN_FILE] = {"--token-file", "FILE"},
+    [FLAG_SHARED] = {"--shared", NULL},
+    [FLAG_PERMITS] = {"--permits", "N"},
+    [FLAG_CAPACITY] = {"--capacity", "N"},
+    [FLAG_LABEL] = {"--label", "TEXT"},
 };
 
 static int set_condition(struct cli_args *args, enum bop_condition condition, struct bop_error *err)
@@ -390,6 +394,16 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
     case FLAG_TABLE:
         args->table = value;
         return 0;
+    case FLAG_SHARED:
+        args->shared = true;
+        return 0;
+    case FLAG_PERMITS:
+        return parse_number(value, 1, UINT32_MAX, &args->permits, "--permits", err);
+    case FLAG_CAPACITY:
+        return parse_number(value, 1, UINT32_MAX, &args->capacity, "--capacity", err);
+    case FLAG_LABEL:
+        args->label = value;
+        return 0;
     default:
         return set_flag_of_trust(args, flag, value) ? 0
                                                     : set_flag_of_aof(&args->aof, flag, value, err);
@@ -437,7 +451,8 @@ struct parse {
     /* Group and name first, which are up to three, and one too many: more are not looked at. */
     const char *words[CLI_VALUES_MAX + 4];
     size_t word_count;
-    uint64_t seen; /* 1 << flag. */
+    size_t words_before; /* Of these, in front of "--". */
+    uint64_t seen;       /* 1 << flag. */
 };
 
 /* One flag at argv[*at], which moves on to its value if that is the next word. */
@@ -477,6 +492,8 @@ static int take_words(struct parse *parse, int argc, char **argv, struct bop_err
     for (int at = 1; at < argc && rc == 0; at++) {
         if (!only_words && strcmp(argv[at], "--") == 0) {
             only_words = true;
+            parse->words_before = parse->word_count;
+            parse->args->rest = argv + at + 1;
         } else if (!only_words && looks_like_flag(argv[at])) {
             rc = take_flag(parse, argc, argv, &at, err);
         } else if (parse->word_count < BOP_COUNT_OF(parse->words)) {
@@ -597,13 +614,18 @@ static int resolve(struct parse *parse, size_t *out_used, struct bop_error *err)
     }
     *out_used = 2;
     args->command = args_find(word, parse->words[1]);
+    if (!args->command) {
+        /* A group may have a command without a name. */
+        args->command = args_find(word, "");
+        *out_used = args->command ? 1 : 2;
+    }
     return args->command ? 0 : unknown_of_group(word, parse->words[1], err);
 }
 
 static void full_name(const struct cli_command *command, char *out_name, size_t size)
 {
     snprintf(out_name, size, "%s%s%s", command->group ? command->group : "",
-             command->group ? " " : "", command->name);
+             command->group && command->name[0] ? " " : "", command->name);
 }
 
 /* Right number of arguments, and only flags that mean something here. */
@@ -615,6 +637,10 @@ static int check_command(const struct parse *parse, struct bop_error *err)
     char name[32];
 
     full_name(command, name, sizeof(name));
+    if (args->rest && command->rest && !args->rest[0]) {
+        return bop_error_say(err, BOP_EINVAL, "no command behind --; use: bop %s %s", name,
+                             command->synopsis);
+    }
     for (int i = 0; i < FLAG_COUNT; i++) {
         if (strange >> i & 1) {
             return bop_error_say(err, BOP_EINVAL, "%s is no flag of %s; see `bop %s --help`",
@@ -637,6 +663,9 @@ static int finish(struct parse *parse, struct bop_error *err)
 
     if (rc < 0 || args->help || args->version) {
         return rc;
+    }
+    if (args->rest && args->command && args->command->rest) {
+        parse->word_count = bop_max_u64(parse->words_before, used);
     }
     if (parse->word_count - used > CLI_VALUES_MAX) {
         return bop_error_say(err, BOP_EINVAL, "too many arguments, from %.40s on",

@@ -58,6 +58,10 @@ enum cli_flag {
     FLAG_KEY,
     FLAG_TLS_NAME,
     FLAG_TOKEN_FILE,
+    FLAG_SHARED,
+    FLAG_PERMITS,
+    FLAG_CAPACITY,
+    FLAG_LABEL,
     FLAG_COUNT,
 };
 

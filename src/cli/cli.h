@@ -112,6 +112,11 @@ struct cli_args {
     const char *table;
     struct cli_aof_args aof;
     struct cli_trust trust;
+    bool shared; /* Of locks, as the next three. */
+    uint64_t permits;
+    uint64_t capacity;
+    const char *label;
+    char *const *rest; /* What stands behind "--", NULL at its end; NULL: there is none. */
 };
 
 struct cli_command {
@@ -123,6 +128,7 @@ struct cli_command {
     unsigned values_min;
     unsigned values_max;
     uint64_t flags; /* 1 << enum cli_flag for each that is its own. */
+    bool rest;      /* What stands behind "--" are no arguments but another command. */
     int (*run)(const struct cli_args *args);
 };
 
@@ -151,6 +157,9 @@ int cmd_counter_get(const struct cli_args *args);
 int cmd_counter_cas(const struct cli_args *args);
 int cmd_counter_set(const struct cli_args *args);
 int cmd_counter_delete(const struct cli_args *args);
+int cmd_lock(const struct cli_args *args);
+int cmd_lock_list(const struct cli_args *args);
+int cmd_lock_release(const struct cli_args *args);
 int cmd_kv_check(const struct cli_args *args);
 int cmd_kv_stat(const struct cli_args *args);
 int cmd_kv_dump(const struct cli_args *args);

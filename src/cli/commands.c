@@ -171,6 +171,59 @@ static const struct cli_command before_aof[] = {
         .run = cmd_counter_delete,
     },
     {
+        .group = "lock",
+        .name = "",
+        .synopsis = "NAME [-- COMMAND...]",
+        .summary = "hold a lock, while a command runs",
+        .help =
+            "Waits for the lock, then runs COMMAND and gives the lock back when that ends, with\n"
+            "its exit status. COMMAND finds the fencing token of the lock, which rises from "
+            "holder\n"
+            "to holder, in BOP_LOCK_TOKEN. Without a COMMAND the token is printed and the lock\n"
+            "held until standard input ends. If bop is killed COMMAND gets SIGTERM, and the\n"
+            "lock goes on to the next one when bop's session is over. Exit status 4 if the lock\n"
+            "was not free in time; 1 if it was lost, in which case COMMAND gets SIGTERM.\n"
+            "  --timeout SECONDS   wait at most so long for the lock; else for ever\n"
+            "  --shared            with others that share it, but not with those that do not\n"
+            "  --capacity N        a semaphore of N permits; all of its users say the same N\n"
+            "  --permits N         so many of them; 1 if not given\n"
+            "  --label TEXT        for those who list the lock\n"
+            "  bop lock nightly --timeout 5 -- ./backup.sh\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = BIT(FLAG_SHARED) | BIT(FLAG_CAPACITY) | BIT(FLAG_PERMITS) | BIT(FLAG_LABEL),
+        .rest = true,
+        .run = cmd_lock,
+    },
+    {
+        .group = "lock",
+        .name = "list",
+        .synopsis = "NAME",
+        .summary = "who holds a lock, and who waits for it",
+        .help =
+            "One request a line, in the order of the queue: ticket, fencing token or \"waits\",\n"
+            "permits, session, label. Exit status 3 if there is no such lock.\n"
+            "  --stale   what the server asked has, which may be behind\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = BIT(FLAG_STALE),
+        .run = cmd_lock_list,
+    },
+    {
+        .group = "lock",
+        .name = "release",
+        .synopsis = "NAME TICKET",
+        .summary = "take a lock away from whoever holds it",
+        .help =
+            "TICKET is what `bop lock list` says. The request must be granted and have a label,\n"
+            "by which it is adopted and released; its holder is told that it lost the lock,\n"
+            "but may be in the middle of something: that is what the fencing token is for.\n"
+            "Exit status 3 if there is no such request.\n",
+        .values_min = 2,
+        .values_max = 2,
+        .run = cmd_lock_release,
+    },
+    {
         .group = "kv",
         .name = "check",
         .synopsis = "DIR",
@@ -318,7 +371,7 @@ static void print_line(const struct cli_command *command, FILE *out)
     char usage[64];
 
     snprintf(usage, sizeof(usage), "%s%s%s %s", command->group ? command->group : "",
-             command->group ? " " : "", command->name, command->synopsis);
+             command->group && command->name[0] ? " " : "", command->name, command->synopsis);
     fprintf(out, "  %-26s %s\n", usage, command->summary);
 }
 
@@ -383,10 +436,12 @@ static void print_bop(FILE *out)
 
 static void print_command(const struct cli_command *command, FILE *out)
 {
-    fprintf(out, "bop %s%s%s - %s\n\nUsage: bop [FLAGS] %s%s%s%s%s\n\n",
-            command->group ? command->group : "", command->group ? " " : "", command->name,
-            command->summary, command->group ? command->group : "", command->group ? " " : "",
-            command->name, command->synopsis[0] ? " " : "", command->synopsis);
+    const char *group = command->group ? command->group : "";
+    const char *space = command->group && command->name[0] ? " " : "";
+
+    fprintf(out, "bop %s%s%s - %s\n\nUsage: bop [FLAGS] %s%s%s%s%s\n\n", group, space,
+            command->name, command->summary, group, space, command->name,
+            command->synopsis[0] ? " " : "", command->synopsis);
     fputs(command->help, out);
     if (command->flags & BIT(FLAG_IF_ABSENT)) {
         fputs(conditions_help, out);
