@@ -148,7 +148,6 @@ static int start(struct http_api *api, struct bop_error *err)
     const struct bop_http_server_options server_options = {
         .limits = {.head_bytes_max = HTTP_HEAD_MAX, .target_bytes_max = HTTP_TARGET_MAX},
         .body_bytes_max = UINT64_MAX, /* Each route has its own. */
-        .end_aborts = true,
     };
     const struct bop_http_listen_options listen_options = {
         .host = api->options.host,

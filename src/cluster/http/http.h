@@ -317,6 +317,10 @@ BOP_MUST_USE int bop__http_authorise_operation(struct auth_who *who,
                                                const struct bop_operation *operation,
                                                struct http_problem *out_problem);
 
+/** import.c: an entry's bytes from a line. 0, BOP_EMALFORMED or BOP_ENOMEM. */
+BOP_MUST_USE int bop__http_parse_line(struct bop_slice line, struct bop_buf *key,
+                                      struct bop_buf *value);
+
 /* What routes serve that are no operations. */
 void bop__http_serve_export(struct http_request *request);
 void bop__http_serve_import(struct http_request *request);

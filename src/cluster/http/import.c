@@ -135,16 +135,15 @@ static int get_bytes(const json_t *object, const char *name, const char *name64,
     return plain ? bop_buf_append(out, text.data, text.size) : bop__base64_decode(out, text, false);
 }
 
-static int parse_line(struct import *import, struct bop_slice line)
+int bop__http_parse_line(struct bop_slice line, struct bop_buf *key, struct bop_buf *value)
 {
     json_error_t trouble;
-    json_t *object = json_loadb((const char *)line.data, line.size,
+    json_t *object = json_loadb(line.size > 0 ? (const char *)line.data : "", line.size,
                                 JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &trouble);
-    int rc = json_is_object(object) ? get_bytes(object, "key", "key64", &import->key)
-                                    : BOP_EMALFORMED;
+    int rc = json_is_object(object) ? get_bytes(object, "key", "key64", key) : BOP_EMALFORMED;
 
     if (rc == 0) {
-        rc = get_bytes(object, "value", "value64", &import->value);
+        rc = get_bytes(object, "value", "value64", value);
     }
     json_decref(object);
     return rc;
@@ -171,7 +170,7 @@ static bool take_line(struct http_request *request, struct bop_slice line)
     if (is_blank(line)) {
         return true;
     }
-    rc = parse_line(import, line);
+    rc = bop__http_parse_line(line, &import->key, &import->value);
     if (rc < 0) {
         note(import, rc == BOP_ENOMEM ? HTTP_BUSY : HTTP_BAD_REQUEST,
              rc == BOP_ENOMEM

@@ -1,0 +1,83 @@
+/*
+ * Requests of the HTTP API: a head, an empty line, a body. What is translated is an
+ * operation that the decoder of frames takes as it is; whatever is refused is a
+ * problem of its own kind. The body also goes by as a line of an import.
+ */
+#include <stdlib.h>
+
+#include "http/http.h"
+
+static struct bop_router *router;
+static struct bop_http_head head;
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void answer_problem(const struct http_problem *problem)
+{
+    struct http_answer answer = {0};
+
+    BOP_ASSERT(problem->kind > HTTP_NO_PROBLEM && problem->kind < HTTP_PROBLEM_COUNT);
+    bop_buf_init(&answer.text, NULL, 0);
+    BOP_ASSERT(bop__http_answer_problem(&answer, problem) == 0);
+    BOP_ASSERT(bop_slice_is_utf8(answer.content));
+    bop_buf_deinit(&answer.text);
+}
+
+static int translate(struct http_call *call, const struct bop_router_match *match,
+                     struct bop_slice body, struct bop_buf *out, struct http_problem *problem)
+{
+    struct bop_operation operation;
+    int rc = bop__http_translate(call, &head, match, problem);
+
+    if (rc == 0 && call->route->op != 0 && !(call->route->takes & TAKES_STREAM)) {
+        rc = bop__http_translate_body(call, body, problem);
+        if (rc == 0) {
+            rc = bop__http_encode(call, out, problem);
+        }
+        if (rc == 0) {
+            BOP_ASSERT(bop_operation_decode(bop_buf_slice(out), &operation) == 0);
+            BOP_ASSERT(bop__http_form(operation.op) != NULL);
+        }
+    }
+    return rc;
+}
+
+static void import_line(struct bop_slice line)
+{
+    struct bop_buf key, value;
+
+    bop_buf_init(&key, NULL, 0);
+    bop_buf_init(&value, NULL, 0);
+    BOP_IGNORE(bop__http_parse_line(line, &key, &value));
+    bop_buf_deinit(&key);
+    bop_buf_deinit(&value);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct bop_router_match match;
+    struct http_problem problem = {0};
+    struct http_call call = {0};
+    struct bop_slice body;
+    struct bop_arena arena;
+    struct bop_buf out;
+
+    if (!router) {
+        BOP_ASSERT(bop__http_router(NULL, &router) == 0);
+    }
+    if (bop_http1_parse_request(bop_slice(data, size), NULL, &head, NULL) != 0 ||
+        !bop_router_match(router, bop_slice(NULL, 0), head.method_text, head.path, &match)) {
+        return 0;
+    }
+    body = bop_slice(data + head.size, size - head.size);
+    bop_arena_init(&arena, NULL, 0, 0);
+    bop_buf_init(&out, NULL, 0);
+    call.arena = &arena;
+    if (translate(&call, &match, body, &out, &problem) < 0) {
+        answer_problem(&problem);
+    }
+    import_line(body);
+    bop_buf_deinit(&out);
+    bop_arena_deinit(&arena);
+    return 0;
+}
