@@ -11,12 +11,14 @@ import time
 
 import plot
 import tap
+import watcher
 from cluster import die_with_parent
 from tap import check
 
 CHECK_CAP_S = 120
 LOAD_PATIENCE_S = 180
 # What no log may say unless files were damaged on purpose.
+WATCHERS = 2
 DAMAGE = ("not whole", "data is corrupt")
 
 
@@ -40,6 +42,7 @@ class Campaign:
         self.loads = []
         self.faults = []
         self.end = None
+        self.watchers = None
         self.damaged = False
         os.makedirs(directory, exist_ok=True)
 
@@ -62,7 +65,7 @@ class Campaign:
         time.sleep(max(0.0, min(seconds, self.end - time.monotonic())))
 
     def leader_or_any(self):
-        return self.cluster.lead() or self.random.choice(self.cluster.up())
+        return self.cluster.lead() or self.random.choice(self.cluster.up() or self.nodes)
 
     def victim(self):
         """The leader half of the time."""
@@ -111,6 +114,8 @@ class Campaign:
                 tap.note(f"load {number}: {log.read().strip()}")
 
     def kill_loads(self):
+        if self.watchers:
+            self.watchers.stop()
         for process in self.loads:
             if process.poll() is None:
                 process.kill()
@@ -118,10 +123,16 @@ class Campaign:
 
     # ---- The whole ----
 
-    def run(self, row, seconds):
+    def start(self):
+        """The watchers, then the load."""
+        self.watchers = watcher.Watchers(self, WATCHERS,
+                                         os.path.join(self.directory, "watcher-{}.txt"))
         self.start_load()
         if self.bulk:
             self.start_load(workloads="bulk", bulk=self.bulk, rate=200)
+
+    def run(self, row, seconds):
+        self.start()
         time.sleep(1.0)
         self.note(f"begin {row.title}")
         self.end = time.monotonic() + seconds
@@ -145,6 +156,7 @@ class Campaign:
         self.cluster.leader()
         self.note("healed")
         self.finish_loads()
+        self.watchers.finish(self.last_watched())
         self.cluster.converge()
         self.check_logs()
         self.judge()
@@ -155,13 +167,26 @@ class Campaign:
             check(self.damaged or not found, f"node {node.number} found damage where there is none: "
                                              f"{found[:1]}")
 
+    def last_watched(self):
+        """The highest version of what the watchers watch, once nobody writes."""
+        with open(self.history(0), encoding="ascii") as lines:
+            last = [line for line in lines if " watch.final " in line][-1:]
+        words = last[0].split() if last and " ok " in last[0] else []
+        return max((int(word) for word in words[8::3]), default=0)
+
     def judge(self):
-        for number in range(len(self.loads)):
-            done = subprocess.run([Programs.check, "--cap", str(CHECK_CAP_S), self.history(number)],
-                                  capture_output=True, text=True, check=False)
-            tap.note(done.stdout + done.stderr)
-            check(done.returncode == 0, f"the history is not that of a correct cluster:\n"
-                                        f"{done.stdout}{done.stderr}")
+        """One history of all that was heard."""
+        whole = os.path.join(self.directory, "history.txt")
+        with open(whole, "wb") as out:
+            for path in sorted(glob.glob(os.path.join(self.directory, "history-*.txt")) +
+                               glob.glob(os.path.join(self.directory, "watcher-*.txt"))):
+                with open(path, "rb") as part:
+                    shutil.copyfileobj(part, out)
+        done = subprocess.run([Programs.check, "--cap", str(CHECK_CAP_S), whole],
+                              capture_output=True, text=True, check=False)
+        tap.note(done.stdout + done.stderr)
+        check(done.returncode == 0, f"the history is not that of a correct cluster:\n"
+                                    f"{done.stdout}{done.stderr}")
 
     # ---- What is left ----
 

@@ -34,7 +34,7 @@ from nodes import ChaosCluster
 SHORT_SECONDS = 20
 CHAPTER_S = (150, 300)
 ROW_S = (12, 40)
-COMPANIONS = ("slow-sync", "garbage")  # Rows that leave processes and links to others.
+COMPANIONS = ("slow-sync", "garbage")  # Rows that start no process and cut no link.
 COMPANY = ("kill", "pause", "isolate", "one-way", "flap", "loss")
 MIX_NODES_MB = 768
 
@@ -162,21 +162,25 @@ def usable(row, cluster):
 
 
 def run_rows(campaign, chosen, seconds):
-    """At the same time, each in a thread of its own."""
+    """The first one here, for a process dies with the thread that started it; companions beside."""
     errors = []
 
-    def run(row):
+    def accompany(row):
         try:
             row.run(campaign)
         except BaseException as error:  # pylint: disable=broad-except
             errors.append(error)
             tap.say(traceback.format_exc())
     campaign.end = time.monotonic() + seconds
-    threads = [threading.Thread(target=run, args=(row,)) for row in chosen]
+    threads = [threading.Thread(target=accompany, args=(row,)) for row in chosen[1:]]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        chosen[0].run(campaign)
+    finally:
+        campaign.end = min(campaign.end, time.monotonic())
+        for thread in threads:
+            thread.join()
     if errors:
         raise errors[0]
 
@@ -184,8 +188,7 @@ def run_rows(campaign, chosen, seconds):
 def chapter(campaign, end):
     cluster = campaign.cluster
     cluster.start()
-    campaign.start_load()
-    campaign.start_load(workloads="bulk", bulk=4096, rate=100)
+    campaign.start()
     while time.monotonic() < end:
         choice = [r for r in rows.ROWS if usable(r, cluster)]
         chosen = [campaign.random.choice(choice)]
@@ -214,7 +217,7 @@ def mix(arguments):
                           shim=Programs.shim, journaled=True,
                           small=MIX_NODES_MB if spaced else None) as cluster:
             campaign = Campaign(cluster, f"chapter {number}", seed,
-                                os.path.join(arguments.out, f"mix-{seed}", f"{number:03}"))
+                                os.path.join(arguments.out, f"mix-{seed}", f"{number:03}"), bulk=4096)
             tap.say(f"chapter {number} of seed {seed}: {len(cluster.nodes)} nodes"
                     f"{', proxied' if cluster.proxied else ''}, in {campaign.directory}")
             until = min(end, time.monotonic() + chance.uniform(*CHAPTER_S))

@@ -198,17 +198,21 @@ def corrupt(node, random):
     return f"{name}: {how}"
 
 
-def save(node):
-    copy = node.data + ".saved"
-    shutil.rmtree(copy, ignore_errors=True)
+def _copy(source, target):
+    shutil.rmtree(target, ignore_errors=True)
     # The store under state/ is a file of 64 GiB, nearly all of which is a hole.
-    subprocess.run(["cp", "-a", "--sparse=auto", node.data, copy], check=True)
+    subprocess.run(["cp", "-a", "--sparse=auto", source, target], check=True)
+
+
+def save(node):
+    """Keep a copy of its data on the disk of the tests."""
+    copy = os.path.join(node.cluster.directory, f"saved-{node.number}")
+    _copy(node.data, copy)
     return copy
 
 
 def restore(node, copy):
-    shutil.rmtree(node.data)
-    os.rename(copy, node.data)
+    _copy(copy, node.data)
 
 
 # ---- Fullness ----

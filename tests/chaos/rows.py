@@ -442,7 +442,7 @@ def transfer(c):
                                            f"{leader.last_line()}")
             leader.start()
         elif leader is not None:
-            asked = c.random.choice(c.cluster.up())
+            asked = c.random.choice(c.nodes)
             target = c.random.choice([0] + [n.number for n in c.nodes if n is not leader])
             c.note(f"{leader.number} hands over to {target or 'any'}: "
                    f"{admin.transfer(asked, target)}")

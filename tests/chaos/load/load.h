@@ -65,6 +65,7 @@ extern const struct workload load_list;
 extern const struct workload load_lock;
 extern const struct workload load_bank;
 extern const struct workload load_skew;
+extern const struct workload load_watch;
 extern const struct workload load_bulk;
 
 extern struct bop_random load_random;

@@ -26,8 +26,8 @@
 #define DEFAULT_RATE       1500
 
 static const struct workload *const workloads[] = {
-    &load_register, &load_counter, &load_tally, &load_set,  &load_list,
-    &load_lock,     &load_bank,    &load_skew,  &load_bulk,
+    &load_register, &load_counter, &load_tally, &load_set,   &load_list,
+    &load_lock,     &load_bank,    &load_skew,  &load_watch, &load_bulk,
 };
 #define WORKLOADS (sizeof(workloads) / sizeof(*workloads))
 
@@ -247,7 +247,7 @@ static FILE *take_options(int argc, char **argv)
         {"bulk", required_argument, NULL, 'b'},
         {0},
     };
-    char usual[] = "register,counter,tally,set,list,lock,bank,skew";
+    char usual[] = "register,counter,tally,set,list,lock,bank,skew,watch";
     bool chosen = false;
     uint64_t seed = 1;
     FILE *out = NULL;
