@@ -68,6 +68,15 @@ struct bop_client_options {
     const char *cluster;          /* Refuse servers of any other; copied. Default: any. */
     const char *name;             /* For people, in the servers' logs; copied. Default: "client". */
     uint32_t session_timeout_ms;  /* Default 10,000. */
+    /* When the connection breaks and no other one is made within this time, the session ends, and
+     * not only after its timeout: so what a program that died held is free soon. 0: after the
+     * timeout. (A cluster some of whose servers are of an older version takes no notice.) */
+    uint32_t session_grace_ms;
+    /* The session is lost, and with it all that it owned: members, registrations, locks. Called
+     * once all its writes have ended with BOP_ESESSION; may ask for more. The next write opens
+     * another one. NULL: nobody wants to know. */
+    void (*on_session_lost)(void *user);
+    void *user; /* Of on_session_lost. */
     uint64_t request_timeout_ms;  /* From asking to giving up. Default 30,000. */
     uint64_t connect_timeout_ms;  /* Default 2,000. */
     uint64_t
@@ -311,6 +320,102 @@ BOP_API BOP_MUST_USE int bop_client_multimap_scan(struct bop_client *client, enu
                                                   enum bop_consistency consistency,
                                                   bop_client_fn fn, void *user);
 
+/* ---- Members, registrations, names ---- */
+
+/**
+ * Be a member of a group, for as long as the session lasts; or, if it is that already, set its
+ * information (at most BOP_KEY_MAX bytes). Result: version, by which members are in order;
+ * BOP_ECONDITION with that of another session's member of this name. bop/presence.h does it anew
+ * in each session.
+ */
+BOP_API BOP_MUST_USE int bop_client_member_join(struct bop_client *client, struct bop_slice group,
+                                                struct bop_slice member, struct bop_slice info,
+                                                bop_client_fn fn, void *user);
+/** Result of both: existed; false if there is none, or it is another session's. */
+BOP_API BOP_MUST_USE int bop_client_member_set(struct bop_client *client, struct bop_slice group,
+                                               struct bop_slice member, struct bop_slice info,
+                                               bop_client_fn fn, void *user);
+BOP_API BOP_MUST_USE int bop_client_member_leave(struct bop_client *client, struct bop_slice group,
+                                                 struct bop_slice member, bop_client_fn fn,
+                                                 void *user);
+/** Result: version; value: session u64 and information b. Or BOP_ENOTFOUND. */
+BOP_API BOP_MUST_USE int bop_client_member_get(struct bop_client *client, struct bop_slice group,
+                                               struct bop_slice member,
+                                               enum bop_consistency consistency, bop_client_fn fn,
+                                               void *user);
+/** A page, as of bop_client_map_scan(), in the order of joining: to be walked by
+ * bop_client_member_next(). */
+BOP_API BOP_MUST_USE int bop_client_member_list(struct bop_client *client, struct bop_slice group,
+                                                struct bop_slice cursor, uint32_t limit,
+                                                enum bop_consistency consistency,
+                                                bop_client_fn fn, void *user);
+struct bop_client_member {
+    struct bop_slice name;
+    uint64_t number;
+    uint64_t session;
+    struct bop_slice info;
+};
+/** Take the first one off a page's entries. False when none is left. */
+BOP_API bool bop_client_member_next(struct bop_slice *entries,
+                                    struct bop_client_member *out_member);
+
+/**
+ * Register at an address under a number of one's own, for as long as the session lasts. A number
+ * names one registration of the session in the registry: BOP_EINVAL if it is used for another
+ * address. Result: existed, which here says that it was added.
+ */
+BOP_API BOP_MUST_USE int bop_client_registration_add(struct bop_client *client,
+                                                     struct bop_slice registry,
+                                                     struct bop_slice address, uint64_t sequence,
+                                                     bop_client_fn fn, void *user);
+/** Result: existed. */
+BOP_API BOP_MUST_USE int bop_client_registration_remove(struct bop_client *client,
+                                                        struct bop_slice registry,
+                                                        struct bop_slice address, uint64_t sequence,
+                                                        bop_client_fn fn, void *user);
+/** All of them, of which key is the address, or none. Result: size, how many were added. */
+BOP_API BOP_MUST_USE int bop_client_registration_add_all(struct bop_client *client,
+                                                         struct bop_slice registry,
+                                                         const struct bop_item *items,
+                                                         uint32_t count, bop_client_fn fn,
+                                                         void *user);
+/** Pages, as of bop_client_map_scan(), to be walked by bop_client_registration_next(): of an
+ * address, whose entries lack it, */
+BOP_API BOP_MUST_USE int bop_client_registration_get(struct bop_client *client,
+                                                     struct bop_slice registry,
+                                                     struct bop_slice address,
+                                                     struct bop_slice cursor, uint32_t limit,
+                                                     enum bop_consistency consistency,
+                                                     bop_client_fn fn, void *user);
+/** or of all. */
+BOP_API BOP_MUST_USE int bop_client_registration_list(struct bop_client *client,
+                                                      struct bop_slice registry,
+                                                      struct bop_slice cursor, uint32_t limit,
+                                                      enum bop_consistency consistency,
+                                                      bop_client_fn fn, void *user);
+struct bop_client_registration {
+    struct bop_slice address;
+    uint64_t added; /* By which entry of the log. */
+    uint64_t session;
+    uint64_t sequence;
+};
+/** Take the first one off a page's entries. False when none is left. */
+BOP_API bool bop_client_registration_next(struct bop_slice *entries,
+                                          struct bop_client_registration *out_registration);
+
+/** The names of one kind that begin with prefix, which may be a namespace and its '/'. A page, as of
+ * bop_client_map_scan(), to be walked by bop_client_name_next(). */
+BOP_API BOP_MUST_USE int bop_client_names(struct bop_client *client, enum bop_name_kind kind,
+                                          struct bop_slice prefix, struct bop_slice cursor,
+                                          uint32_t limit, enum bop_consistency consistency,
+                                          bop_client_fn fn, void *user);
+struct bop_client_name {
+    struct bop_slice name;
+    uint64_t created; /* By which entry of the log. */
+    int64_t size;     /* Entries, members, requests ...; of a counter, its value. */
+};
+BOP_API bool bop_client_name_next(struct bop_slice *entries, struct bop_client_name *out_name);
+
 /** status is NULL unless code is 0, and borrowed for the call. */
 typedef void (*bop_client_status_fn)(void *user, int code,
                                      const struct bop_status_response *status);
@@ -461,6 +566,42 @@ BOP_API BOP_MUST_USE int bop_client_blocking_multimap_contains_entry(
     struct bop_client_blocking *client, struct bop_slice multimap, struct bop_slice key,
     struct bop_slice value, enum bop_consistency consistency, bool *out_contained,
     struct bop_error *err);
+/** *out_number, which may be NULL: its own; with BOP_ECONDITION, that of the one there is. */
+BOP_API BOP_MUST_USE int bop_client_blocking_member_join(struct bop_client_blocking *client,
+                                                         struct bop_slice group,
+                                                         struct bop_slice member,
+                                                         struct bop_slice info,
+                                                         uint64_t *out_number,
+                                                         struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_member_set(struct bop_client_blocking *client,
+                                                        struct bop_slice group,
+                                                        struct bop_slice member,
+                                                        struct bop_slice info, bool *out_set,
+                                                        struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_member_leave(struct bop_client_blocking *client,
+                                                          struct bop_slice group,
+                                                          struct bop_slice member, bool *out_left,
+                                                          struct bop_error *err);
+BOP_API BOP_MUST_USE int
+bop_client_blocking_registration_add(struct bop_client_blocking *client, struct bop_slice registry,
+                                     struct bop_slice address, uint64_t sequence, bool *out_added,
+                                     struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_registration_remove(
+    struct bop_client_blocking *client, struct bop_slice registry, struct bop_slice address,
+    uint64_t sequence, bool *out_removed, struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_registration_add_all(
+    struct bop_client_blocking *client, struct bop_slice registry, const struct bop_item *items,
+    uint32_t count, uint64_t *out_added, struct bop_error *err);
+
+/** A page of a scan, borrowed for the call. Returns whether it goes on. */
+typedef bool (*bop_client_page_fn)(void *user, const struct bop_result *page);
+/** All pages of any scan, list or names, one after another; fn is called by this thread. */
+BOP_API BOP_MUST_USE int bop_client_blocking_pages(struct bop_client_blocking *client,
+                                                   const struct bop_operation *operation,
+                                                   enum bop_consistency consistency,
+                                                   bop_client_page_fn fn, void *user,
+                                                   struct bop_error *err);
+
 /** *out_status's slices point into buf, which is cleared first. */
 BOP_API BOP_MUST_USE int bop_client_blocking_status(struct bop_client_blocking *client,
                                                     struct bop_buf *buf,

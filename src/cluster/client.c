@@ -696,6 +696,9 @@ static int set_options(struct bop_client *client, const struct bop_client_option
     client->silence_timeout_ms = options->silence_timeout_ms ? options->silence_timeout_ms : 2000;
     client->outstanding_max = options->outstanding_max ? options->outstanding_max : 4096;
     client->outstanding_bytes_max = options->outstanding_bytes_max ? options->outstanding_bytes_max
+    client->session_grace_ms = options->session_grace_ms;
+    client->on_session_lost = options->on_session_lost;
+    client->lost_user = options->user;
                                                                    : 64u * 1024 * 1024;
     /* Below, some request could never be made. */
     client->outstanding_bytes_max = bop_max_u64(client->outstanding_bytes_max, BOP_WIRE_FRAME_MAX);
@@ -767,6 +770,7 @@ int bop_client_create(const struct bop_client_options *options, struct bop_clien
     bop_timer_init(&client->deadline, on_deadline);
     bop__client_links_init(client);
     bop__client_locks_init(client);
+    bop_list_init(&client->presences);
 
     rc = set_options(client, options, err);
     if (rc < 0) {

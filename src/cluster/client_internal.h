@@ -184,6 +184,11 @@ struct bop_client {
     struct client_locks locks;
     struct bop_client_info info; /* The counters and the trouble in it. */
 };
+    struct client_watches watches;
+    uint32_t session_grace_ms; /* Wanted; 0 once a cluster did not know of it. */
+    void (*on_session_lost)(void *user);
+    void *lost_user;
+    struct bop_list presences; /* client_presence.c */
 
 /* ---- client.c ---- */
 
@@ -260,6 +265,11 @@ BOP_MUST_USE int bop__client_session_answer(struct bop_client *client,
 /* ---- client_endpoint.c ---- */
 
 /** "host:port" or "[address]:port". Returns 0 or BOP_EINVAL. */
+/* ---- client_presence.c ---- */
+
+/** The session is lost: begin anew. */
+void bop__client_presences_lost(struct bop_client *client);
+
 BOP_MUST_USE int bop__client_endpoint_parse(struct bop_slice text, struct client_endpoint *out);
 
 #endif

@@ -19,10 +19,27 @@ static void set_none(struct bop_client *client)
     client->session.last_sequence = 0;
 }
 
+static void encode_open(const struct bop_client *client, enum bop_wire_kind kind,
+                        struct bop_writer *writer)
+{
+    struct bop_session_start_request start = {.timeout_ms = client->session_timeout_ms,
+                                              .grace_ms = client->session_grace_ms};
+    struct bop_session_open_request open = {.timeout_ms = client->session_timeout_ms};
+
+    if (kind == BOP_WIRE_KIND_SESSION_START_REQUEST) {
+        memcpy(start.token, client->session.token, sizeof(start.token));
+        bop_session_start_request_encode(writer, &start);
+    } else {
+        memcpy(open.token, client->session.token, sizeof(open.token));
+        bop_session_open_request_encode(writer, &open);
+    }
+}
+
 void bop__client_session_want(struct bop_client *client)
 {
     struct client_session *session = &client->session;
-    struct bop_session_open_request message = {.timeout_ms = client->session_timeout_ms};
+    enum bop_wire_kind kind = client->session_grace_ms > 0 ? BOP_WIRE_KIND_SESSION_START_REQUEST
+                                                           : BOP_WIRE_KIND_SESSION_OPEN_REQUEST;
     struct bop_writer writer;
     struct bop_buf *buf;
     size_t at;
@@ -34,15 +51,13 @@ void bop__client_session_want(struct bop_client *client)
         bop__client_pause(&client->writes); /* And then again. */
         return;
     }
-    memcpy(message.token, session->token, sizeof(message.token));
     buf = bop__client_frame_begin(client, &at);
     if (!buf) {
         return;
     }
     writer = bop_writer(buf);
-    bop_session_open_request_encode(&writer, &message);
-    if (bop__client_frame_end(client, buf, at, BOP_WIRE_KIND_SESSION_OPEN_REQUEST,
-                              BOP_WIRE_KIND_SESSION_OPEN_REQUEST, writer.code)) {
+    encode_open(client, kind, &writer);
+    if (bop__client_frame_end(client, buf, at, kind, kind, writer.code)) {
         session->state = CLIENT_SESSION_OPENING;
     }
 }
@@ -103,6 +118,12 @@ void bop__client_session_lost(struct bop_client *client)
             client->outstanding);
     bop__client_locks_lost(client);
     bop__client_fail_writes(client, true, BOP_ESESSION);
+    client->calling = true;
+    bop__client_presences_lost(client);
+    if (client->on_session_lost) {
+        client->on_session_lost(client->lost_user);
+    }
+    client->calling = false;
     bop__client_flush(client);
 }
 
@@ -132,13 +153,26 @@ void bop__client_session_tick(struct bop_client *client)
     }
 }
 
-static int on_opened(struct bop_client *client, struct bop_slice payload)
+static int decode_opened(const struct bop_wire_frame *frame, struct bop_session_start_response *out)
+{
+    struct bop_session_open_response open;
+    int rc;
+
+    if (frame->kind == BOP_WIRE_KIND_SESSION_START_RESPONSE) {
+        return bop_session_start_response_decode(frame->payload, out);
+    }
+    rc = bop_session_open_response_decode(frame->payload, &open);
+    *out = (struct bop_session_start_response){
+        .status = open.status, .session = open.session, .timeout_ms = open.timeout_ms};
+    return rc;
+}
+
+static int on_opened(struct bop_client *client, const struct bop_wire_frame *frame)
 {
     struct client_session *session = &client->session;
-    struct bop_session_open_response message;
+    struct bop_session_start_response message = {0};
 
-    if (bop_session_open_response_decode(payload, &message) < 0 ||
-        session->state != CLIENT_SESSION_OPENING) {
+    if (decode_opened(frame, &message) < 0 || session->state != CLIENT_SESSION_OPENING) {
         return BOP_EPROTOCOL;
     }
     set_none(client);
@@ -155,6 +189,13 @@ static int on_opened(struct bop_client *client, struct bop_slice payload)
         client->info.sessions_opened++;
         bop__client_flush(client);
         return 0;
+    case BOP_STATUS_TOO_OLD:
+        if (client->session_grace_ms > 0) {
+            client->session_grace_ms = 0;
+            bop__client_flush(client);
+            return 0;
+        }
+        return BOP_EPROTOCOL;
     case BOP_STATUS_RETRY:
     case BOP_STATUS_BUSY:
         client->info.retries++;
@@ -203,7 +244,8 @@ int bop__client_session_answer(struct bop_client *client, const struct bop_wire_
 
     switch (frame->kind) {
     case BOP_WIRE_KIND_SESSION_OPEN_RESPONSE:
-        return on_opened(client, frame->payload);
+    case BOP_WIRE_KIND_SESSION_START_RESPONSE:
+        return on_opened(client, frame);
     case BOP_WIRE_KIND_SESSION_RESUME_RESPONSE:
         asked = session->resume_asked;
         session->resume_asked = 0;

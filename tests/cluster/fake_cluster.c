@@ -71,21 +71,38 @@ static void answer_hello(struct fake_connection *connection, const struct bop_wi
     bop_buf_deinit(&buf);
 }
 
+static void read_open(const struct bop_wire_frame *frame, struct bop_session_start_request *out)
+{
+    struct bop_session_open_request open;
+
+    if (frame->kind == BOP_WIRE_KIND_SESSION_START_REQUEST) {
+        CHECK_EQ(bop_session_start_request_decode(frame->payload, out), 0);
+        return;
+    }
+    CHECK_EQ(bop_session_open_request_decode(frame->payload, &open), 0);
+    out->timeout_ms = open.timeout_ms;
+    memcpy(out->token, open.token, BOP_TOKEN_SIZE);
+}
+
 static void answer_open(struct fake_connection *connection, const struct bop_wire_frame *frame)
 {
     struct fake_node *node = connection->node;
     struct fake_cluster *cluster = node->cluster;
-    struct bop_session_open_request request;
-    struct bop_session_open_response response = {.timeout_ms = cluster->session_timeout_ms};
+    bool start = frame->kind == BOP_WIRE_KIND_SESSION_START_REQUEST;
+    struct bop_session_start_request request = {0};
+    struct bop_session_start_response response = {.timeout_ms = cluster->session_timeout_ms};
     struct fake_session *session;
     struct bop_buf buf;
     struct bop_writer writer = bop_writer(&buf);
 
     node->opens++;
-    CHECK_EQ(bop_session_open_request_decode(frame->payload, &request), 0);
+    read_open(frame, &request);
+    cluster->grace_ms = response.grace_ms = request.grace_ms;
     if (node->open_retry) {
         node->open_retry--;
         response.status = BOP_STATUS_RETRY;
+    } else if (start && cluster->old) {
+        response.status = BOP_STATUS_TOO_OLD;
     } else {
         response.session = ++cluster->session_count;
         BOP_ASSERT(response.session <= FAKE_SESSIONS);
@@ -97,8 +114,15 @@ static void answer_open(struct fake_connection *connection, const struct bop_wir
         BOP_ASSERT(session->replies);
     }
     bop_buf_init(&buf, NULL, 0);
-    bop_session_open_response_encode(&writer, &response);
-    answer(connection->tcp, BOP_WIRE_KIND_SESSION_OPEN_RESPONSE, frame->request,
+    if (start) {
+        bop_session_start_response_encode(&writer, &response);
+    } else {
+        bop_session_open_response_encode(
+            &writer, &(struct bop_session_open_response){.status = response.status,
+                                                         .session = response.session,
+                                                         .timeout_ms = response.timeout_ms});
+    }
+    answer(connection->tcp, (enum bop_wire_kind)(frame->kind + 1), frame->request,
            bop_buf_slice(&buf));
     bop_buf_deinit(&buf);
 }
@@ -168,6 +192,23 @@ static void execute(struct fake_cluster *cluster, const struct bop_operation *op
         memcpy(cluster->last_put, operation->value.data, cluster->last_put_size);
         result.version = cluster->executed;
     } else if (operation->op == BOP_OP_SET_ADD || operation->op == BOP_OP_MULTIMAP_PUT) {
+        result.existed = true;
+    } else if (operation->op == BOP_OP_MEMBER_JOIN && cluster->taken > 0) {
+        cluster->taken--;
+        result.status = BOP_STATUS_CONDITION;
+        result.version = 77;
+    } else if (operation->op == BOP_OP_MEMBER_JOIN) {
+        cluster->members++;
+        result.version = cluster->executed;
+    } else if (operation->op == BOP_OP_MEMBER_LEAVE) {
+        cluster->members--;
+        result.existed = true;
+    } else if (operation->op == BOP_OP_REGISTRATION_ADD_ALL) {
+        cluster->bulks++;
+        cluster->registrations += operation->count;
+        result.size = operation->count;
+    } else if (operation->op == BOP_OP_REGISTRATION_REMOVE) {
+        cluster->removed++;
         result.existed = true;
     }
     bop_buf_init(&buf, NULL, 0);
@@ -338,6 +379,7 @@ static void take(struct fake_connection *connection, const struct bop_wire_frame
         answer_hello(connection, frame);
         break;
     case BOP_WIRE_KIND_SESSION_OPEN_REQUEST:
+    case BOP_WIRE_KIND_SESSION_START_REQUEST:
         answer_open(connection, frame);
         break;
     case BOP_WIRE_KIND_SESSION_RESUME_REQUEST:

@@ -79,6 +79,13 @@ struct fake_cluster {
     uint32_t session_timeout_ms; /* Granted. */
     int64_t counter;
     unsigned executed;
+    unsigned members;       /* Joined less left, in all sessions. */
+    unsigned registrations; /* Added, in all sessions, and... */
+    unsigned bulks;         /* ...in so many requests. */
+    unsigned removed;       /* Of them. */
+    unsigned taken;         /* So many joins are answered CONDITION. */
+    uint32_t grace_ms;      /* Asked for last. */
+    bool old;               /* Knows of no grace. */
     uint8_t last_put[16];
     size_t last_put_size;
 };
