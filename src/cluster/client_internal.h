@@ -184,7 +184,6 @@ struct bop_client {
     struct client_locks locks;
     struct bop_client_info info; /* The counters and the trouble in it. */
 };
-    struct client_watches watches;
     uint32_t session_grace_ms; /* Wanted; 0 once a cluster did not know of it. */
     void (*on_session_lost)(void *user);
     void *lost_user;
