@@ -23,7 +23,7 @@ static void write_token(const uint8_t bytes[TOKEN_BYTES], char out_text[TOKEN_TE
     char *at = out_text + 4;
     unsigned held = 0, bits = 0;
 
-    memcpy(out_text, "bop_", 4);
+    snprintf(out_text, TOKEN_TEXT + 1, "bop_");
     for (size_t i = 0; i < TOKEN_BYTES; i++) {
         held = held << 8 | bytes[i];
         for (bits += 8; bits >= 6; bits -= 6) {

@@ -331,7 +331,11 @@ void bop_operation_encode(struct bop_writer *writer, const struct bop_operation 
 {
     const struct operation_shape *shape = bop__operation_shape(operation->op);
 
-    BOP_ASSERT(shape);
+    if (!shape) {
+        writer->code = writer->code ? writer->code
+                                    : BOP_EINVAL; /* Programs may ask for anything. */
+        return;
+    }
     bop_write_u8(writer, (uint8_t)operation->op);
     bop_write_bytes(writer, operation->name);
     for (const char *field = shape->fields; *field != '\0'; field++) {

@@ -7,6 +7,7 @@ struct fake_connection {
     struct fake_node *node;
     struct bop_list link;
     struct bop_socket *tcp;
+    bool known; /* It showed the token. */
     bool greeted;
 };
 
@@ -368,13 +369,58 @@ static void answer_node_status(struct fake_connection *connection,
     bop_buf_deinit(&buf);
 }
 
+static void answer_auth(struct fake_connection *connection, const struct bop_wire_frame *frame)
+{
+    struct fake_node *node = connection->node;
+    uint8_t status = BOP_STATUS_OK;
+
+    node->auths++;
+    if (node->token && !bop_slice_equal(frame->payload, bop_slice_cstr(node->token))) {
+        status = BOP_STATUS_DENIED;
+    }
+    connection->known = status == BOP_STATUS_OK;
+    answer(connection->tcp, BOP_WIRE_KIND_AUTH_RESPONSE, frame->request, bop_slice(&status, 1));
+}
+
+/* To somebody who showed no token. */
+static void deny(struct fake_connection *connection, const struct bop_wire_frame *frame)
+{
+    struct bop_session_open_response opened = {.status = BOP_STATUS_DENIED};
+    enum bop_wire_kind kind = (enum bop_wire_kind)(frame->kind + 1);
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    bop_buf_init(&buf, NULL, 0);
+    if (frame->kind == BOP_WIRE_KIND_SESSION_OPEN_REQUEST) {
+        bop_session_open_response_encode(&writer, &opened);
+    } else if (frame->kind == BOP_WIRE_KIND_READ_REQUEST) {
+        bop_write_u8(&writer, BOP_STATUS_DENIED);
+        bop_write_bytes(&writer, bytes("show me something"));
+    } else {
+        kind = BOP_WIRE_KIND_ERROR_RESPONSE;
+        bop_write_u8(&writer, 1);
+        bop_write_bytes(&writer, bytes("access denied: show me anything"));
+    }
+    answer(connection->tcp, kind, frame->request, bop_buf_slice(&buf));
+    bop_buf_deinit(&buf);
+}
+
 static void take(struct fake_connection *connection, const struct bop_wire_frame *frame)
 {
     if (connection->node->silent) {
         return;
     }
-    CHECK(connection->greeted || frame->kind == BOP_WIRE_KIND_HELLO_REQUEST);
+    CHECK(connection->greeted || frame->kind == BOP_WIRE_KIND_HELLO_REQUEST ||
+          frame->kind == BOP_WIRE_KIND_AUTH_REQUEST);
+    if (connection->node->token && !connection->known &&
+        frame->kind != BOP_WIRE_KIND_HELLO_REQUEST && frame->kind != BOP_WIRE_KIND_AUTH_REQUEST) {
+        deny(connection, frame);
+        return;
+    }
     switch (frame->kind) {
+    case BOP_WIRE_KIND_AUTH_REQUEST:
+        answer_auth(connection, frame);
+        break;
     case BOP_WIRE_KIND_HELLO_REQUEST:
         answer_hello(connection, frame);
         break;

@@ -60,11 +60,12 @@ struct fake_node {
     bool mute;            /* Hears requests, answers hellos only. */
     bool silent;          /* Answers nothing at all. */
     bool refuse;          /* Another cluster. */
+    const char *token;    /* Wanted of clients. NULL: none. */
     uint8_t read_status;  /* What reads are answered with instead, if not 0. */
     bool cut_results;     /* Results lack their last byte. */
 
     /* What was seen. */
-    unsigned hellos, opens, resumes, alives, closes, writes, reads;
+    unsigned auths, hellos, opens, resumes, alives, closes, writes, reads;
     uint32_t last_request; /* The last write's id on the wire. */
     struct bop_socket *last_tcp;
 };

@@ -900,6 +900,106 @@ TEST(client, tells_of_a_wrong_cluster)
     CHECK_EQ(f->calls[2].code, 0);
 }
 
+/* ---- Tokens ---- */
+
+TEST(client_token, is_shown_on_every_connection)
+{
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        f->cluster.nodes[i].token = "t";
+    }
+    f->options.token = "t";
+    start(f);
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[0].code, 0);
+    fake_node_kill(&f->cluster.nodes[info(f).node - 1]);
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[1].code, 0);
+    CHECK(f->cluster.nodes[0].auths + f->cluster.nodes[1].auths + f->cluster.nodes[2].auths >= 2);
+    CHECK_EQ(info(f).denied.code, 0);
+}
+
+TEST(client_token, may_be_known_to_some_servers_only)
+{
+    f->cluster.nodes[0].token = "other";
+    f->cluster.nodes[1].token = "other";
+    f->cluster.nodes[2].token = "t";
+    f->cluster.leader = 3;
+    f->options.token = "t";
+    start(f);
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[0].code, 0);
+    CHECK_EQ(info(f).node, 3);
+}
+
+TEST(client_token, that_nobody_knows_ends_requests)
+{
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        f->cluster.nodes[i].token = "other";
+    }
+    f->options.token = "t";
+    start(f);
+    add(f);
+    get(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[0].code, BOP_EDENIED);
+    CHECK_EQ(f->calls[1].code, BOP_EDENIED);
+    CHECK_STR_EQ(info(f).denied.message, "the server does not know the token");
+    /* Until one of them has read its file again. */
+    f->cluster.nodes[1].token = "t";
+    TURN_UNTIL(info(f).ready);
+    CHECK_EQ(info(f).node, 2);
+}
+
+TEST(client_token, that_is_not_shown_is_asked_for)
+{
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        f->cluster.nodes[i].token = "t";
+    }
+    start(f);
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[0].code, BOP_EDENIED);
+    CHECK_STR_EQ(info(f).denied.message, "the server wants a token");
+    get(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[1].code, BOP_EDENIED);
+    CHECK_STR_EQ(info(f).denied.message, "show me something");
+    REQUIRE_EQ(bop_client_status(f->client, on_status, new_call(f)), 0);
+    finish_all(f);
+    CHECK_EQ(f->calls[2].code, BOP_EDENIED);
+    CHECK_STR_EQ(info(f).denied.message, "show me anything");
+}
+
+TEST(client_token, has_a_length)
+{
+    char endless[BOP_AUTH_TOKEN_MAX + 2];
+    struct bop_error err = {0};
+
+    memset(endless, 'x', sizeof(endless) - 1);
+    endless[sizeof(endless) - 1] = '\0';
+    f->options.token = endless;
+    CHECK_EQ(bop_client_create(&f->options, &f->client, &err), BOP_EINVAL);
+    CHECK_STR_EQ(err.message, "a token of 513 bytes: 1 to 512 wanted");
+    f->options.token = "";
+    CHECK_EQ(bop_client_create(&f->options, &f->client, &err), BOP_EINVAL);
+}
+
+TEST(client_tls, names_the_file_it_cannot_read)
+{
+    struct bop_client_tls tls = {.ca = "/nonexistent/ca.crt", .server_name = "localhost"};
+    struct bop_error err = {0};
+    int rc;
+
+    f->options.tls = &tls;
+    f->options.token = "t";
+    rc = bop_client_create(&f->options, &f->client, &err);
+    CHECK(rc < 0);
+    CHECK_STR_HAS(err.message, "/nonexistent/ca.crt");
+}
+
 /* ---- Nonsense ---- */
 
 TEST(client, leaves_a_server_that_talks_nonsense)
