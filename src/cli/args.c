@@ -150,6 +150,7 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_FORCE] = {"--force", NULL},
     [FLAG_REPAIR] = {"--repair", NULL},
     [FLAG_EVENTS] = {"--events", NULL},
+    [FLAG_VOTER] = {"--voter", NULL},
     [FLAG_TLS] = {"--tls", NULL},
     [FLAG_CERT] = {"--cert", "FILE"},
     [FLAG_KEY] = {"--key", "FILE"},
@@ -370,6 +371,9 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
         return parse_number(value, 1, UINT64_MAX, &args->limit, "--limit", err);
     case FLAG_KEYS:
         args->keys = true;
+        return 0;
+    case FLAG_VOTER:
+        args->voter = true;
         return 0;
     case FLAG_DPKG:
         args->dpkg = true;

@@ -62,6 +62,7 @@ enum cli_flag {
     FLAG_PERMITS,
     FLAG_CAPACITY,
     FLAG_LABEL,
+    FLAG_VOTER,
     FLAG_COUNT,
 };
 

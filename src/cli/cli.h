@@ -101,6 +101,7 @@ struct cli_args {
     struct bop_client_if only_if;
     bool stale;
     bool keys;
+    bool voter;
     bool dpkg;
     uint64_t limit; /* 0: none. */
     const char *bopd;

@@ -357,6 +357,7 @@ const struct cli_command *args_commands(size_t *out_count)
 {
     if (command_count == 0) {
         add_commands(before_aof, BOP_COUNT_OF(before_aof));
+        add_commands(cluster_commands, cluster_command_count);
         add_commands(aof_commands, aof_command_count);
         add_commands(behind_aof, BOP_COUNT_OF(behind_aof));
     }

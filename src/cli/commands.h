@@ -8,8 +8,10 @@
 
 #define BIT(flag) (UINT64_C(1) << (flag))
 
-#define COMMANDS_MAX 64
+#define COMMANDS_MAX 96
 
+extern const struct cli_command cluster_commands[];
+extern const size_t cluster_command_count;
 extern const struct cli_command aof_commands[];
 extern const size_t aof_command_count;
 

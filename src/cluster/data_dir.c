@@ -181,6 +181,32 @@ static int check_owner(struct bop_slice text, const char *path, uint64_t node, c
     return 0;
 }
 
+int bop__data_dir_identity(struct bop_fs *fs, const char *path, uint64_t *out_node,
+                           char *out_cluster, size_t cluster_size, struct bop_error *err)
+{
+    uint8_t bytes[SMALL_FILE_MAX];
+    struct bop_slice text;
+    struct identity is;
+    int rc = read_text(fs, path, "identity", bytes, &text);
+
+    if (rc == -ENOENT) {
+        return bop_error_say(err, BOP_ENOTFOUND, "%s is no data directory of a node", path);
+    }
+    if (rc < 0) {
+        return bop_error_set(err, rc, "read %s/identity", path);
+    }
+    if (!take_number(&text, "bop-data ", &is.format) || is.format != DATA_DIR_FORMAT ||
+        !take_number(&text, "node ", &is.node) || !take_cluster(text, &is.cluster) ||
+        is.cluster.size >= cluster_size) {
+        return bop_error_say(err, BOP_ECORRUPT, "%s/identity is damaged or of another version",
+                             path);
+    }
+    *out_node = is.node;
+    memcpy(out_cluster, is.cluster.data, is.cluster.size);
+    out_cluster[is.cluster.size] = '\0';
+    return 0;
+}
+
 /* Whether the state can be believed: the system has not gone down since, or all was synced. */
 static bool is_whole(struct bop_slice boot, const char *boot_id)
 {

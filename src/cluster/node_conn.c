@@ -132,7 +132,7 @@ static struct node_link *link_for(struct node_conn *conn, const struct peer_hell
 }
 
 /* A node that was removed hears so before it is refused: it is to end, not to ask again. */
-static int send_removed(struct node_conn *conn)
+static int send_removed(struct node_conn *conn, enum introduction why)
 {
     struct bop_buf *out = bop_socket_output(conn->tcp);
     struct bop_writer writer;
@@ -142,7 +142,7 @@ static int send_removed(struct node_conn *conn)
         return BOP_ENOMEM;
     }
     writer = bop_writer(out);
-    bop_write_u64(&writer, bop__replica_configuration_index(conn->node->replica));
+    bop__replica_removed_encode(conn->node->replica, &writer, why);
     if (writer.code < 0) {
         bop_wire_cancel(out, at);
         return writer.code;
@@ -155,13 +155,16 @@ static int send_removed(struct node_conn *conn)
 static int introduce(struct node_conn *conn, const struct peer_hello *hello,
                      char out_text[REFUSAL_MAX])
 {
-    switch (bop__replica_introduced(conn->node->replica, hello->node, hello->address, out_text,
-                                    REFUSAL_MAX)) {
+    enum introduction said = bop__replica_introduced(conn->node->replica, hello->node,
+                                                     hello->address, out_text, REFUSAL_MAX);
+
+    switch (said) {
     case INTRODUCTION_ACCEPTED:
         out_text[0] = '\0';
         return 0;
     case INTRODUCTION_REMOVED:
-        return send_removed(conn);
+    case INTRODUCTION_REPLACED:
+        return send_removed(conn, said);
     case INTRODUCTION_REFUSED:
         break;
     }

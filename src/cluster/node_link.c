@@ -94,39 +94,38 @@ static int welcome(struct node_link *link, const struct bop_wire_frame *frame)
     return 0;
 }
 
-/* Not refused only, but told that we are no member any more. */
+/* Not refused only, but told before that we are no member: which may be the end of us. */
 static int removed(struct node_link *link, const struct bop_wire_frame *frame)
 {
-    struct bop_reader reader = bop_reader(frame->payload);
-    uint64_t index = bop_read_u64(&reader);
-
-    if (!bop_reader_done(&reader) || link->ready) {
-        return BOP_EPROTOCOL;
-    }
-    link->refused = true;
-    bop__replica_removed(link->node->replica, index);
-    return BOP_EMISMATCH;
+    return link->ready ? BOP_EPROTOCOL : bop__replica_removed(link->node->replica, frame->payload);
 }
 
 /* Nothing but the welcome, or a last word, comes on a connection that we dialed. */
 static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes)
 {
     struct node_link *link = user;
-    struct bop_wire_frame frame;
-    size_t used = 0;
-    int rc = bop_wire_parse(bytes, BOP_WIRE_FRAME_MAX, &frame, &used, NULL);
+    size_t at = 0;
 
-    if (rc == BOP_EAGAIN) {
-        return 0;
+    while (at < bytes.size) {
+        struct bop_wire_frame frame;
+        size_t used = 0;
+        int rc = bop_wire_parse(bop_slice(bytes.data + at, bytes.size - at), BOP_WIRE_FRAME_MAX,
+                                &frame, &used, NULL);
+
+        if (rc == BOP_EAGAIN) {
+            break;
+        }
+        if (rc == 0) {
+            rc = frame.kind == BOP_WIRE_KIND_PEER_REMOVED ? removed(link, &frame)
+                                                          : welcome(link, &frame);
+        }
+        if (rc < 0) {
+            bop_socket_close(tcp);
+            return bytes.size;
+        }
+        at += used;
     }
-    if (rc == 0) {
-        rc = frame.kind == BOP_WIRE_KIND_PEER_REMOVED ? removed(link, &frame)
-                                                      : welcome(link, &frame);
-    }
-    if (rc < 0) {
-        bop_socket_close(tcp);
-    }
-    return rc < 0 ? bytes.size : used;
+    return at;
 }
 
 static void on_close(struct bop_socket *tcp, void *user, int reason)

@@ -341,6 +341,9 @@ int bop__replica_change(struct replica *replica, const struct bop_raft_configura
 /* replica_member.c */
 BOP_MUST_USE int bop__replica_members_open(struct replica *replica, struct bop_error *err);
 void bop__replica_members_turn(struct replica *replica);
+/** The newest configuration is another one than before. */
+void bop__replica_members_configured(struct replica *replica,
+                                     const struct bop_raft_configuration *before);
 
 /* replica_admin.c */
 void bop__replica_admins_turn(struct replica *replica);

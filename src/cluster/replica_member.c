@@ -32,6 +32,12 @@ static uint64_t draw_incarnation(const struct replica *replica)
     return number;
 }
 
+/* It was a member, by a committed configuration. */
+static bool is_marked(const struct replica *replica)
+{
+    return replica->members.belongs || replica->members.file.state == MEMBER_YES;
+}
+
 static int member_path(const struct replica *replica, char out_path[PATH_MAX_BYTES])
 {
     return bop__replica_path(replica, out_path, "member");
@@ -86,7 +92,7 @@ void bop__replica_introduction(const struct replica *replica, char out_text[MEMB
         .priority = BOP_ADMIN_PRIORITY,
         .incarnation = members->file.incarnation,
         .learner = replica->options.learner,
-        .since = members->file.state == MEMBER_YES ? bop_max_u64(1, members->committed_index) : 0,
+        .since = is_marked(replica) ? bop_max_u64(1, members->committed_index) : 0,
         .level = replica->options.level,
     };
 
@@ -135,7 +141,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
                  "`bop cluster replace %" PRIu64 "`, then start this one with --join and an empty "
                  "directory",
                  id, id);
-        return INTRODUCTION_REFUSED;
+        return INTRODUCTION_REPLACED;
     }
     if (!server && is_removed(replica, &hello)) {
         snprintf(out_refusal, refusal_size, "node %" PRIu64 " was removed from this cluster", id);
@@ -161,13 +167,41 @@ static void leave(struct replica *replica)
                       replica->options.id, replica->options.cluster);
 }
 
-void bop__replica_removed(struct replica *replica, uint64_t index)
+/* The directory is left as it is: it may have been started in the wrong place. */
+static void give_way(struct replica *replica)
 {
-    /* Only a configuration that is newer than any that we know of can say so. */
-    if (replica->failed == 0 && replica->members.file.state == MEMBER_YES &&
-        replica->members.committed_index < index) {
-        leave(replica);
+    bop__replica_fail(replica, BOP_EREMOVED,
+                      "the cluster knows node %" PRIu64 " by another data directory than %s: run "
+                      "`bop cluster replace %" PRIu64 "` if that one is lost, then start with "
+                      "--join and an empty directory",
+                      replica->options.id, replica->options.path, replica->options.id);
+}
+
+void bop__replica_removed_encode(const struct replica *replica, struct bop_writer *writer,
+                                 enum introduction why)
+{
+    bop_write_u64(writer, replica->members.committed_index);
+    bop_write_bool(writer, why == INTRODUCTION_REPLACED);
+}
+
+int bop__replica_removed(struct replica *replica, struct bop_slice payload)
+{
+    struct bop_reader reader = bop_reader(payload);
+    uint64_t index = bop_read_u64(&reader);
+    bool replaced = bop_read_bool(&reader);
+
+    if (!bop_reader_done(&reader)) {
+        return BOP_EMALFORMED;
     }
+    /* Only a configuration that is newer than any that we know of can say so. */
+    if (replica->failed == 0 && is_marked(replica) && replica->members.committed_index < index) {
+        if (replaced) {
+            give_way(replica);
+        } else {
+            leave(replica);
+        }
+    }
+    return 0;
 }
 
 static void tell_removed(struct replica *replica, uint64_t peer)
@@ -178,7 +212,7 @@ static void tell_removed(struct replica *replica, uint64_t peer)
 
     if (out) {
         writer = bop_writer(out);
-        bop_write_u64(&writer, replica->members.committed_index);
+        bop__replica_removed_encode(replica, &writer, INTRODUCTION_REMOVED);
         bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_REMOVED, &writer);
     }
 }
@@ -197,15 +231,45 @@ static void tell_all_removed(struct replica *replica)
         if (peer->id == 0 || !peer->connected) {
             continue;
         }
-        if (bop__member_find(&replica->conf, peer->id)) {
-            peer->was_member = true;
-        } else if (peer->was_member) {
+        if (peer->was_member && !bop__member_find(&replica->conf, peer->id)) {
             tell_removed(replica, peer->id);
         }
     }
 }
 
 /* ---- What the committed configuration says of this node ---- */
+
+/* The configuration has us, and not another directory in our place. */
+static bool has_us(const struct replica *replica, const struct bop_raft_configuration *conf)
+{
+    const struct bop_raft_server *self = bop__member_find(conf, replica->options.id);
+    struct member known;
+
+    if (!self) {
+        return false;
+    }
+    bop__member_of(self, &known);
+    return known.incarnation == 0 || known.incarnation == replica->members.file.incarnation;
+}
+
+/*
+ * Only one configuration at a time is not committed. So of two that follow each other,
+ * or of which one was taken back, one is; and if both have us, that one has.
+ */
+void bop__replica_members_configured(struct replica *replica,
+                                     const struct bop_raft_configuration *before)
+{
+    if (has_us(replica, before) && has_us(replica, &replica->conf)) {
+        replica->members.belongs = true;
+    }
+    for (unsigned n = 0; n < replica->conf.count; n++) {
+        struct replica_peer *peer = bop__replica_peer(replica, replica->conf.servers[n].id);
+
+        if (peer) {
+            peer->was_member = true;
+        }
+    }
+}
 
 static void judge_self(struct replica *replica)
 {
@@ -214,22 +278,16 @@ static void judge_self(struct replica *replica)
     struct member known;
 
     if (!self) {
-        if (members->file.state == MEMBER_YES) {
+        if (is_marked(replica)) {
             leave(replica);
         }
         return;
     }
     bop__member_of(self, &known);
     if (known.incarnation == 0 || known.incarnation == members->file.incarnation) {
-        if (members->file.state == MEMBER_NO) {
-            save_state(replica, MEMBER_YES);
-        }
-    } else if (members->file.state == MEMBER_YES) {
-        bop__replica_fail(replica, BOP_EREMOVED,
-                          "the cluster knows node %" PRIu64 " by another data directory than %s: "
-                          "run `bop cluster replace %" PRIu64 "` if that one is lost, then start "
-                          "with --join and an empty directory",
-                          replica->options.id, replica->options.path, replica->options.id);
+        members->belongs = true;
+    } else if (is_marked(replica)) {
+        give_way(replica);
     } else if (!members->complained) {
         members->complained = true;
         bop_log(replica->options.log, BOP_LOG_ERROR, "member",
@@ -333,6 +391,9 @@ void bop__replica_members_turn(struct replica *replica)
     struct replica_members *members = &replica->members;
 
     note_committed(replica);
+    if (members->belongs && members->file.state == MEMBER_NO) {
+        save_state(replica, MEMBER_YES);
+    }
     if (replica->failed != 0) {
         return;
     }

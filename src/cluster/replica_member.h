@@ -13,14 +13,16 @@ struct replica;
 
 enum introduction {
     INTRODUCTION_ACCEPTED,
-    INTRODUCTION_REFUSED, /* The text says why and what to do. */
-    INTRODUCTION_REMOVED, /* Likewise; and it is to be told that it was removed. */
+    INTRODUCTION_REFUSED,  /* The text says why and what to do. */
+    INTRODUCTION_REMOVED,  /* Likewise; and it is to be told that it was removed... */
+    INTRODUCTION_REPLACED, /* ...or that its place is taken. */
 };
 
 /** The replica's part of it. */
 struct replica_members {
     struct member_file file;
     uint64_t committed_index; /* Of the newest configuration known to be committed. */
+    bool belongs;             /* A committed configuration had this node, perhaps not saved yet. */
     bool introductions;       /* A peer said who it is: this cluster keeps incarnations. */
     bool complained;          /* Of another incarnation under our id. */
     uint64_t led_since_ms;    /* 0: this node does not lead. */
@@ -36,10 +38,15 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
                                           struct bop_slice text, char *out_refusal,
                                           size_t refusal_size);
 
-/** The entry of the newest committed configuration: what a removed node is told. */
+/** The entry of the newest committed configuration: what a node is told that is not in it. */
 uint64_t bop__replica_configuration_index(const struct replica *replica);
 
-/** A peer says that this node is no member by the configuration of this entry. */
-void bop__replica_removed(struct replica *replica, uint64_t index);
+/** PEER_REMOVED: a peer says that this node is no member by the configuration of this entry, or
+ * that another data directory is. Returns 0 or BOP_EMALFORMED. */
+BOP_MUST_USE int bop__replica_removed(struct replica *replica, struct bop_slice payload);
+
+/** Its payload. */
+void bop__replica_removed_encode(const struct replica *replica, struct bop_writer *writer,
+                                 enum introduction why);
 
 #endif

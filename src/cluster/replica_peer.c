@@ -330,18 +330,6 @@ static int receive_refused(struct replica *replica, struct bop_slice payload)
     return 0;
 }
 
-static int receive_removed(struct replica *replica, struct bop_slice payload)
-{
-    struct bop_reader reader = bop_reader(payload);
-    uint64_t index = bop_read_u64(&reader);
-
-    if (!bop_reader_done(&reader)) {
-        return BOP_EMALFORMED;
-    }
-    bop__replica_removed(replica, index);
-    return 0;
-}
-
 static int receive_chunk(struct replica *replica, uint64_t peer, struct bop_slice payload)
 {
     struct peer_chunk chunk;
@@ -396,7 +384,7 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
     case BOP_WIRE_KIND_PEER_ADMIN_DONE:
         return bop__replica_admin_answered(replica, frame->payload);
     case BOP_WIRE_KIND_PEER_REMOVED:
-        return receive_removed(replica, frame->payload);
+        return bop__replica_removed(replica, frame->payload);
     default:
         return BOP_EPROTOCOL;
     }

@@ -62,7 +62,10 @@ static void note_state(struct replica *replica, const struct bop_raft_status *be
 
 static void note_configuration(struct replica *replica)
 {
+    struct bop_raft_configuration before = replica->conf;
+
     bop_raft_configuration(replica->raft, &replica->conf, NULL);
+    bop__replica_members_configured(replica, &before);
     if (replica->options.events.on_configuration) {
         replica->options.events.on_configuration(replica->options.events.user, &replica->conf);
     }
