@@ -1,7 +1,7 @@
 /*
  * The protocol's own kinds: hello, sessions, writes, reads, status.
  */
-#include "service_internal.h"
+#include "service_legacy.h"
 
 #include <bop/mem.h>
 
@@ -57,6 +57,7 @@ int bop__service_connect(struct service *service, const struct service_io *io, v
 
 static void free_conn(struct service_conn *conn)
 {
+    bop__service_legacy_free(conn);
     bop_free(conn->service->allocator, conn, sizeof(*conn));
 }
 

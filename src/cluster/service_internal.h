@@ -47,6 +47,7 @@ struct service_conn {
     struct auth_who who;
     struct watch_conn *watches; /* NULL: it has opened none yet. */
     unsigned views;             /* Open. */
+    struct legacy_node *legacy; /* What it joined as; NULL: nothing. */
 };
 
 /** A request under way. Its payload follows the struct. */

@@ -5,7 +5,7 @@
  */
 #include <stdio.h>
 
-#include "service_internal.h"
+#include "service_legacy.h"
 
 #define CODE_OK  0
 #define CODE_ERR 1
@@ -424,11 +424,19 @@ int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *
     if (frame->flags & BOP_WIRE_RESPONSE) {
         return BOP_EPROTOCOL; /* We asked nothing. */
     }
+    if (bop__service_legacy_is_of_node(frame->kind) && bop__service_legacy_busy(conn)) {
+        conn->paused = true;
+        return BOP_EAGAIN;
+    }
+    bop__service_legacy_alive(conn);
     if (frame->kind == BOP_WIRE_KIND_PING || (frame->flags & BOP_WIRE_PING)) {
         pong(conn, frame->request);
     }
     if (frame->kind == BOP_WIRE_KIND_PING) {
         return 0;
+    }
+    if (bop__service_legacy_is_of_node(frame->kind)) {
+        return bop__service_legacy_node(conn, frame);
     }
     if (!to_operation(frame->kind, frame->payload, &operation)) {
         snprintf(text, sizeof(text), "%s is not served by this version",

@@ -4,7 +4,7 @@
 import wire
 import tap
 from cluster import PATIENCE, Cluster, read_counter, read_map
-from tap import check_equal, test
+from tap import check, check_equal, test
 
 
 def exchange(connection, kind, payload, flags=wire.REQUEST, request=0x01020304):
@@ -173,21 +173,120 @@ def ping_is_answered_with_pong_and_its_flag_asks_for_one_besides():
                                             wire.RESPONSE)}, "the answers to a request with PING")
 
 
+def join(connection, name):
+    """Join, and return the connection's id."""
+    got = exchange(connection, 1, wire.blob(name))
+    check_equal((got[9], got[10:12], got[16]), (wire.RESPONSE, wire.u16(2), 0), f"{name} joins")
+    reader = wire.Reader(got[17:])
+    number = reader.u64()
+    reader.end()
+    return number
+
+
+def nodes(connection):
+    got = exchange(connection, 5, b"")
+    check_equal((got[10:12], got[16]), (wire.u16(6), 0), "the list of nodes")
+    reader = wire.Reader(got[17:])
+    names = [reader.text() for _ in range(reader.u32())]
+    reader.end()
+    return names
+
+
+def refused(connection, kind, payload, words):
+    got = exchange(connection, kind, payload)
+    check_equal((got[9], got[10:12]), (wire.RESPONSE, wire.u16(69)), f"the answer to kind {kind}")
+    reader = wire.Reader(got[16:])
+    check_equal(reader.u8(), 1, "its code")
+    text = reader.text()
+    reader.end()
+    check(words in text, f"{text!r} says {words!r}")
+
+
 @test
-def kinds_that_are_not_served_are_answered_with_an_error_and_the_connection_stays():
+def nodes_join_are_listed_in_order_and_leave():
+    with Cluster(3) as cluster:
+        connections = [node.connect(PATIENCE) for node in cluster.nodes]
+        check_equal(nodes(connections[0]), [], "nodes at first")
+        first = join(connections[0], "zeta")
+        second = join(connections[1], "alpha")
+        third = join(connections[2], "zeta")
+        check(first < second < third, "connection ids rise")
+        check_equal(join(connections[0], "zeta"), first, "who has joined keeps the id")
+        refused(connections[0], 1, wire.blob("other"), "leave first")
+        for connection in connections:
+            check_equal(nodes(connection), ["zeta", "alpha"], "nodes, each once, as they joined")
+        answers(connections[2], 3, wire.blob("alpha"), 4, b"\0")
+        check_equal(nodes(connections[0]), ["zeta"], "nodes after one left")
+        refused(connections[0], 3, wire.blob("alpha"), "not found")
+        answers(connections[0], 3, wire.blob("zeta"), 4, b"\0")
+        check_equal(nodes(connections[1]), [], "with a node all its connections leave")
+        refused(connections[1], 35, wire.blob("l"), "join again")
+        for connection in connections:
+            connection.close()
+
+
+@test
+def locks_are_fair_and_of_nodes():
+    with Cluster(3) as cluster:
+        one, two, three = (node.connect(PATIENCE) for node in cluster.nodes)
+        lock = wire.blob("l")
+        refused(one, 35, lock, "not joined")
+        for connection, name in ((one, "a"), (two, "b"), (three, "c")):
+            join(connection, name)
+        answers(one, 33, lock, 34, b"\0" + lock)
+        answers(one, 33, lock, 34, b"\0" + lock)
+        answers(one, 35, lock, 36, b"\0\1\0")
+        answers(one, 35, lock, 36, b"\0\1\0")
+        answers(two, 35, lock, 36, b"\0\0\1" + wire.u64(1))
+        answers(three, 35, lock, 36, b"\0\0\1" + wire.u64(2))
+        answers(three, 35, lock, 36, b"\0\0\1" + wire.u64(2))
+        refused(two, 37, lock, "not held")
+        answers(one, 37, lock, 38, b"\0")
+        refused(one, 37, lock, "not held")
+        answers(two, 35, lock, 36, b"\0\1\0")
+        answers(three, 35, lock, 36, b"\0\0\1" + wire.u64(1))
+        answers(one, 3, wire.blob("b"), 4, b"\0")
+        answers(three, 35, lock, 36, b"\0\1\0")
+        refused(three, 37, wire.blob("none"), "not held")
+        for connection in (one, two, three):
+            connection.close()
+
+
+@test
+def a_node_finds_its_locks_again_from_a_new_connection():
+    with Cluster(3) as cluster:
+        one, two = (node.connect(PATIENCE) for node in cluster.nodes[:2])
+        join(one, "a")
+        join(two, "b")
+        for name in ("mine", "also"):
+            answers(one, 35, wire.blob(name), 36, b"\0\1\0")
+        answers(two, 35, wire.blob("other"), 36, b"\0\1\0")
+        one.close()
+        with cluster.nodes[2].connect(PATIENCE) as again:
+            join(again, "a")
+            held = wire.u32(2) + wire.blob("mine") + wire.blob("also")
+            lost = wire.u32(2) + wire.blob("other") + wire.blob("none")
+            answers(again, 39, wire.u32(4) + wire.blob("mine") + wire.blob("other") +
+                    wire.blob("also") + wire.blob("none"), 40, b"\0" + held + lost)
+            answers(again, 39, wire.u32(0), 40, b"\0" + wire.u32(0) + wire.u32(0))
+            answers(again, 37, wire.blob("mine"), 38, b"\0")
+        answers(two, 35, wire.blob("mine"), 36, b"\0\1\0")
+        two.close()
+
+
+@test
+def requests_of_a_node_sent_at_once_are_answered_in_order():
     with Cluster(1) as cluster, cluster.nodes[0].connect(PATIENCE) as connection:
-        name = wire.blob("x")
-        requests = {1: name, 3: name, 5: b"", 33: name, 35: name, 37: name, 39: wire.u32(0)}
-        for kind, payload in requests.items():
-            got = exchange(connection, kind, payload)
-            check_equal((got[9], got[10:12], got[12:16]),
-                        (wire.RESPONSE, wire.u16(69), wire.u32(0x01020304)),
-                        f"the answer to kind {kind}")
-            reader = wire.Reader(got[16:])
-            check_equal(reader.u8(), 1, "its code")
-            reader.text()
-            reader.end()
-        answers(connection, wire.MAP_SIZE, wire.blob("m"), 16, b"\0" + wire.u64(0))
+        lock = wire.blob("l")
+        kinds = ((1, wire.blob("a")), (33, lock), (35, lock), (35, lock), (37, lock),
+                 (3, wire.blob("a")))
+        for number, (kind, payload) in enumerate(kinds):
+            connection.send_raw(wire.frame(kind, payload, number + 1, wire.REQUEST))
+        got = [connection.receive(PATIENCE).raw for _ in kinds]
+        check_equal([raw[10:12] for raw in got], [wire.u16(kind + 1) for kind, _ in kinds],
+                    "the kinds of the answers")
+        check_equal([raw[12:16] for raw in got], [wire.u32(n + 1) for n in range(len(kinds))],
+                    "their ids")
 
 
 @test
