@@ -30,8 +30,9 @@ struct bop_loop;
 
 /** What tells the loop of events. They differ in speed only. */
 enum bop_loop_backend {
-    BOP_LOOP_BACKEND_DEFAULT = 0, /* epoll. */
-    BOP_LOOP_BACKEND_EPOLL,
+    /* epoll; messages to many subscribers are sent through io_uring, where it is to be had. */
+    BOP_LOOP_BACKEND_DEFAULT = 0,
+    BOP_LOOP_BACKEND_EPOLL, /* And nothing else. */
     /* Linux 6.1 or later; epoll where the kernel, a container's rules or the build lack it. */
     BOP_LOOP_BACKEND_IO_URING,
 };

@@ -104,7 +104,8 @@ struct bop_socket_limits {
 /* ---- Listening ---- */
 
 struct bop_listen_options {
-    const char *host; /* A numeric address or a name; NULL: loopback. */
+    const char *host; /* A numeric address or a name; NULL: loopback. A name is looked up before
+                         bop_listen() returns, which is for programs that start. */
     uint16_t port;    /* 0: any free one, see bop_listener_port(). */
     const char *path; /* Instead of host and port: a Unix socket; a stale one is replaced. '@' as
                          first character: abstract. */

@@ -11,19 +11,24 @@
 
 #include <bop/error.h>
 
-#include "backend.h"
+#include "loop_internal.h"
 
 #define BACKEND_DEFAULT BOP_LOOP_BACKEND_EPOLL
 
-static enum bop_loop_backend choose(enum bop_loop_backend wanted)
+static bool is_forced(const char *name)
 {
     /* Not for programs that run with more rights than their user. */
     const char *forced = secure_getenv("BOP_LOOP_BACKEND");
 
-    if (forced != NULL && strcmp(forced, "epoll") == 0) {
+    return forced != NULL && strcmp(forced, name) == 0;
+}
+
+static enum bop_loop_backend choose(enum bop_loop_backend wanted)
+{
+    if (is_forced("epoll")) {
         return BOP_LOOP_BACKEND_EPOLL;
     }
-    if (forced != NULL && strcmp(forced, "io_uring") == 0) {
+    if (is_forced("io_uring")) {
         return BOP_LOOP_BACKEND_IO_URING;
     }
     return wanted == BOP_LOOP_BACKEND_DEFAULT ? BACKEND_DEFAULT : wanted;
@@ -32,6 +37,7 @@ static enum bop_loop_backend choose(enum bop_loop_backend wanted)
 int bop__backend_create(struct bop_loop *loop, enum bop_loop_backend wanted,
                         struct bop__backend **out_backend)
 {
+    loop->only_epoll = wanted == BOP_LOOP_BACKEND_EPOLL || is_forced("epoll");
 #ifdef BOP_HAVE_LIBURING
     if (choose(wanted) == BOP_LOOP_BACKEND_IO_URING) {
         int rc = bop__uring_create(loop, out_backend);

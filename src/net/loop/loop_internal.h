@@ -94,6 +94,7 @@ struct bop_loop {
     int wake_fd; /* An eventfd: each write is one wake, see post.c. */
     bool in_turn;
     bool destroying;
+    bool only_epoll;       /* Asked for by name: nothing is to use io_uring. */
     bool draining;         /* bop_loop_drain() was called, and there is something left. */
     unsigned busy_poll_us; /* As in the options. */
     unsigned poll_misses;  /* Searches in a row that found nothing, up to a bound... */

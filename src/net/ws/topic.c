@@ -7,6 +7,7 @@
 #include <bop/mem.h>
 #include <bop/random.h>
 
+#include "../socket/burst.h"
 #include "conn.h"
 
 #define TABLE_SIZE_MIN 16
@@ -352,6 +353,9 @@ void bop__branch_leave(struct bop__branch *branch)
         return;
     }
     bop_loop_remove_hook(branch->loop, &branch->hook);
+    bop__burst_destroy(branch->burst);
+    branch->burst = NULL;
+    branch->burst_tried = false;
     while ((link = bop_list_pop_front(&branch->batches)) != NULL) {
         struct bop__batch *batch = BOP_CONTAINER_OF(link, struct bop__batch, link);
         struct bop__topic *topic = batch->topic;

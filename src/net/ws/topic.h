@@ -107,6 +107,8 @@ struct bop__branch {
     size_t table_count;
     struct bop_list batches;
     struct bop__batch *spare;
+    struct bop__burst *burst;  /* Of its loop's sends, once a topic had many subscribers there. */
+    bool burst_tried;          /* NULL after that: it is not to be had. */
     pthread_mutex_t tree_lock; /* Of the table and the lists' counts, against other threads. */
     struct bop__branch_counts counts;
     _Atomic uint32_t load[BOP__LOAD_CLASSES];

@@ -5,16 +5,24 @@
  * nothing queued: no copy, no queue, no flush. What the kernel does not take,
  * and all where there are several batches, is queued, by reference unless it is
  * small, and goes out at once after this.
+ *
+ * Where many are subscribed, the sends go to the kernel in bursts. A send that is
+ * noted must not outlive its socket, which calls of users may close: so all that
+ * may lead to one is done after what was noted is sent.
  */
 #include "topic.h"
 
 #include <bop/error.h>
 #include <sys/socket.h>
 
+#include "../socket/burst.h"
 #include "conn.h"
 
 /* Subscribers whose memory is asked for ahead of their turn. */
 #define AHEAD 1
+
+/* Subscribers for whom a burst is worth its descriptor and its memory. */
+#define BURST_SUBSCRIBERS_MIN 64u
 
 /** A batch on its way to the subscribers. */
 struct round {
@@ -23,6 +31,7 @@ struct round {
     bool alone;                  /* There is no other batch. */
     struct bop_shared *deflated; /* For those who negotiated it, made for the first of them, */
     unsigned bits;               /* with this window. */
+    struct bop__burst *burst;    /* NULL: one call for each. */
     uint64_t delivered;
     uint64_t dropped;
 };
@@ -164,25 +173,22 @@ static ssize_t send_now(struct bop__socket *sock, const struct bop_shared *frame
 {
     ssize_t sent = send(sock->source.fd, frames->data, frames->size, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-    if (sent < 0) {
-        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    }
-    bop__socket_note_active(sock);
-    return sent;
+    return sent >= 0 ? sent : -errno;
 }
 
-static void send_frames(struct round *round, struct bop__ws *ws)
+/* The kernel took so much of them, or -errno: the rest is queued. */
+static void after_send(struct round *round, struct bop__ws *ws, struct bop_shared *frames,
+                       ssize_t sent)
 {
     struct bop__socket *sock = bop__ws_sock(ws);
-    struct bop_shared *frames = frames_for(round, ws);
-    ssize_t sent = 0;
 
-    if (BOP_LIKELY(round->alone && may_send_now(sock))) {
-        sent = send_now(sock, frames);
-        if (sent < 0) {
-            bop__socket_begin_close(sock, (int)sent);
-            return;
-        }
+    if (BOP_UNLIKELY(sent == -EAGAIN || sent == -EINTR)) {
+        sent = 0;
+    } else if (BOP_UNLIKELY(sent < 0)) {
+        bop__socket_begin_close(sock, (int)sent);
+        return;
+    } else if (sent > 0) {
+        bop__socket_note_active(sock);
     }
     if (BOP_UNLIKELY((size_t)sent < frames->size) &&
         bop__socket_write_shared(sock, frames, (size_t)sent, frames->size - (size_t)sent) != 0) {
@@ -194,6 +200,37 @@ static void send_frames(struct round *round, struct bop__ws *ws)
         return;
     }
     round->delivered += round->batch->messages;
+}
+
+/* What was noted goes out. */
+static void send_burst(struct round *round)
+{
+    const struct bop__burst_send *sends;
+    unsigned count = bop__burst_send(round->burst, &sends);
+
+    for (unsigned i = 0; i < count; i++) {
+        struct bop__ws *ws = (struct bop__ws *)sends[i].user;
+
+        if (BOP_LIKELY(bop__ws_sock(ws)->state == BOP__SOCKET_OPEN)) {
+            after_send(round, ws, sends[i].shared, sends[i].result);
+        } /* Else it was closed by what one before it led to. */
+    }
+}
+
+static void send_frames(struct round *round, struct bop__ws *ws)
+{
+    struct bop__socket *sock = bop__ws_sock(ws);
+    struct bop_shared *frames = frames_for(round, ws);
+    bool now = BOP_LIKELY(round->alone && may_send_now(sock));
+
+    if (now && round->burst != NULL) {
+        bop__burst_add(round->burst, sock->source.fd, frames, ws);
+        if (bop__burst_is_full(round->burst)) {
+            send_burst(round);
+        }
+    } else {
+        after_send(round, ws, frames, now ? send_now(sock, frames) : 0);
+    }
 }
 
 /* ---- Those who need it otherwise ---- */
@@ -246,8 +283,14 @@ static void hold(struct round *round, struct bop__ws *ws)
 
 static void deliver_to(struct round *round, struct bop__ws *ws)
 {
+    bool publishes = ws->publishes && round->batch->except_count > 0;
+
     if (BOP_UNLIKELY(!bop__ws_is_open(ws))) {
         return;
+    }
+    if (round->burst != NULL &&
+        BOP_UNLIKELY(ws->in_parts || ws->client || publishes || !may_send_now(bop__ws_sock(ws)))) {
+        send_burst(round); /* What follows may call a user, who may close any of them. */
     }
     if (BOP_UNLIKELY(bop__ws_is_slow(ws))) {
         if (ws->state != BOP__WS_OPEN) {
@@ -261,7 +304,7 @@ static void deliver_to(struct round *round, struct bop__ws *ws)
     }
     if (BOP_UNLIKELY(ws->in_parts)) {
         hold(round, ws);
-    } else if (BOP_UNLIKELY(ws->client || (ws->publishes && round->batch->except_count > 0))) {
+    } else if (BOP_UNLIKELY(ws->client || publishes)) {
         send_one_by_one(round, ws);
     } else {
         send_frames(round, ws);
@@ -281,12 +324,30 @@ static inline void ask_for(const struct bop__topic *topic, size_t i)
     }
 }
 
+/* The branch's, made for the first who needs it; NULL if there is none. */
+static struct bop__burst *burst_for(struct bop__branch *branch, size_t subscribers)
+{
+    if (branch->burst != NULL && bop__burst_is_broken(branch->burst)) {
+        bop__burst_destroy(branch->burst);
+        branch->burst = NULL;
+    }
+    if (subscribers < BURST_SUBSCRIBERS_MIN || branch->loop->only_epoll) {
+        return NULL;
+    }
+    if (!branch->burst_tried) {
+        branch->burst_tried = true;
+        branch->burst = bop__burst_create(branch->topics->allocator);
+    }
+    return branch->burst;
+}
+
 static void deliver(struct bop__branch *branch, struct bop__batch *batch, bool alone)
 {
     struct round round = {.branch = branch, .batch = batch, .alone = alone};
     struct bop__topic *topic = batch->topic;
     size_t count = topic->count; /* Who comes meanwhile was not there when it was published. */
 
+    round.burst = alone ? burst_for(branch, count) : NULL;
     topic->walks++;
     for (size_t i = 0; i < count; i++) {
         if (i + AHEAD < count) {
@@ -295,6 +356,9 @@ static void deliver(struct bop__branch *branch, struct bop__batch *batch, bool a
         if (topic->list[i].ws != NULL) {
             deliver_to(&round, topic->list[i].ws);
         }
+    }
+    if (round.burst != NULL) {
+        send_burst(&round);
     }
     bop__topic_end_walk(branch, topic);
     bop_shared_unref(round.deflated);

@@ -520,6 +520,103 @@ TEST(slow, may_unsubscribe_and_publish_when_told)
     peer_free(quick);
 }
 
+/* ---- Many subscribers: where io_uring may be used, they are sent to in bursts ---- */
+
+enum { MANY = 140, SLOW_EVERY = 14 };
+
+static struct bop_ws *many[MANY];
+static bool gone[MANY];
+
+static bool is_slow_one(int i)
+{
+    return i % SLOW_EVERY == 5;
+}
+
+/* Whoever misses a message first has the next one closed, which may be on its way to be sent to. */
+static void close_next(struct bop_ws *ws, void *user, enum bop_ws_opcode opcode,
+                       struct bop_slice message)
+{
+    struct fixture *f = (struct fixture *)user;
+
+    f->dropped++;
+    for (int i = 0; i < MANY; i++) {
+        int victims[] = {i - 1, i + 1};
+
+        for (int k = 0; many[i] == ws && k < 2; k++) {
+            if (!gone[victims[k]]) {
+                gone[victims[k]] = true;
+                bop_ws_terminate(many[victims[k]]);
+            }
+        }
+    }
+}
+
+static void open_many(struct fixture *f, struct peer *peers[MANY])
+{
+    memset(gone, 0, sizeof(gone));
+    with_topics(f);
+    f->options.pressure_max = 300000;
+    f->options.on_dropped = close_next;
+    serve(f);
+    for (int i = 0; i < MANY; i++) {
+        peers[i] = peer_open_with(f, "", is_slow_one(i) ? 4096 : 0);
+        expect_seen(f, "open");
+        many[i] = f->ws;
+        CHECK_EQ(bop_ws_subscribe(f->ws, "t"), 0);
+    }
+}
+
+TEST(many, miss_nothing_while_some_are_slow_and_others_closed)
+{
+    struct peer *peers[MANY];
+    size_t rounds = 0;
+
+    open_many(f, peers);
+    while (f->dropped < MANY / SLOW_EVERY && rounds++ < 1000) {
+        CHECK_EQ(bop_topics_publish(f->topics, "t", BOP_WS_BINARY, bop_slice(large, sizeof(large))),
+                 0);
+        CHECK_EQ(publish(f, "t", rounds % 2 ? "odd" : "even"), 0);
+        turn(f->loop);
+        for (int i = 0; i < MANY; i++) {
+            if (!is_slow_one(i) && !gone[i]) {
+                expect_got(peers[i], rounds % 2 ? "B(#100000) T(odd)" : "B(#100000) T(even)");
+            }
+        }
+    }
+    CHECK(f->dropped >= MANY / SLOW_EVERY);
+    TURN_UNTIL(f->closes == 2 * MANY / SLOW_EVERY);
+    CHECK_EQ(bop_topics_subscribers(f->topics, "t"), MANY - f->closes);
+    CHECK_EQ(bop_topics_counters(f->topics).dropped, f->dropped);
+    for (int i = 0; i < MANY; i++) {
+        peer_free(peers[i]);
+    }
+    TURN_UNTIL(f->closes == f->opens);
+}
+
+/* Some leave without a word: sends fail, and are known to have. */
+TEST(many, may_be_gone_when_they_are_sent_to)
+{
+    struct peer *peers[MANY];
+
+    open_many(f, peers);
+    for (int i = 0; i < MANY; i += 3) {
+        peer_reset(peers[i]);
+    }
+    CHECK_EQ(publish(f, "t", "hello"), 0);
+    turn(f->loop);
+    for (int i = 0; i < MANY; i++) {
+        if (i % 3 != 0) {
+            expect_got(peers[i], "T(hello)");
+        }
+    }
+    TURN_UNTIL(f->closes == (MANY + 2) / 3);
+    CHECK_EQ(bop_topics_subscribers(f->topics, "t"), MANY - f->closes);
+    for (int i = 0; i < MANY; i++) {
+        peer_free(peers[i]);
+    }
+    TURN_UNTIL(f->closes == f->opens);
+}
+
 /* ---- Threads ---- */
 
 enum { PUBLISHERS = 4, MESSAGES = 500, LOOPS = 2, SUBSCRIBERS = 3 };
