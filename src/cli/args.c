@@ -160,6 +160,11 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_PERMITS] = {"--permits", "N"},
     [FLAG_CAPACITY] = {"--capacity", "N"},
     [FLAG_LABEL] = {"--label", "TEXT"},
+    [FLAG_PREVIOUS] = {"--previous", NULL},
+    [FLAG_SNAPSHOT] = {"--snapshot", NULL},
+    [FLAG_REVISION] = {"--revision", "N"},
+    [FLAG_FIRST] = {"--first", "KEY"},
+    [FLAG_BELOW] = {"--below", "KEY"},
 };
 
 static int set_condition(struct cli_args *args, enum bop_condition condition, struct bop_error *err)
@@ -407,6 +412,20 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
         return parse_number(value, 1, UINT32_MAX, &args->capacity, "--capacity", err);
     case FLAG_LABEL:
         args->label = value;
+        return 0;
+    case FLAG_PREVIOUS:
+        args->previous = true;
+        return 0;
+    case FLAG_SNAPSHOT:
+        args->snapshot = true;
+        return 0;
+    case FLAG_REVISION:
+        return parse_number(value, 1, UINT64_MAX, &args->revision, "--revision", err);
+    case FLAG_FIRST:
+        args->first = value;
+        return 0;
+    case FLAG_BELOW:
+        args->below = value;
         return 0;
     default:
         return set_flag_of_trust(args, flag, value) ? 0

@@ -62,6 +62,11 @@ enum cli_flag {
     FLAG_PERMITS,
     FLAG_CAPACITY,
     FLAG_LABEL,
+    FLAG_PREVIOUS,
+    FLAG_SNAPSHOT,
+    FLAG_REVISION,
+    FLAG_FIRST,
+    FLAG_BELOW,
     FLAG_VOTER,
     FLAG_COUNT,
 };

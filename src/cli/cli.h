@@ -117,6 +117,11 @@ struct cli_args {
     uint64_t permits;
     uint64_t capacity;
     const char *label;
+    bool previous; /* Of watches, as the next four. */
+    bool snapshot;
+    uint64_t revision;
+    const char *first;
+    const char *below;
     char *const *rest; /* What stands behind "--", NULL at its end; NULL: there is none. */
 };
 
@@ -161,6 +166,7 @@ int cmd_counter_delete(const struct cli_args *args);
 int cmd_lock(const struct cli_args *args);
 int cmd_lock_list(const struct cli_args *args);
 int cmd_lock_release(const struct cli_args *args);
+int cmd_watch(const struct cli_args *args);
 int cmd_kv_check(const struct cli_args *args);
 int cmd_kv_stat(const struct cli_args *args);
 int cmd_kv_dump(const struct cli_args *args);

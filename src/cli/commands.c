@@ -171,6 +171,31 @@ static const struct cli_command before_aof[] = {
         .run = cmd_counter_delete,
     },
     {
+        .name = "watch",
+        .synopsis = "KIND [NAME [KEY]]",
+        .summary = "tell what changes, as it changes",
+        .help =
+            "KIND is map, set, multimap, counter, lock, group, registry, session or names; the\n"
+            "NAME of a session is its number. One event a line, until interrupted: revision,\n"
+            "what happened, key, value. Connections that break and nodes that go are got over:\n"
+            "each event comes once, in order. A line with resync says that events are missing,\n"
+            "because no node has them any more.\n"
+            "  --prefix KEY    keys that begin with KEY\n"
+            "  --first KEY     keys from KEY on\n"
+            "  --below KEY     keys before KEY\n"
+            "  --previous      with the value that was there before\n"
+            "  --snapshot      begin with how things stand\n"
+            "  --revision N    begin with what came after revision N\n"
+            "  --limit N       end after N events\n"
+            "  --stale         stay with the servers given, whoever leads\n"
+            "  bop watch map users --prefix admin/ --json\n",
+        .values_min = 1,
+        .values_max = 3,
+        .flags = BIT(FLAG_PREFIX) | BIT(FLAG_FIRST) | BIT(FLAG_BELOW) | BIT(FLAG_PREVIOUS) |
+                 BIT(FLAG_SNAPSHOT) | BIT(FLAG_REVISION) | BIT(FLAG_LIMIT) | BIT(FLAG_STALE),
+        .run = cmd_watch,
+    },
+    {
         .group = "lock",
         .name = "",
         .synopsis = "NAME [-- COMMAND...]",

@@ -324,6 +324,7 @@ void bop__client_flush(struct bop_client *client)
 {
     flush_lane(client, &client->writes);
     flush_lane(client, &client->reads);
+    bop__client_watches_flush(client);
     debug_check(client);
 }
 
@@ -354,6 +355,7 @@ void bop__client_requeue(struct bop_client *client)
 {
     requeue_lane(&client->writes);
     requeue_lane(&client->reads);
+    bop__client_watches_unlinked(client);
 }
 
 /* ---- Answers ---- */
@@ -464,6 +466,9 @@ int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *f
 
     if (frame->kind == BOP_WIRE_KIND_ERROR_RESPONSE) {
         return on_error(client, frame);
+    }
+    if (bop__client_watch_kind(frame->kind)) {
+        return bop__client_watch_answer(client, frame);
     }
     if (frame->kind != BOP_WIRE_KIND_WRITE_RESPONSE && frame->kind != BOP_WIRE_KIND_READ_RESPONSE &&
         frame->kind != BOP_WIRE_KIND_STATUS_RESPONSE && !is_admin_response(frame->kind)) {
@@ -691,14 +696,14 @@ static int set_options(struct bop_client *client, const struct bop_client_option
     client->log = options->log;
     client->pin = options->pin;
     client->session_timeout_ms = options->session_timeout_ms ? options->session_timeout_ms : 10000;
+    client->session_grace_ms = options->session_grace_ms;
+    client->on_session_lost = options->on_session_lost;
+    client->lost_user = options->user;
     client->request_timeout_ms = options->request_timeout_ms ? options->request_timeout_ms : 30000;
     client->connect_timeout_ms = options->connect_timeout_ms ? options->connect_timeout_ms : 2000;
     client->silence_timeout_ms = options->silence_timeout_ms ? options->silence_timeout_ms : 2000;
     client->outstanding_max = options->outstanding_max ? options->outstanding_max : 4096;
     client->outstanding_bytes_max = options->outstanding_bytes_max ? options->outstanding_bytes_max
-    client->session_grace_ms = options->session_grace_ms;
-    client->on_session_lost = options->on_session_lost;
-    client->lost_user = options->user;
                                                                    : 64u * 1024 * 1024;
     /* Below, some request could never be made. */
     client->outstanding_bytes_max = bop_max_u64(client->outstanding_bytes_max, BOP_WIRE_FRAME_MAX);
@@ -765,12 +770,13 @@ int bop_client_create(const struct bop_client_options *options, struct bop_clien
     client->allocator = allocator;
     client->loop = options->loop;
     bop_list_init(&client->free);
+    bop_list_init(&client->presences);
     init_lane(&client->writes, client);
     init_lane(&client->reads, client);
     bop_timer_init(&client->deadline, on_deadline);
     bop__client_links_init(client);
+    bop__client_watches_init(client);
     bop__client_locks_init(client);
-    bop_list_init(&client->presences);
 
     rc = set_options(client, options, err);
     if (rc < 0) {
@@ -809,6 +815,7 @@ void bop_client_destroy(struct bop_client *client)
     finish_some(client, &client->writes, is_any, BOP_ECANCELED);
     finish_some(client, &client->reads, is_any, BOP_ECANCELED);
     bop__client_locks_close(client);
+    bop__client_watches_close(client);
     bop_timer_stop(client->loop, &client->writes.pause);
     bop_timer_stop(client->loop, &client->reads.pause);
     bop_timer_stop(client->loop, &client->deadline);

@@ -37,6 +37,8 @@
 #include <bop/socket.h>
 #include <bop/tls.h>
 
+#include "client_watch.h"
+
 /* A request id: the slot's index below, its generation above. Generation 0 is for
  * the ids of the client's own requests, which are their kinds. */
 #define CLIENT_INDEX_BITS     14
@@ -181,13 +183,14 @@ struct bop_client {
 
     struct bop_slice admin_response; /* For the callback that is being called. */
     struct client_session session;
-    struct client_locks locks;
-    struct bop_client_info info; /* The counters and the trouble in it. */
-};
+    struct client_watches watches;
     uint32_t session_grace_ms; /* Wanted; 0 once a cluster did not know of it. */
     void (*on_session_lost)(void *user);
     void *lost_user;
     struct bop_list presences; /* client_presence.c */
+    struct client_locks locks;
+    struct bop_client_info info; /* The counters and the trouble in it. */
+};
 
 /* ---- client.c ---- */
 
@@ -261,14 +264,14 @@ void bop__client_session_close(struct bop_client *client);
 BOP_MUST_USE int bop__client_session_answer(struct bop_client *client,
                                             const struct bop_wire_frame *frame);
 
-/* ---- client_endpoint.c ---- */
-
-/** "host:port" or "[address]:port". Returns 0 or BOP_EINVAL. */
 /* ---- client_presence.c ---- */
 
 /** The session is lost: begin anew. */
 void bop__client_presences_lost(struct bop_client *client);
 
+/* ---- client_endpoint.c ---- */
+
+/** "host:port" or "[address]:port". Returns 0 or BOP_EINVAL. */
 BOP_MUST_USE int bop__client_endpoint_parse(struct bop_slice text, struct client_endpoint *out);
 
 #endif

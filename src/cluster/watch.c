@@ -233,10 +233,26 @@ static void make_pending(struct watch *watch, enum watch_state state)
     bop__watch_conn_busy(watch->conn);
 }
 
+/* A client takes what one live watch is told as a sign that all others of the connection were told
+ * what came before. So one that was not hears of it before the next event is told. */
 void bop__watch_lose(struct watch *watch)
 {
+    bool live = watch->state == WATCH_LIVE;
+
     bop__watch_scan_free(watch);
     make_pending(watch, WATCH_LOST);
+    if (live) {
+        bop__watch_tell_resync(watch);
+    }
+}
+
+void bop__watch_tell_resync(struct watch *watch)
+{
+    struct watch_hub *hub = watch->conn->hub;
+
+    watch->resync_told = true;
+    bop_metric_add(hub->metrics.resyncs, 1);
+    bop__watch_tell(watch->conn, watch, hub->told, BOP_WATCH_EVENTS_RESYNC, bop_slice(NULL, 0));
 }
 
 /* To an equal interval of another index. */

@@ -46,8 +46,9 @@ struct watch {
     struct watch_scan *scan; /* SNAPSHOT: how far it is; NULL: not begun. */
     uint64_t last;
     uint32_t id;
-    uint8_t state; /* enum watch_state. */
-    uint8_t flags; /* As opened. */
+    uint8_t state;    /* enum watch_state. */
+    uint8_t flags;    /* As opened. */
+    bool resync_told; /* LOST */
 };
 
 /** One revision of the state, shared by snapshots that began together. */
@@ -143,6 +144,7 @@ void bop__watch_tell(struct watch_conn *conn, const struct watch *watch, uint64_
                      uint8_t flags, struct bop_slice events);
 /** Events were lost for it. */
 void bop__watch_lose(struct watch *watch);
+void bop__watch_tell_resync(struct watch *watch);
 /** Make it live, in the index that its connection's live watches are in. */
 BOP_MUST_USE int bop__watch_go_live(struct watch *watch);
 /** Move the live watches to the connection's own index, or back to the hub's. */

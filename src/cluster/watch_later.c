@@ -106,13 +106,13 @@ static enum watch_step replay(struct watch *watch)
 /* With SNAPSHOT it begins again, else it ends here. */
 static enum watch_step tell_lost(struct watch *watch)
 {
-    struct watch_conn *conn = watch->conn;
-
-    if (is_full(conn)) {
-        return WATCH_STEP_FULL;
+    if (!watch->resync_told) {
+        if (is_full(watch->conn)) {
+            return WATCH_STEP_FULL;
+        }
+        bop__watch_tell_resync(watch);
     }
-    bop_metric_add(conn->hub->metrics.resyncs, 1);
-    bop__watch_tell(conn, watch, conn->hub->told, BOP_WATCH_EVENTS_RESYNC, bop_slice(NULL, 0));
+    watch->resync_told = false;
     if (watch->flags & BOP_WATCH_SNAPSHOT) {
         watch->state = WATCH_SNAPSHOT;
         return WATCH_STEP_NEXT;
