@@ -12,19 +12,33 @@ import time
 import plot
 import tap
 import watcher
-from cluster import die_with_parent
+import wire
+from cluster import die_with_parent, read
 from tap import check
 
 CHECK_CAP_S = 120
 LOAD_PATIENCE_S = 180
 # What no log may say unless files were damaged on purpose.
 WATCHERS = 2
+MAPS = ("chaos-registers", "chaos-lists", "chaos-pairs", "chaos-watch")
 DAMAGE = ("not whole", "data is corrupt")
 
 
 class Programs:
     """Where the programs are: bopd, bop, chaos_load, chaos_check, the shim."""
     bopd = bop = load = check = shim = old = None
+
+
+def content(node, name):
+    """A map as this node has it."""
+    found, cursor = [], b""
+    while True:
+        status, result = read(node, wire.map_scan(name, cursor), wire.STALE_READ)
+        tap.check_equal(status, wire.OK, f"status of a scan of {name}")
+        _, cursor, entries = wire.page_of(result)
+        found += entries
+        if not cursor:
+            return found
 
 
 class Campaign:
@@ -158,8 +172,18 @@ class Campaign:
         self.finish_loads()
         self.watchers.finish(self.last_watched())
         self.cluster.converge()
+        self.check_contents()
         self.check_logs()
         self.judge()
+
+    def check_contents(self):
+        """The digest is that of the entries; what each node made of them must be the same, too."""
+        for name in MAPS:
+            first, *others = self.nodes
+            expected = content(first, name)
+            for node in others:
+                check(content(node, name) == expected,
+                      f"nodes {first.number} and {node.number} hold different things in {name}")
 
     def check_logs(self):
         for node in self.nodes:

@@ -40,6 +40,7 @@ class Watcher(threading.Thread):
                 with node.connect(timeout=1.0) as connection:
                     self._follow(connection)
             except (wire.Closed, OSError) as error:
+                self.unknown = not self.live and "unknown kind" in str(error)
                 self.trouble = error
             except wire.ProtocolError as error:
                 self.unknown = not self.live
