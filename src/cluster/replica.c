@@ -65,6 +65,9 @@ static void set_defaults(struct replica_options *options)
     if (options->heartbeat_ms == 0) {
         options->heartbeat_ms = 50;
     }
+    if (options->level == 0) {
+        options->level = MACHINE_LEVEL;
+    }
     if (options->inflight_entries == 0) {
         options->inflight_entries = 65536;
     }

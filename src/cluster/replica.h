@@ -74,7 +74,7 @@ struct replica_options {
     const struct bop_raft_configuration *initial; /* Of a new cluster, self included. */
     bool join;                                    /* Begin with nothing and ask to be added. */
     bool learner;   /* With join: be added without a vote, and stay so. */
-    uint32_t level; /* The highest feature level this node can do; 0: none is announced. */
+    uint32_t level; /* The highest feature level this node can do. Default: MACHINE_LEVEL. */
     uint64_t seed;
     unsigned election_timeout_ms;
     unsigned heartbeat_ms;

@@ -127,6 +127,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
     struct replica_peer *peer;
     struct member hello;
 
+    replica->members.hellos = true;
     if (bop__member_parse(text, &hello) < 0) {
         snprintf(out_refusal, refusal_size, "what it says of itself makes no sense");
         return INTRODUCTION_REFUSED;
@@ -342,6 +343,22 @@ static void record_one(struct replica *replica)
             return;
         }
     }
+}
+
+/* A server that was not heard of since this node started may be of any version. */
+uint32_t bop__replica_level(struct replica *replica)
+{
+    uint32_t level = replica->options.level;
+
+    for (unsigned n = 0; n < replica->conf.count && replica->members.hellos; n++) {
+        uint64_t id = replica->conf.servers[n].id;
+        const struct replica_peer *peer = bop__replica_peer(replica, id);
+
+        if (id != replica->options.id) {
+            level = (uint32_t)bop_min_u64(level, peer ? peer->level : 0);
+        }
+    }
+    return level;
 }
 
 /* ---- Who should lead ---- */

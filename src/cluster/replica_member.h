@@ -23,6 +23,7 @@ struct replica_members {
     struct member_file file;
     uint64_t committed_index; /* Of the newest configuration known to be committed. */
     bool belongs;             /* A committed configuration had this node, perhaps not saved yet. */
+    bool hellos;              /* Peers say hello: this is not a test that has none. */
     bool introductions;       /* A peer said who it is: this cluster keeps incarnations. */
     bool complained;          /* Of another incarnation under our id. */
     uint64_t led_since_ms;    /* 0: this node does not lead. */

@@ -80,15 +80,15 @@ static void level_done(struct replica_write *write, uint8_t status, struct bop_s
 
 static void raise_level(struct replica *replica)
 {
-    struct command command = {.kind = COMMAND_LEVEL, .level = MACHINE_LEVEL};
+    struct command command = {.kind = COMMAND_LEVEL, .level = bop__replica_level(replica)};
     struct replica_time *time = &replica->time;
 
     time->level_write = (struct replica_write){.done = level_done, .retryable = true};
     time->level_pending = bop__replica_write(replica, &time->level_write, &command) ==
                           BOP_STATUS_OK;
     if (time->level_pending) {
-        bop_log(replica->options.log, BOP_LOG_INFO, "state", "raise the cluster's level to=%d",
-                MACHINE_LEVEL);
+        bop_log(replica->options.log, BOP_LOG_INFO, "state",
+                "raise the cluster's level to=%" PRIu32, command.level);
     }
 }
 
@@ -97,7 +97,8 @@ void bop__replica_time_turn(struct replica *replica)
     if (!may_propose(replica)) {
         return;
     }
-    if (bop__machine_level(replica->machine) < MACHINE_LEVEL && !replica->time.level_pending) {
+    if (bop__machine_level(replica->machine) < bop__replica_level(replica) &&
+        !replica->time.level_pending) {
         raise_level(replica);
     }
     if (bop__replica_timers_due_ms(replica) <= replica->now_ms) {
