@@ -10,21 +10,35 @@
 
 #include <bop/raft.h>
 
-/* The one that was asked was removed by it and could not say so: the question, asked again,
- * finds nobody to remove. */
-static bool was_done(const struct cluster *cluster, const struct bop_admin_change_request *in,
-                     const struct bop_admin_change_response *response)
+/*
+ * A node that is asked to remove itself may be gone before it can say that it was done. The
+ * question is asked again then, of another one, which finds nobody to remove. So it counts
+ * whether there was somebody when we began.
+ */
+static int look_before_remove(struct cluster *cluster, const struct bop_admin_change_request *in,
+                              bool *out_known)
 {
-    return in->action == BOP_ADMIN_REMOVE && response->code == BOP_ADMIN_UNKNOWN_NODE &&
-           cluster->link.info.resent > 0;
+    struct bop_admin_members members;
+    int exit_code;
+
+    *out_known = false;
+    if (in->action != BOP_ADMIN_REMOVE || (in->flags & BOP_ADMIN_PLAN) != 0) {
+        return CLI_OK;
+    }
+    exit_code = cluster_members(cluster, &members);
+    for (unsigned i = 0; exit_code == CLI_OK && i < members.count; i++) {
+        *out_known = *out_known || members.servers[i].id == in->node;
+    }
+    return exit_code;
 }
 
 int cluster_change(struct cluster *cluster, const struct bop_admin_change_request *in,
                    struct bop_admin_change_response *out)
 {
-    bool said = false;
+    bool said = false, known;
+    int exit_code = look_before_remove(cluster, in, &known);
 
-    for (;;) {
+    while (exit_code == CLI_OK) {
         struct bop_writer writer = bop_writer(&cluster->request);
         int rc;
 
@@ -37,7 +51,7 @@ int cluster_change(struct cluster *cluster, const struct bop_admin_change_reques
         if (rc < 0) {
             return link_complain(&cluster->link, rc, "change node %" PRIu64, in->node);
         }
-        if (was_done(cluster, in, out)) {
+        if (known && out->code == BOP_ADMIN_UNKNOWN_NODE) {
             out->code = BOP_ADMIN_OK;
             out->text = bop_slice_cstr("the node is removed");
         }
@@ -53,6 +67,7 @@ int cluster_change(struct cluster *cluster, const struct bop_admin_change_reques
                     (const char *)out->text.data);
         }
     }
+    return exit_code;
 }
 
 static json_t *json_of_strength(const struct bop_admin_strength *strength)
