@@ -35,15 +35,15 @@ static int parse_number(const char *text, uint64_t least, uint64_t most, uint64_
 }
 
 /* Seconds with a fraction: the timeout of a script may be below one. */
-static int parse_seconds(const char *text, uint64_t *out_ms, struct bop_error *err)
+static int parse_seconds(const char *text, const char *flag, uint64_t *out_ms,
+                         struct bop_error *err)
 {
     char *end = NULL;
     double seconds = strtod(text, &end);
 
     if (end == text || *end || !(seconds >= 0.001) || seconds > CLI_TIMEOUT_MAX_S) {
-        return bop_error_say(err, BOP_EINVAL,
-                             "--timeout %.40s: not a number of seconds from 0.001 to %d", text,
-                             CLI_TIMEOUT_MAX_S);
+        return bop_error_say(err, BOP_EINVAL, "%s %.40s: not a number of seconds from 0.001 to %d",
+                             flag, text, CLI_TIMEOUT_MAX_S);
     }
     *out_ms = (uint64_t)(seconds * 1000 + 0.5);
     return 0;
@@ -125,8 +125,8 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_NO_COLOR] = {"--no-color", NULL},
     [FLAG_COMPACT] = {"--compact", NULL},
     [FLAG_TABLE] = {"--table", "NAME"},
-    [FLAG_FROM] = {"--from", "RECORD"},
-    [FLAG_TO] = {"--to", "RECORD"},
+    [FLAG_FROM] = {"--from", "RECORD|KEY"},
+    [FLAG_TO] = {"--to", "RECORD|KEY"},
     [FLAG_SEGMENT] = {"--segment", "GENERATION"},
     [FLAG_RATE] = {"--rate", "BYTES"},
     [FLAG_SIZE] = {"--size", "BYTES"},
@@ -160,6 +160,9 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_PERMITS] = {"--permits", "N"},
     [FLAG_CAPACITY] = {"--capacity", "N"},
     [FLAG_LABEL] = {"--label", "TEXT"},
+    [FLAG_INFO] = {"--info", "TEXT"},
+    [FLAG_TTL] = {"--ttl", "SECONDS"},
+    [FLAG_WITH_TTL] = {"--with-ttl", NULL},
     [FLAG_PREVIOUS] = {"--previous", NULL},
     [FLAG_SNAPSHOT] = {"--snapshot", NULL},
     [FLAG_REVISION] = {"--revision", "N"},
@@ -218,10 +221,6 @@ static int set_aof_flag(struct cli_aof_args *aof, enum cli_flag flag, const char
                         struct bop_error *err)
 {
     switch ((int)flag) {
-    case FLAG_FROM:
-        return parse_number(value, 1, INT64_MAX, &aof->from, "--from", err);
-    case FLAG_TO:
-        return parse_number(value, 1, INT64_MAX, &aof->to, "--to", err);
     case FLAG_SEGMENT:
         return parse_number(value, 1, UINT64_MAX, &aof->segment, "--segment", err);
     case FLAG_RATE:
@@ -252,6 +251,10 @@ static const char **aof_text(struct cli_aof_args *aof, enum cli_flag flag)
         return &aof->region;
     case FLAG_PREFIX:
         return &aof->prefix;
+    case FLAG_FROM:
+        return &aof->from_text;
+    case FLAG_TO:
+        return &aof->to_text;
     case FLAG_NAME:
         return &aof->name;
     default:
@@ -347,7 +350,7 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
         args->cluster = value;
         return 0;
     case FLAG_TIMEOUT:
-        return parse_seconds(value, &args->timeout_ms, err);
+        return parse_seconds(value, "--timeout", &args->timeout_ms, err);
     case FLAG_JSON:
         args->json = true;
         return 0;
@@ -412,6 +415,14 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
         return parse_number(value, 1, UINT32_MAX, &args->capacity, "--capacity", err);
     case FLAG_LABEL:
         args->label = value;
+        return 0;
+    case FLAG_INFO:
+        args->info = value;
+        return 0;
+    case FLAG_TTL:
+        return parse_seconds(value, "--ttl", &args->ttl_ms, err);
+    case FLAG_WITH_TTL:
+        args->with_ttl = true;
         return 0;
     case FLAG_PREVIOUS:
         args->previous = true;
@@ -651,6 +662,24 @@ static void full_name(const struct cli_command *command, char *out_name, size_t 
              command->group && command->name[0] ? " " : "", command->name);
 }
 
+/* A place in a log is a number; in a map it is a key, and any text is one. */
+static int check_bounds(struct cli_args *args, struct bop_error *err)
+{
+    struct cli_aof_args *aof = &args->aof;
+    int rc = 0;
+
+    if (!args->command->group || strcmp(args->command->group, "aof") != 0) {
+        return 0;
+    }
+    if (aof->from_text) {
+        rc = parse_number(aof->from_text, 1, INT64_MAX, &aof->from, "--from", err);
+    }
+    if (rc == 0 && aof->to_text) {
+        rc = parse_number(aof->to_text, 1, INT64_MAX, &aof->to, "--to", err);
+    }
+    return rc;
+}
+
 /* Right number of arguments, and only flags that mean something here. */
 static int check_command(const struct parse *parse, struct bop_error *err)
 {
@@ -675,7 +704,7 @@ static int check_command(const struct parse *parse, struct bop_error *err)
                              args->value_count < command->values_min ? "few" : "many", name,
                              command->synopsis);
     }
-    return 0;
+    return check_bounds(parse->args, err);
 }
 
 static int finish(struct parse *parse, struct bop_error *err)

@@ -62,12 +62,15 @@ enum cli_flag {
     FLAG_PERMITS,
     FLAG_CAPACITY,
     FLAG_LABEL,
+    FLAG_VOTER,
     FLAG_PREVIOUS,
     FLAG_SNAPSHOT,
     FLAG_REVISION,
     FLAG_FIRST,
     FLAG_BELOW,
-    FLAG_VOTER,
+    FLAG_INFO,
+    FLAG_TTL,
+    FLAG_WITH_TTL,
     FLAG_COUNT,
 };
 

@@ -16,6 +16,7 @@
 #define CLI_PORT              "4700" /* Of an address that names none. */
 #define CLI_VALUES_MAX        4      /* Arguments of a command. */
 #define CLI_TIMEOUT_MS        10000
+#define CLI_GRACE_MS          2000 /* Of what is there as long as bop is. */
 #define CLI_IMPORT_TIMEOUT_MS 30000
 #define CLI_TIMEOUT_MAX_S     86400
 #define CLI_DEMO_ENTRIES      100000
@@ -49,6 +50,8 @@ struct cli_address {
 struct cli_aof_args {
     uint64_t from; /* Records; 0: not given. */
     uint64_t to;
+    const char *from_text; /* As given: of maps a key. */
+    const char *to_text;
     uint64_t segment; /* A generation; 0: not given. */
     uint64_t rate;    /* Bytes a second; 0: no limit. */
     uint64_t size;    /* Of a record; 0: the default. */
@@ -117,6 +120,9 @@ struct cli_args {
     uint64_t permits;
     uint64_t capacity;
     const char *label;
+    const char *info; /* Of a member. */
+    uint64_t ttl_ms;  /* 0: for good. */
+    bool with_ttl;
     bool previous; /* Of watches, as the next four. */
     bool snapshot;
     uint64_t revision;
@@ -158,6 +164,29 @@ int cmd_map_scan(const struct cli_args *args);
 int cmd_map_size(const struct cli_args *args);
 int cmd_map_import(const struct cli_args *args);
 int cmd_map_export(const struct cli_args *args);
+int cmd_map_clear(const struct cli_args *args);
+int cmd_set_add(const struct cli_args *args);
+int cmd_set_remove(const struct cli_args *args);
+int cmd_set_contains(const struct cli_args *args);
+int cmd_set_size(const struct cli_args *args);
+int cmd_set_scan(const struct cli_args *args);
+int cmd_set_clear(const struct cli_args *args);
+int cmd_set_import(const struct cli_args *args);
+int cmd_set_export(const struct cli_args *args);
+int cmd_multimap_put(const struct cli_args *args);
+int cmd_multimap_get(const struct cli_args *args);
+int cmd_multimap_remove(const struct cli_args *args);
+int cmd_multimap_contains(const struct cli_args *args);
+int cmd_multimap_size(const struct cli_args *args);
+int cmd_multimap_scan(const struct cli_args *args);
+int cmd_multimap_clear(const struct cli_args *args);
+int cmd_multimap_import(const struct cli_args *args);
+int cmd_multimap_export(const struct cli_args *args);
+int cmd_member_list(const struct cli_args *args);
+int cmd_member_join(const struct cli_args *args);
+int cmd_registration_list(const struct cli_args *args);
+int cmd_registration_get(const struct cli_args *args);
+int cmd_names(const struct cli_args *args);
 int cmd_counter_add(const struct cli_args *args);
 int cmd_counter_get(const struct cli_args *args);
 int cmd_counter_cas(const struct cli_args *args);

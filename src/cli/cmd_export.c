@@ -1,5 +1,5 @@
 /*
- * bop map export: a map to a file, page by page.
+ * bop map export, and that of sets and multimaps: to a file, page by page.
  */
 #include <inttypes.h>
 
@@ -32,7 +32,9 @@ static int take_page(struct job *job, struct bop_result *page)
 
     bop_buf_clear(&job->text);
     while (rc == 0 && bop_scan_next(&page->entries, &entry)) {
-        rc = ndjson_write(&job->text, entry.key, entry.value);
+        rc = job->operation.op == BOP_OP_SET_SCAN
+                 ? ndjson_write_member(&job->text, entry.key)
+                 : ndjson_write(&job->text, entry.key, entry.value);
         job->entries++;
     }
     bop_buf_clear(&job->cursor);
@@ -83,7 +85,7 @@ static void report(const struct job *job, const struct cli_args *args)
     }
 }
 
-int cmd_map_export(const struct cli_args *args)
+static int export(const struct cli_args *args, enum bop_op op)
 {
     static struct job job; /* Large, and one a process. */
     struct link_options options = {
@@ -91,9 +93,7 @@ int cmd_map_export(const struct cli_args *args)
     int exit_code;
 
     job = (struct job){
-        .operation = {.op = BOP_OP_MAP_SCAN,
-                      .name = bop_slice_cstr(args->values[0]),
-                      .limit = PAGE_ENTRIES},
+        .operation = {.op = op, .name = bop_slice_cstr(args->values[0]), .limit = PAGE_ENTRIES},
     };
     bop_buf_init(&job.page, NULL, 0);
     bop_buf_init(&job.cursor, NULL, 0);
@@ -118,4 +118,19 @@ int cmd_map_export(const struct cli_args *args)
     bop_buf_deinit(&job.cursor);
     bop_buf_deinit(&job.text);
     return cli_finish_output(exit_code);
+}
+
+int cmd_map_export(const struct cli_args *args)
+{
+    return export(args, BOP_OP_MAP_SCAN);
+}
+
+int cmd_set_export(const struct cli_args *args)
+{
+    return export(args, BOP_OP_SET_SCAN);
+}
+
+int cmd_multimap_export(const struct cli_args *args)
+{
+    return export(args, BOP_OP_MULTIMAP_ENTRIES);
 }

@@ -1,5 +1,6 @@
 /*
- * bop map import: a file to a map, many requests under way at a time.
+ * bop map import, and that of sets and multimaps: a file to one of them, many requests under
+ * way at a time.
  *
  * Entries are asked for in the order of the file, so of two with one key the later
  * one stays. The first failure ends it; what was acknowledged till then is counted.
@@ -21,6 +22,7 @@ struct job {
     struct link link;
     struct source source;
     struct progress progress;
+    enum bop_op op;
     const char *map;
     const char *path;
     unsigned outstanding;
@@ -63,9 +65,12 @@ static bool take(struct job *job)
 /* Ask for the entry that is held. Returns whether it was taken. */
 static bool send_held(struct job *job)
 {
-    int rc = bop_client_map_put(job->link.client, bop_slice_cstr(job->map),
-                                bop_buf_slice(&job->source.key), bop_buf_slice(&job->source.value),
-                                NULL, on_stored, job);
+    struct bop_operation operation = {.op = job->op,
+                                      .name = bop_slice_cstr(job->map),
+                                      .key = bop_buf_slice(&job->source.key),
+                                      .value = bop_buf_slice(&job->source.value)};
+    int rc = bop_client_execute(job->link.client, &operation, BOP_READ_LINEARIZABLE, on_stored,
+                                job);
 
     if (rc == 0) {
         job->outstanding++;
@@ -75,7 +80,8 @@ static bool send_held(struct job *job)
         if (rc == BOP_ETOOBIG) {
             bop_error_say(&job->err, rc,
                           "line %" PRIu64 ": too big: a key has at most %u bytes, a value %u",
-                          job->source.line, BOP_KEY_MAX, BOP_VALUE_MAX);
+                          job->source.line, BOP_KEY_MAX,
+                          job->op == BOP_OP_MAP_PUT ? BOP_VALUE_MAX : BOP_KEY_MAX);
         }
     }
     return rc == 0;
@@ -150,7 +156,7 @@ static int open_input(const char *path)
     return strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
 }
 
-int cmd_map_import(const struct cli_args *args)
+static int import(const struct cli_args *args, enum bop_op op)
 {
     static struct job job; /* Large, and one a process. */
     struct link_options options = {
@@ -161,10 +167,11 @@ int cmd_map_import(const struct cli_args *args)
     if (fd < 0) {
         return cli_complain(CLI_FAILED, "open %s: %s", args->values[1], bop_strerror(-errno));
     }
-    job = (struct job){.map = args->values[0], .path = args->values[1]};
+    job = (struct job){.op = op, .map = args->values[0], .path = args->values[1]};
     exit_code = link_open(&options, &job.link);
     if (exit_code == CLI_OK) {
         source_init(&job.source, fd, args->dpkg);
+        job.source.members = op == BOP_OP_SET_ADD;
         progress_init(&job.progress, stderr, "imported", 0, false);
         run(&job);
         progress_clear(&job.progress);
@@ -174,4 +181,19 @@ int cmd_map_import(const struct cli_args *args)
     }
     close(fd);
     return cli_finish_output(exit_code);
+}
+
+int cmd_map_import(const struct cli_args *args)
+{
+    return import(args, BOP_OP_MAP_PUT);
+}
+
+int cmd_set_import(const struct cli_args *args)
+{
+    return import(args, BOP_OP_SET_ADD);
+}
+
+int cmd_multimap_import(const struct cli_args *args)
+{
+    return import(args, BOP_OP_MULTIMAP_PUT);
 }

@@ -1,13 +1,11 @@
 /*
- * bop map put, get, del, scan, size: one request each, or one page after another.
+ * bop map put, get, del, scan, size: one request each, or pages.
  */
 #include <inttypes.h>
 #include <unistd.h>
 
-#include "link.h"
 #include "ndjson.h"
-
-#define PAGE_ENTRIES 1000
+#include "pages.h"
 
 /* What a command about one map works with. */
 struct work {
@@ -41,16 +39,6 @@ static int end(struct work *work, int exit_code)
 static int call(struct work *work)
 {
     return link_call(&work->link, &work->operation, &work->buf, &work->result);
-}
-
-/* Print an object of one line and drop it. NULL stands for no memory. */
-static int print_object(json_t *object)
-{
-    int rc = object ? json_dumpf(object, stdout, JSON_COMPACT) : -1;
-
-    json_decref(object);
-    putchar('\n');
-    return rc < 0 ? cli_complain(CLI_FAILED, "cannot write the output") : CLI_OK;
 }
 
 /* ---- put ---- */
@@ -107,8 +95,8 @@ static int put(struct work *work, const struct cli_args *args)
         return link_complain(&work->link, rc, "put %s %s", args->values[0], args->values[1]);
     }
     if (args->json) {
-        return print_object(json_pack("{s:b, s:I}", "existed", work->result.existed, "version",
-                                      (json_int_t)work->result.version));
+        return pages_print_object(json_pack("{s:b, s:I}", "existed", work->result.existed,
+                                            "version", (json_int_t)work->result.version));
     }
     printf("version %" PRIu64 "\n", work->result.version);
     return CLI_OK;
@@ -131,8 +119,9 @@ int cmd_map_put(const struct cli_args *args)
         return cli_complain(CLI_FAILED, "read the value: %s",
                             rc == BOP_EFULL ? "more than a value's 8 MiB" : bop_strerror(rc));
     }
-    exit_code = begin(&work, args, BOP_OP_MAP_PUT);
+    exit_code = begin(&work, args, args->ttl_ms ? BOP_OP_MAP_PUT_TTL : BOP_OP_MAP_PUT);
     if (exit_code == CLI_OK) {
+        work.operation.ttl_ms = args->ttl_ms;
         work.operation.value = bop_buf_slice(&input);
         exit_code = put(&work, args);
     }
@@ -141,6 +130,21 @@ int cmd_map_put(const struct cli_args *args)
 }
 
 /* ---- get, del, size ---- */
+
+/* Without an end: null. */
+static json_t *ttl_of(const struct bop_result *result)
+{
+    return result->ttl_ms ? json_integer((json_int_t)result->ttl_ms) : json_null();
+}
+
+static void print_ttl(const struct bop_result *result)
+{
+    if (result->ttl_ms == 0) {
+        puts("-");
+    } else {
+        printf("%" PRIu64 ".%03" PRIu64 "\n", result->ttl_ms / 1000, result->ttl_ms % 1000);
+    }
+}
 
 static int get(struct work *work, const struct cli_args *args)
 {
@@ -162,7 +166,13 @@ static int get(struct work *work, const struct cli_args *args)
             json_decref(object);
             object = NULL;
         }
-        return print_object(object);
+        if (object && args->with_ttl) {
+            BOP_IGNORE(json_object_set_new(object, "ttl_ms", ttl_of(&work->result)));
+        }
+        return pages_print_object(object);
+    }
+    if (args->with_ttl) {
+        print_ttl(&work->result);
     }
     if (value.size > 0) {
         fwrite(value.data, 1, value.size, stdout);
@@ -176,7 +186,7 @@ static int get(struct work *work, const struct cli_args *args)
 int cmd_map_get(const struct cli_args *args)
 {
     struct work work;
-    int exit_code = begin(&work, args, BOP_OP_MAP_GET);
+    int exit_code = begin(&work, args, args->with_ttl ? BOP_OP_MAP_GET_TTL : BOP_OP_MAP_GET);
 
     return end(&work, exit_code == CLI_OK ? get(&work, args) : exit_code);
 }
@@ -194,7 +204,7 @@ static int del(struct work *work, const struct cli_args *args)
         return link_complain(&work->link, rc, "delete %s %s", args->values[0], args->values[1]);
     }
     if (args->json) {
-        rc = print_object(json_pack("{s:b}", "existed", work->result.existed));
+        rc = pages_print_object(json_pack("{s:b}", "existed", work->result.existed));
     } else if (work->result.existed) {
         printf("deleted\n");
     }
@@ -220,7 +230,7 @@ static int size(struct work *work, const struct cli_args *args)
         return link_complain(&work->link, rc, "size %s", args->values[0]);
     }
     if (args->json) {
-        return print_object(json_pack("{s:I}", "size", (json_int_t)work->result.size));
+        return pages_print_object(json_pack("{s:I}", "size", (json_int_t)work->result.size));
     }
     printf("%" PRIu64 "\n", work->result.size);
     return CLI_OK;
@@ -236,37 +246,15 @@ int cmd_map_size(const struct cli_args *args)
 
 /* ---- scan ---- */
 
-/* Bytes for people: what would break the line, or is not text, as an escape. */
-static void print_escaped(struct bop_slice bytes)
-{
-    bool text = bop_slice_is_utf8(bytes);
-
-    for (size_t i = 0; i < bytes.size; i++) {
-        uint8_t byte = bytes.data[i];
-
-        if (byte == '\n') {
-            fputs("\\n", stdout);
-        } else if (byte == '\t') {
-            fputs("\\t", stdout);
-        } else if (byte == '\\') {
-            fputs("\\\\", stdout);
-        } else if (byte < ' ' || byte == 0x7f || (byte >= 0x80 && !text)) {
-            printf("\\x%02x", byte);
-        } else {
-            putchar(byte);
-        }
-    }
-}
-
 static int print_entry(const struct cli_args *args, const struct bop_scan_entry *entry)
 {
     json_t *object;
 
     if (!args->json) {
-        print_escaped(entry->key);
+        pages_print_escaped(entry->key);
         if (!args->keys) {
             putchar('\t');
-            print_escaped(entry->value);
+            pages_print_escaped(entry->value);
         }
         putchar('\n');
         return CLI_OK;
@@ -277,48 +265,25 @@ static int print_entry(const struct cli_args *args, const struct bop_scan_entry 
         json_decref(object);
         object = NULL;
     }
-    return print_object(object);
-}
-
-/* The next page after `cursor`, which moves on. *left counts down. */
-static int scan_page(struct work *work, const struct cli_args *args, struct bop_buf *cursor,
-                     uint64_t *left)
-{
-    struct bop_scan_entry entry;
-    int exit_code = CLI_OK;
-    int rc;
-
-    work->operation.cursor = bop_buf_slice(cursor);
-    work->operation.limit = (uint32_t)bop_min_u64(*left, PAGE_ENTRIES);
-    rc = call(work);
-    if (rc < 0) {
-        return link_complain(&work->link, rc, "scan %s", args->values[0]);
-    }
-    while (exit_code == CLI_OK && *left > 0 && bop_scan_next(&work->result.entries, &entry)) {
-        exit_code = print_entry(args, &entry);
-        --*left;
-    }
-    bop_buf_clear(cursor);
-    if (bop_buf_append(cursor, work->result.cursor.data, work->result.cursor.size) < 0) {
-        return cli_complain(CLI_FAILED, "scan %s: out of memory", args->values[0]);
-    }
-    return ferror(stdout) ? CLI_FAILED : exit_code;
+    return pages_print_object(object);
 }
 
 int cmd_map_scan(const struct cli_args *args)
 {
-    struct work work;
-    struct bop_buf cursor;
-    uint64_t left = args->limit ? args->limit : UINT64_MAX;
-    int exit_code = begin(&work, args, BOP_OP_MAP_SCAN);
+    bool all = !args->aof.prefix && !args->aof.from_text && !args->aof.to_text;
+    struct bop_operation operation = {.op = all ? BOP_OP_MAP_SCAN : BOP_OP_MAP_RANGE,
+                                      .name = bop_slice_cstr(args->values[0])};
+    char doing[BOP_NAME_MAX + 8];
 
-    bop_buf_init(&cursor, NULL, 0);
-    while (exit_code == CLI_OK && left > 0) {
-        exit_code = scan_page(&work, args, &cursor, &left);
-        if (cursor.size == 0) {
-            break;
-        }
+    if (args->aof.prefix) {
+        operation.prefix = bop_slice_cstr(args->aof.prefix);
     }
-    bop_buf_deinit(&cursor);
-    return end(&work, exit_code);
+    if (args->aof.from_text) {
+        operation.from = bop_slice_cstr(args->aof.from_text);
+    }
+    if (args->aof.to_text) {
+        operation.to = bop_slice_cstr(args->aof.to_text);
+    }
+    snprintf(doing, sizeof(doing), "scan %s", args->values[0]);
+    return pages_print(args, &operation, doing, print_entry);
 }

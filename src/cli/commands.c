@@ -23,10 +23,11 @@ static const struct cli_command before_aof[] = {
         .synopsis = "MAP KEY VALUE",
         .summary = "store a value under a key",
         .help = "VALUE - reads the value from standard input, all bytes of it. Prints the version\n"
-                "that the entry has now. The map comes into being with its first entry.\n",
+                "that the entry has now. The map comes into being with its first entry.\n"
+                "  --ttl SECONDS   the entry goes after so long, unless it is put again\n",
         .values_min = 3,
         .values_max = 3,
-        .flags = CONDITIONS,
+        .flags = CONDITIONS | BIT(FLAG_TTL),
         .run = cmd_map_put,
     },
     {
@@ -34,12 +35,14 @@ static const struct cli_command before_aof[] = {
         .name = "get",
         .synopsis = "MAP KEY",
         .summary = "print the value of a key",
-        .help = "Prints the bytes of the value and nothing else; a line feed behind them only on\n"
-                "a terminal. Exit status 3 if there is no such key.\n"
-                "  --stale   what the server asked has, which may be behind; needs no majority\n",
+        .help =
+            "Prints the bytes of the value and nothing else; a line feed behind them only on\n"
+            "a terminal. Exit status 3 if there is no such key.\n"
+            "  --with-ttl   first a line with the seconds that it has left, or \"-\"\n"
+            "  --stale      what the server asked has, which may be behind; needs no majority\n",
         .values_min = 2,
         .values_max = 2,
-        .flags = BIT(FLAG_STALE),
+        .flags = BIT(FLAG_STALE) | BIT(FLAG_WITH_TTL),
         .run = cmd_map_get,
     },
     {
@@ -61,13 +64,27 @@ static const struct cli_command before_aof[] = {
         .help = "One entry a line: key, tab, value, with \\n, \\t, \\\\ and \\xNN for what would\n"
                 "break the line; with --json one object a line. For copies there is `bop map "
                 "export`.\n"
-                "  --limit N   at most N entries\n"
-                "  --keys      keys only\n"
-                "  --stale     what the server asked has, which may be behind\n",
+                "  --limit N       at most N entries\n"
+                "  --keys          keys only\n"
+                "  --prefix TEXT   keys that begin with TEXT\n"
+                "  --from KEY      keys from KEY on\n"
+                "  --to KEY        keys below KEY\n"
+                "  --stale         what the server asked has, which may be behind\n",
         .values_min = 1,
         .values_max = 1,
-        .flags = BIT(FLAG_LIMIT) | BIT(FLAG_KEYS) | BIT(FLAG_STALE),
+        .flags = BIT(FLAG_LIMIT) | BIT(FLAG_KEYS) | BIT(FLAG_STALE) | BIT(FLAG_PREFIX) |
+                 BIT(FLAG_FROM) | BIT(FLAG_TO),
         .run = cmd_map_scan,
+    },
+    {
+        .group = "map",
+        .name = "clear",
+        .synopsis = "MAP",
+        .summary = "remove all entries",
+        .help = "However many there are, at once. Prints how many there were.\n",
+        .values_min = 1,
+        .values_max = 1,
+        .run = cmd_map_clear,
     },
     {
         .group = "map",
@@ -382,6 +399,7 @@ const struct cli_command *args_commands(size_t *out_count)
 {
     if (command_count == 0) {
         add_commands(before_aof, BOP_COUNT_OF(before_aof));
+        add_commands(state_commands, state_command_count);
         add_commands(cluster_commands, cluster_command_count);
         add_commands(aof_commands, aof_command_count);
         add_commands(behind_aof, BOP_COUNT_OF(behind_aof));

@@ -12,6 +12,8 @@
 
 extern const struct cli_command cluster_commands[];
 extern const size_t cluster_command_count;
+extern const struct cli_command state_commands[];
+extern const size_t state_command_count;
 extern const struct cli_command aof_commands[];
 extern const size_t aof_command_count;
 

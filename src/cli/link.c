@@ -27,6 +27,7 @@ int link_open(const struct link_options *options, struct link *out_link)
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .outstanding_max = options->outstanding_max,
         .pin = options->pin,
+        .session_grace_ms = options->grace_ms,
     };
     int rc;
 

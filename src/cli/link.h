@@ -28,6 +28,7 @@ struct link_options {
     uint64_t timeout_ms;      /* When the command line says none. */
     unsigned outstanding_max; /* 0: the client's default. */
     bool pin;
+    uint32_t grace_ms; /* Of the session. */
 };
 
 /** Begin to connect. Returns an exit code; what failed was said. */

@@ -135,6 +135,18 @@ int ndjson_write(struct bop_buf *buf, struct bop_slice key, struct bop_slice val
     return rc;
 }
 
+int ndjson_write_member(struct bop_buf *buf, struct bop_slice member)
+{
+    json_t *object = json_object();
+    int rc = object ? ndjson_set_bytes(object, "member", member) : BOP_ENOMEM;
+
+    if (rc == 0) {
+        rc = ndjson_write_object(buf, object);
+    }
+    json_decref(object);
+    return rc;
+}
+
 /* ---- Reading ---- */
 
 int ndjson_get_bytes(const json_t *object, const char *name, struct bop_buf *out,
@@ -168,25 +180,48 @@ int ndjson_get_bytes(const json_t *object, const char *name, struct bop_buf *out
     return rc < 0 ? bop_error_set(err, rc, "read \"%s\"", name) : 0;
 }
 
-int ndjson_read(struct bop_slice line, struct bop_buf *key, struct bop_buf *value,
-                struct bop_error *err)
+static int load_object(struct bop_slice line, json_t **out_object, struct bop_error *err)
 {
     json_error_t trouble;
     json_t *object = json_loadb(line.size > 0 ? (const char *)line.data : "", line.size,
                                 JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &trouble);
-    int rc;
 
     if (!object) {
         return bop_error_say(err, BOP_EMALFORMED, "no JSON: %s", trouble.text);
     }
     if (!json_is_object(object)) {
-        rc = bop_error_say(err, BOP_EMALFORMED, "no JSON object");
-    } else {
-        rc = ndjson_get_bytes(object, "key", key, err);
-        if (rc == 0) {
-            rc = ndjson_get_bytes(object, "value", value, err);
-        }
+        json_decref(object);
+        return bop_error_say(err, BOP_EMALFORMED, "no JSON object");
+    }
+    *out_object = object;
+    return 0;
+}
+
+int ndjson_read(struct bop_slice line, struct bop_buf *key, struct bop_buf *value,
+                struct bop_error *err)
+{
+    json_t *object;
+    int rc = load_object(line, &object, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = ndjson_get_bytes(object, "key", key, err);
+    if (rc == 0) {
+        rc = ndjson_get_bytes(object, "value", value, err);
     }
     json_decref(object);
+    return rc;
+}
+
+int ndjson_read_member(struct bop_slice line, struct bop_buf *member, struct bop_error *err)
+{
+    json_t *object;
+    int rc = load_object(line, &object, err);
+
+    if (rc == 0) {
+        rc = ndjson_get_bytes(object, "member", member, err);
+        json_decref(object);
+    }
     return rc;
 }

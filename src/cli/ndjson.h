@@ -33,6 +33,13 @@ BOP_MUST_USE int ndjson_write_object(struct bop_buf *buf, const json_t *object);
 BOP_MUST_USE int ndjson_get_bytes(const json_t *object, const char *name, struct bop_buf *out,
                                   struct bop_error *err);
 
+/** Append the line of a set's member: {"member":"hello"}. Returns 0 or BOP_ENOMEM. */
+BOP_MUST_USE int ndjson_write_member(struct bop_buf *buf, struct bop_slice member);
+
+/** As ndjson_read(), of such a line. */
+BOP_MUST_USE int ndjson_read_member(struct bop_slice line, struct bop_buf *member,
+                                    struct bop_error *err);
+
 /**
  * Read a line, with or without its line feed. key and value are cleared first.
  * Returns 0, BOP_EMALFORMED with what is wrong in err, or BOP_ENOMEM.

@@ -60,7 +60,8 @@ static int next_of_ndjson(struct source *source, struct bop_error *err)
             return rc;
         }
     } while (is_empty(line));
-    rc = ndjson_read(line, &source->key, &source->value, err);
+    rc = source->members ? ndjson_read_member(line, &source->key, err)
+                         : ndjson_read(line, &source->key, &source->value, err);
     if (rc < 0) {
         bop_error_wrap(err, "line %" PRIu64, source->line);
         return rc;

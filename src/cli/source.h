@@ -68,6 +68,7 @@ struct source {
     struct bop_buf value;
     uint64_t line; /* The number of the last one read. */
     bool dpkg;
+    bool members; /* Of a set: lines have no key and value but a member, which comes as key. */
 };
 
 void source_init(struct source *source, int fd, bool dpkg);
