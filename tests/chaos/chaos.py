@@ -219,8 +219,8 @@ def mix(arguments):
                           shim=Programs.shim, journaled=True,
                           small=MIX_NODES_MB if spaced and chance.random() < 0.5 else
                           None) as cluster:
-            campaign = Campaign(cluster, f"chapter {number}", seed,
-                                os.path.join(arguments.out, f"mix-{seed}", f"{number:03}"), bulk=4096)
+            directory = os.path.join(arguments.out, f"mix-{seed}", f"{number:03}")
+            campaign = Campaign(cluster, f"chapter {number}", seed, directory, bulk=4096)
             tap.say(f"chapter {number} of seed {seed}: {len(cluster.nodes)} nodes"
                     f"{', proxied' if cluster.proxied else ''}, in {campaign.directory}")
             until = min(end, time.monotonic() + chance.uniform(*CHAPTER_S))
