@@ -38,6 +38,12 @@ static void answer(struct bop_socket *tcp, enum bop_wire_kind kind, uint32_t req
     bop_socket_flush_later(tcp);
 }
 
+void fake_node_say(struct bop_socket *tcp, uint16_t kind, uint32_t request,
+                   struct bop_slice payload)
+{
+    answer(tcp, (enum bop_wire_kind)kind, request, payload);
+}
+
 static void answer_status(struct bop_socket *tcp, enum bop_wire_kind kind, uint32_t request,
                           uint8_t status)
 {
@@ -443,6 +449,12 @@ static void take(struct fake_connection *connection, const struct bop_wire_frame
         break;
     case BOP_WIRE_KIND_STATUS_REQUEST:
         answer_node_status(connection, frame);
+        break;
+    case BOP_WIRE_KIND_WATCH_OPEN_REQUEST:
+    case BOP_WIRE_KIND_WATCH_CLOSE_REQUEST:
+        REQUIRE(connection->node->cluster->on_watch != NULL);
+        connection->node->cluster->on_watch(connection->node->cluster->watch_user,
+                                            connection->node, connection->tcp, frame);
         break;
     default:
         CHECK(!"a kind that clients send");

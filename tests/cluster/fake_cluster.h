@@ -89,7 +89,15 @@ struct fake_cluster {
     bool old;               /* Knows of no grace. */
     uint8_t last_put[16];
     size_t last_put_size;
+    /* Takes requests about watches, and answers them with fake_node_say(). */
+    void (*on_watch)(void *user, struct fake_node *node, struct bop_socket *tcp,
+                     const struct bop_wire_frame *frame);
+    void *watch_user;
 };
+
+/** Say something on a connection, asked or not. */
+void fake_node_say(struct bop_socket *tcp, uint16_t kind, uint32_t request,
+                   struct bop_slice payload);
 
 void fake_cluster_start(struct fake_cluster *cluster, struct bop_loop *loop, unsigned nodes);
 /** Close all connections and stop listening; on_close of each comes from the loop. */
