@@ -128,11 +128,14 @@ struct client_session {
 /** Requests for locks: client_lock.c. */
 struct client_locks {
     struct bop_list list;
+    struct bop_list barriers; /* client_barrier.c */
     struct bop_timer timer;
     uint64_t poll_ms;
-    uint64_t sync_session; /* Of the sync under way; 0: none. */
-    uint64_t sync_ms;      /* When it, or the last one, began. */
-    uint64_t confirmed_ms; /* When the last one began that came to its end. */
+    struct bop_client_watch *watch; /* Of the session; NULL: none. */
+    uint64_t watched;               /* The session it was opened for. */
+    uint64_t sync_session;          /* Of the sync under way; 0: none. */
+    uint64_t sync_ms;               /* When it, or the last one, began. */
+    uint64_t confirmed_ms;          /* When the last one began that came to its end. */
 };
 
 struct bop_client {

@@ -16,10 +16,13 @@
  * (a sync). The same is done now and then with what is held: what is not there any more was
  * lost. A sync is about requests that were WAITING, HELD or STRAY when it began.
  *
+ * A watch of the session tells of grants and of the ends of requests as they happen; syncs are
+ * for what it misses, and for clusters that know no watches.
+ *
  * A sync asks a majority, so it confirms that the session is there. Signs of life are given each
  * third of the session's timeout; so the cluster does not end the session before half of the
- * timeout after a sync has passed, and when it has, without another one, the client counts its
- * session as over.
+ * timeout after a sync has passed, or its grace, if that is less. When it has, without another
+ * sync, the client counts its session as over.
  */
 #include "client_lock.h"
 
@@ -154,6 +157,7 @@ static void end_released(struct bop_client_lock *lock, int code)
 }
 
 static void schedule(struct bop_client *client);
+static void watch_begin(struct bop_client *client);
 
 static void become_stray(struct bop_client_lock *lock, int code)
 {
@@ -222,6 +226,13 @@ int bop_client_lock_release(struct bop_client_lock *lock, bop_client_released_fn
     return rc;
 }
 
+void bop__client_lock_drop(struct bop_client_lock *lock)
+{
+    if (bop_client_lock_release(lock, NULL, NULL) < 0) {
+        become_stray(lock, BOP_ECANCELED);
+    }
+}
+
 /* ---- Asking ---- */
 
 static void abandon(struct bop_client_lock *lock)
@@ -251,6 +262,7 @@ static void on_answer(void *user, int code, const struct bop_result *result)
     lock->ticket = result->ticket;
     lock->token = result->token;
     lock->state = lock->token ? LOCK_HELD : LOCK_WAITING;
+    watch_begin(client);
     client->locks.poll_ms = CLIENT_LOCK_POLL_MIN_MS;
     if (lock->abandoned) {
         abandon(lock);
@@ -515,6 +527,86 @@ static void sync_begin(struct bop_client *client)
     ask_page(client, bop_slice(NULL, 0));
 }
 
+/* ---- The watch ---- */
+
+static struct bop_client_lock *find(struct bop_client *client, const struct bop_event *event)
+{
+    BOP_LIST_FOR_EACH(link, &client->locks.list) {
+        struct bop_client_lock *lock = lock_of(link);
+
+        if (lock->ticket == (uint64_t)event->number &&
+            bop_slice_equal(name_of(lock), event->name)) {
+            return lock;
+        }
+    }
+    return NULL;
+}
+
+static void on_event(struct bop_client *client, const struct bop_event *event)
+{
+    struct bop_client_lock *lock = find(client, event);
+
+    if (!lock) {
+        return;
+    }
+    if (event->type == BOP_EVENT_LOCK_GRANT && lock->state == LOCK_WAITING) {
+        lock->token = event->token;
+        lock->state = LOCK_HELD;
+        lock->syncing = false;
+        tell_granted(lock, 0);
+    } else if (event->type == BOP_EVENT_LOCK_CANCEL && lock->state == LOCK_WAITING) {
+        end_in_vain(lock, BOP_ETIMEOUT);
+    } else if (event->type == BOP_EVENT_LOCK_RELEASE && lock->state == LOCK_HELD) {
+        lock->syncing = false;
+        tell_lost(lock); /* Somebody has adopted it. */
+    }
+}
+
+static void on_news(void *user, const struct bop_client_news *news)
+{
+    struct bop_client *client = (struct bop_client *)user;
+    struct bop_slice left = news->events;
+    struct bop_event event;
+
+    if (news->code != 0) {
+        client->locks.watch = NULL;
+        return;
+    }
+    /* The session may be lost meanwhile, by what a callback does; then nothing is found any more.
+     */
+    while (bop_event_next(&left, &event) == 1) {
+        on_event(client, &event);
+    }
+    if (news->flags & BOP_WATCH_EVENTS_RESYNC) {
+        client->locks.poll_ms = CLIENT_LOCK_POLL_MIN_MS; /* Something was missed. */
+    }
+    schedule(client);
+}
+
+static void watch_end(struct bop_client *client)
+{
+    bop_client_watch_close(client->locks.watch);
+    client->locks.watch = NULL;
+}
+
+/* Once a session: where there are no watches, syncs do. */
+static void watch_begin(struct bop_client *client)
+{
+    uint8_t id[8];
+    struct bop_slice key = bop_slice(id, sizeof(id));
+    struct bop_client_watch_options options = {.what = BOP_WATCH_SESSION, .key = &key};
+
+    if (client->session.id == 0 || client->locks.watched == client->session.id) {
+        return;
+    }
+    watch_end(client);
+    bop_store_u64(id, __builtin_bswap64(client->session.id));
+    client->locks.watched = client->session.id;
+    if (bop_client_watch_open(client, &options, on_news, client, &client->locks.watch) != 0) {
+        client->locks.watch = NULL;
+    }
+}
+
 /* ---- The timer ---- */
 
 static bool any(const struct bop_client *client, enum lock_state a, enum lock_state b)
@@ -528,14 +620,30 @@ static bool any(const struct bop_client *client, enum lock_state a, enum lock_st
 }
 
 /* When what is held counts as lost, if no sync comes to its end until then. */
+static uint64_t life_ms(const struct bop_client *client)
+{
+    uint64_t grace_ms = client->session_grace_ms ? client->session_grace_ms : UINT64_MAX;
+
+    return bop_max_u64(bop_min_u64(client->session.timeout_ms / 2, grace_ms),
+                       CLIENT_LOCK_LIFE_MIN_MS);
+}
+
 static uint64_t life_ends_ms(const struct bop_client *client)
 {
-    return client->locks.confirmed_ms + client->session.timeout_ms / 2;
+    return client->locks.confirmed_ms + life_ms(client);
 }
 
 static uint64_t next_sync_ms(const struct bop_client *client)
 {
-    return client->locks.sync_ms + client->session.timeout_ms / CLIENT_LOCK_SYNCS;
+    return client->locks.sync_ms + life_ms(client) / CLIENT_LOCK_SYNCS;
+}
+
+/* The watch says most of it, so less is asked. */
+static uint64_t poll_max_ms(const struct bop_client *client)
+{
+    return client->locks.watch
+               ? bop_max_u64(life_ms(client) / CLIENT_LOCK_SYNCS, CLIENT_LOCK_POLL_MAX_MS)
+               : CLIENT_LOCK_POLL_MAX_MS;
 }
 
 static bool holds(const struct bop_client *client)
@@ -571,7 +679,7 @@ static void on_timer(struct bop_timer *timer)
     if (holds(client) && now_ms >= life_ends_ms(client)) {
         bop__client_session_lost(client);
     } else if (any(client, LOCK_WAITING, LOCK_STRAY)) {
-        client->locks.poll_ms = bop_min_u64(client->locks.poll_ms * 2, CLIENT_LOCK_POLL_MAX_MS);
+        client->locks.poll_ms = bop_min_u64(client->locks.poll_ms * 2, poll_max_ms(client));
         sync_begin(client);
     } else if (holds(client) && now_ms >= next_sync_ms(client)) {
         sync_begin(client);
@@ -584,6 +692,7 @@ static void on_timer(struct bop_timer *timer)
 void bop__client_locks_init(struct bop_client *client)
 {
     bop_list_init(&client->locks.list);
+    bop_list_init(&client->locks.barriers);
     bop_timer_init(&client->locks.timer, on_timer);
     client->locks.poll_ms = CLIENT_LOCK_POLL_MIN_MS;
 }
@@ -600,6 +709,7 @@ void bop__client_locks_lost(struct bop_client *client)
     struct bop_list taken;
 
     forget_sync(client);
+    watch_end(client);
     take(client, is_at_rest, &taken);
     while ((lock = take_next(client, &taken))) {
         if (lock->state == LOCK_HELD) {
@@ -619,5 +729,7 @@ void bop__client_locks_close(struct bop_client *client)
         lock->lost = NULL;
         end_in_vain(lock, BOP_ECANCELED);
     }
+    watch_end(client);
+    bop__client_barriers_close(client);
     bop_timer_stop(client->loop, &client->locks.timer);
 }
