@@ -20,6 +20,8 @@ int bop__service_create(const struct service_options *options, struct service **
     service->replica = options->replica;
     service->started_ms = bop_clock_monotonic_ms(options->clock);
     bop_buf_init(&service->scratch, allocator, 0);
+    bop_buf_init(&service->nodes_left, allocator, 0);
+    bop_list_init(&service->syncs);
     if (bop__service_watches_create(service) < 0) {
         bop_free(allocator, service, sizeof(*service));
         return BOP_ENOMEM;
@@ -32,6 +34,7 @@ void bop__service_destroy(struct service *service)
 {
     if (service) {
         bop_buf_deinit(&service->scratch);
+        bop_buf_deinit(&service->nodes_left);
         bop__watch_hub_destroy(service->watches);
         bop__service_sessions_deinit(service);
         bop_free(service->allocator, service, sizeof(*service));

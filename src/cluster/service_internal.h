@@ -30,6 +30,8 @@ struct service {
     uint64_t started_ms;
     uint64_t clients;
     struct bop_buf scratch;
+    struct bop_list syncs;     /* Connections that are told the state: service_sync.c. */
+    struct bop_buf nodes_left; /* Ids of nodes of which a connection ended, as strings. */
     struct service_sessions sessions;
     struct watch_hub *watches;
     struct service_views views;
@@ -108,6 +110,11 @@ void bop__service_deny_watch(struct service_conn *conn, const struct bop_wire_fr
 BOP_MUST_USE int bop__service_watch(struct service_conn *conn, const struct bop_wire_frame *frame);
 /** Kinds 174 to 179. */
 BOP_MUST_USE int bop__service_view(struct service_conn *conn, const struct bop_wire_frame *frame);
+
+/** What an entry changed, to those that are told the state; and what else there is to tell. */
+void bop__service_sync_events(struct service *service, struct bop_slice events);
+void bop__service_sync_reset(struct service *service);
+void bop__service_sync_turn(struct service *service);
 
 /** Kinds 1 to 74. */
 BOP_MUST_USE int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *frame);

@@ -135,6 +135,10 @@ static bool to_operation(uint16_t kind, struct bop_slice payload, struct bop_ope
     case BOP_WIRE_KIND_MULTIMAP_CLEAR_REQUEST:
         out->op = BOP_OP_MULTIMAP_CLEAR;
         return true;
+    case BOP_WIRE_KIND_CREATE_LOCK_REQUEST:
+        out->op = BOP_OP_LOCK_CREATE;
+        out->capacity = 1;
+        return true;
     case BOP_WIRE_KIND_CREATE_COUNTER_REQUEST:
         out->op = BOP_OP_COUNTER_CREATE;
         return true;
@@ -162,6 +166,7 @@ static void write_result(struct bop_writer *writer, const struct service_request
     case BOP_WIRE_KIND_CREATE_SET_REQUEST:
     case BOP_WIRE_KIND_CREATE_MULTIMAP_REQUEST:
     case BOP_WIRE_KIND_CREATE_COUNTER_REQUEST:
+    case BOP_WIRE_KIND_CREATE_LOCK_REQUEST:
         bop_write_bytes(writer, bop_read_string(&payload));
         break;
     case BOP_WIRE_KIND_MAP_GET_REQUEST:
@@ -420,6 +425,10 @@ int bop__service_legacy(struct service_conn *conn, const struct bop_wire_frame *
 
     if (rc < 0) {
         return rc;
+    }
+    if (frame->kind == BOP_WIRE_KIND_STATE_SYNC_ACK) {
+        bop__service_legacy_alive(conn);
+        return bop__service_sync_acked(bop__service_legacy_sync(conn), frame->payload);
     }
     if (frame->flags & BOP_WIRE_RESPONSE) {
         return BOP_EPROTOCOL; /* We asked nothing. */

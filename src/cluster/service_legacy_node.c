@@ -31,6 +31,7 @@ struct legacy_node {
     uint64_t session; /* 0: not joined. */
     uint64_t sequence;
     uint64_t alive_ms;
+    struct sync *sync;
     size_t id_size; /* 0: not joined. */
     uint8_t id[NODE_ID_MAX];
 };
@@ -42,8 +43,16 @@ static struct bop_slice id_of(const struct legacy_node *node)
 
 void bop__service_legacy_free(struct service_conn *conn)
 {
+    if (conn->legacy) {
+        bop__service_sync_end(conn->legacy->sync);
+    }
     bop_free(conn->service->allocator, conn->legacy, sizeof(*conn->legacy));
     conn->legacy = NULL;
+}
+
+struct sync *bop__service_legacy_sync(const struct service_conn *conn)
+{
+    return conn->legacy ? conn->legacy->sync : NULL;
 }
 
 bool bop__service_legacy_busy(const struct service_conn *conn)
@@ -194,10 +203,16 @@ static void joined(struct replica_write *write, uint8_t status, struct bop_slice
     struct service_request *request = good(write, status);
     uint8_t session[8];
 
-    if (request) {
-        bop_store_u64(session, request->conn->legacy->session);
-        succeed(request, bop_slice(session, sizeof(session)));
+    if (!request) {
+        return;
     }
+    if (!request->conn->legacy->sync &&
+        bop__service_sync_begin(request->conn, &request->conn->legacy->sync) < 0) {
+        fail(request, "busy, try again later");
+        return;
+    }
+    bop_store_u64(session, request->conn->legacy->session);
+    succeed(request, bop_slice(session, sizeof(session)));
 }
 
 static void opened(struct replica_write *write, uint8_t status, struct bop_slice result)
@@ -246,19 +261,16 @@ static void join(struct service_request *request)
 
 /* ---- The list of nodes ---- */
 
-/* The node's id in a member's name; empty: it is no node's. */
-static struct bop_slice id_in(struct bop_slice member)
+struct bop_slice bop__service_node_id(struct bop_slice group, struct bop_slice member)
 {
-    return member.size > SUFFIX_SIZE && member.data[member.size - SUFFIX_SIZE] == '\0'
-               ? bop_slice(member.data, member.size - SUFFIX_SIZE)
-               : bop_slice(NULL, 0);
+    bool is_node = bop_slice_equal(group, bop_slice_cstr(LEGACY_GROUP)) &&
+                   member.size > SUFFIX_SIZE && member.data[member.size - SUFFIX_SIZE] == '\0';
+
+    return is_node ? bop_slice(member.data, member.size - SUFFIX_SIZE) : bop_slice(NULL, 0);
 }
 
-typedef int member_fn(void *user, struct bop_slice id, uint64_t session);
-
-/* Call fn for all members, in order, until it returns another than 0. A bop_status or a code. */
-static int each_member(struct machine_view *view, struct bop_allocator *allocator, member_fn *fn,
-                       void *user)
+int bop__service_each_node(struct machine_view *view, struct bop_allocator *allocator,
+                           service_node_fn *fn, void *user)
 {
     struct bop_operation list = {.op = BOP_OP_MEMBER_LIST, .name = bop_slice_cstr(LEGACY_GROUP)};
     struct bop_scan_entry entry;
@@ -278,8 +290,10 @@ static int each_member(struct machine_view *view, struct bop_allocator *allocato
         }
         result = decoded(list.op, bop_buf_slice(&page));
         while (rc == 0 && bop_scan_next(&result.entries, &entry)) {
-            if (id_in(entry.key).size > 0 && entry.value.size >= 8) {
-                rc = fn(user, id_in(entry.key), bop_load_u64(entry.value.data));
+            struct bop_slice id = bop__service_node_id(list.name, entry.key);
+
+            if (id.size > 0 && entry.value.size >= 8) {
+                rc = fn(user, id, bop_load_u64(entry.value.data));
             }
         }
         bop_buf_clear(&cursor);
@@ -325,7 +339,7 @@ static void nodes_read(struct replica_read *read, int code, struct machine_view 
 
     bop_buf_init(&ids, allocator, BOP_WIRE_FRAME_MAX / 2);
     list.out = &ids;
-    code = code ? code : each_member(view, allocator, list_node, &list);
+    code = code ? code : bop__service_each_node(view, allocator, list_node, &list);
     if (code != 0) {
         bop_buf_deinit(&ids);
         fail(request, bop_status_text(BOP_STATUS_RETRY));
@@ -388,7 +402,7 @@ static void leaving_read(struct replica_read *read, int code, struct machine_vie
     struct sessions sessions = {.id = name_of(request)};
 
     bop_buf_init(&sessions.list, allocator, 0);
-    code = code ? code : each_member(view, allocator, note_session, &sessions);
+    code = code ? code : bop__service_each_node(view, allocator, note_session, &sessions);
     if (request->conn->closed) {
         finish(request);
     } else if (code != 0) {
@@ -408,18 +422,6 @@ static struct bop_operation of_lock(const struct service_request *request, enum 
 {
     return (struct bop_operation){
         .op = op, .name = name_of(request), .label = id_of(request->conn->legacy)};
-}
-
-static void lock_created(struct replica_write *write, uint8_t status, struct bop_slice result)
-{
-    struct service_request *request = good(write, status);
-    struct bop_slice name;
-
-    if (request) {
-        /* As it came: its length and its bytes. */
-        name = bop__service_payload(request);
-        succeed(request, name);
-    }
 }
 
 /* Where a node stands in a lock's queue. */
@@ -613,7 +615,6 @@ bool bop__service_legacy_is_of_node(uint16_t kind)
     case BOP_WIRE_KIND_JOIN_REQUEST:
     case BOP_WIRE_KIND_LEAVE_REQUEST:
     case BOP_WIRE_KIND_GET_NODES_REQUEST:
-    case BOP_WIRE_KIND_CREATE_LOCK_REQUEST:
     case BOP_WIRE_KIND_LOCK_ACQUIRE_REQUEST:
     case BOP_WIRE_KIND_LOCK_RELEASE_REQUEST:
     case BOP_WIRE_KIND_LOCK_SYNC_REQUEST:
@@ -637,11 +638,6 @@ static void run_lock(struct service_request *request)
         return;
     }
     switch (request->kind) {
-    case BOP_WIRE_KIND_CREATE_LOCK_REQUEST:
-        operation = of_lock(request, BOP_OP_LOCK_CREATE);
-        operation.capacity = 1;
-        submit_operation(request, &operation, lock_created);
-        break;
     case BOP_WIRE_KIND_LOCK_ACQUIRE_REQUEST:
         read(request, acquire_read);
         break;

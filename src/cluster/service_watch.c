@@ -153,11 +153,13 @@ int bop__service_watches_create(struct service *service)
 void bop__service_events(struct service *service, uint64_t index, struct bop_slice events)
 {
     bop__watch_hub_events(service->watches, index, events);
+    bop__service_sync_events(service, events);
 }
 
 void bop__service_reset(struct service *service, uint64_t index)
 {
     bop__watch_hub_reset(service->watches, index);
+    bop__service_sync_reset(service);
 }
 
 void bop__service_release(struct service *service)
@@ -172,6 +174,7 @@ uint64_t bop__service_turn(struct service *service)
 {
     uint64_t now_ms = bop_clock_monotonic_ms(service->options.clock);
 
+    bop__service_sync_turn(service);
     return bop_min_u64(
         bop__watch_hub_turn(service->watches, bop__replica_applied(service->replica), now_ms),
         bop__service_views_turn(service, now_ms));

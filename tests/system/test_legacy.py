@@ -7,10 +7,16 @@ from cluster import PATIENCE, Cluster, read_counter, read_map
 from tap import check, check_equal, test
 
 
+STATE_SYNC = 73
+
+
 def exchange(connection, kind, payload, flags=wire.REQUEST, request=0x01020304):
-    """The bytes of the answer."""
+    """The bytes of the answer; the state-sync stream of who has joined is passed by."""
     connection.send_raw(wire.frame(kind, payload, request, flags))
-    return connection.receive(PATIENCE).raw
+    while True:
+        got = connection.receive(PATIENCE).raw
+        if got[10:12] != wire.u16(STATE_SYNC):
+            return got
 
 
 def answers(connection, kind, payload, expected_kind, expected, request=0x01020304):
@@ -278,15 +284,169 @@ def a_node_finds_its_locks_again_from_a_new_connection():
 def requests_of_a_node_sent_at_once_are_answered_in_order():
     with Cluster(1) as cluster, cluster.nodes[0].connect(PATIENCE) as connection:
         lock = wire.blob("l")
-        kinds = ((1, wire.blob("a")), (33, lock), (35, lock), (35, lock), (37, lock),
-                 (3, wire.blob("a")))
+        kinds = ((1, wire.blob("a")), (35, lock), (35, lock), (37, lock), (3, wire.blob("a")))
         for number, (kind, payload) in enumerate(kinds):
             connection.send_raw(wire.frame(kind, payload, number + 1, wire.REQUEST))
-        got = [connection.receive(PATIENCE).raw for _ in kinds]
+        got = []
+        while len(got) < len(kinds):
+            raw = connection.receive(PATIENCE).raw
+            if raw[10:12] != wire.u16(STATE_SYNC):
+                got.append(raw)
         check_equal([raw[10:12] for raw in got], [wire.u16(kind + 1) for kind, _ in kinds],
                     "the kinds of the answers")
         check_equal([raw[12:16] for raw in got], [wire.u32(n + 1) for n in range(len(kinds))],
                     "their ids")
+
+
+class Mirror:
+    """What a client of the state-sync stream believes."""
+
+    def __init__(self):
+        self.maps, self.sets, self.counters, self.multimaps = {}, {}, {}, {}
+        self.locks, self.nodes, self.expected = {}, {}, 1
+
+    def apply(self, raw):
+        """Do the operations of a message. Returns its number."""
+        reader = wire.Reader(raw[16:])
+        number = reader.u64()
+        check_equal(number, self.expected, "the number of the message")
+        self.expected += 1
+        for _ in range(reader.u32()):
+            self.operation(reader, reader.u8(), reader.text())
+        reader.end()
+        return number
+
+    def operation(self, reader, tag, name):
+        if tag in (0, 3, 9):
+            {0: self.maps, 3: self.sets, 9: self.multimaps}[tag].setdefault(
+                name, {} if tag == 0 else set())
+        elif tag in (2, 5, 12):
+            {2: self.maps, 5: self.sets, 12: self.multimaps}[tag].pop(name, None)
+        elif tag == 1:
+            key = reader.blob()
+            if reader.u8():
+                self.maps[name][key] = reader.blob()
+            else:
+                self.maps[name].pop(key, None)
+        elif tag in (4, 10):
+            pair = (reader.blob(), reader.blob()) if tag == 10 else reader.blob()
+            target = (self.sets if tag == 4 else self.multimaps)[name]
+            (target.add if reader.u8() else target.discard)(pair)
+        elif tag == 11:
+            key = reader.blob()
+            self.multimaps[name] = {pair for pair in self.multimaps[name] if pair[0] != key}
+        elif tag == 6:
+            self.counters.setdefault(name, 0)
+        elif tag == 7:
+            self.counters[name] = reader.i64()
+        elif tag == 8:
+            self.counters.pop(name, None)
+        elif tag == 13:
+            self.locks.setdefault(name, None)
+        elif tag == 14:
+            self.locks[name] = reader.text()
+        elif tag == 15:
+            reader.text()
+            self.locks[name] = None
+        elif tag == 16:
+            self.locks.pop(name, None)
+        elif tag == 17:
+            self.nodes.setdefault(name, set())
+        elif tag == 18:
+            self.nodes.pop(name, None)
+        elif tag == 19:
+            self.nodes[name].add(reader.u64())
+        else:
+            check_equal(tag, 20, "the tag")
+            self.nodes[name].discard(reader.u64())
+
+
+def follow(connection, mirror, until, code=0):
+    """Take messages and acknowledge them until the mirror shows it."""
+    while not until(mirror):
+        raw = connection.receive(PATIENCE).raw
+        check_equal(raw[9:12], wire.u8(wire.REQUEST) + wire.u16(STATE_SYNC), "flags and kind")
+        number = mirror.apply(raw)
+        connection.send_raw(wire.frame(74, wire.u8(code) + wire.u64(number), number,
+                                       wire.RESPONSE))
+
+
+def fill(connection, count):
+    m, s, mm, c, lock = (wire.blob(name) for name in ("m", "s", "mm", "c", "l"))
+    for n in range(count):
+        key = wire.blob(f"k{n}")
+        answers(connection, wire.MAP_PUT, m + key + wire.blob(f"v{n}"), 10, b"\0")
+        answers(connection, wire.SET_ADD, s + key, 20, b"\0")
+        answers(connection, 43, mm + wire.blob(f"k{n % 7}") + key, 44, b"\0")
+        exchange(connection, wire.COUNTER_INCREMENT, c + wire.i64(1))
+    answers(connection, 33, lock, 34, b"\0" + lock)
+
+
+@test
+def who_joins_is_told_the_state_and_what_changes():
+    with Cluster(3) as cluster:
+        writer, other = (node.connect(PATIENCE) for node in cluster.nodes[:2])
+        fill(writer, 600)
+        mirror = Mirror()
+        with cluster.nodes[2].connect(PATIENCE) as follower:
+            join(follower, "f")
+            follow(follower, mirror, lambda m: "f" in m.nodes)
+            check_equal(len(mirror.maps["m"]), 600, "entries of the map")
+            check_equal(mirror.maps["m"][b"k17"], b"v17", "one of them")
+            check_equal((len(mirror.sets["s"]), len(mirror.multimaps["mm"])), (600, 600),
+                        "members and pairs")
+            check_equal((mirror.counters, mirror.locks), ({"c": 600}, {"l": None}), "the rest")
+            join(other, "o")
+            answers(other, 35, wire.blob("l"), 36, b"\0\1\0")
+            follow(follower, mirror, lambda m: m.locks["l"] == "o" and len(m.nodes["o"]) == 1)
+            answers(writer, wire.MAP_REMOVE, wire.blob("m") + wire.blob("k17"), 14, b"\0")
+            answers(writer, 47, wire.blob("mm") + wire.blob("k3"), 48, b"\0")
+            answers(writer, 67, wire.blob("mm2"), 68, b"\0")
+            exchange(writer, wire.COUNTER_INCREMENT, wire.blob("c") + wire.i64(-600))
+            follow(follower, mirror, lambda m: m.counters["c"] == 0)
+            check(b"k17" not in mirror.maps["m"], "what was removed is gone")
+            check(not any(key == b"k3" for key, _ in mirror.multimaps["mm"]), "a cleared key too")
+            answers(other, 3, wire.blob("o"), 4, b"\0")
+            follow(follower, mirror, lambda m: "o" not in m.nodes)
+            check_equal(mirror.locks["l"], None, "its lock is free")
+        writer.close()
+        other.close()
+
+
+@test
+def who_acknowledges_nothing_is_left_behind_and_told_all_again():
+    with Cluster(1) as cluster:
+        with cluster.nodes[0].connect(PATIENCE) as writer, \
+                cluster.nodes[0].connect(PATIENCE) as follower:
+            fill(writer, 5)
+            join(follower, "f")
+            for n in range(3000):  # More than may wait, while nothing is acknowledged.
+                answers(writer, wire.MAP_PUT, wire.blob("m") + wire.blob(f"k{n % 1500}") +
+                        wire.blob(f"w{n}"), 10, b"\0")
+            mirror = Mirror()
+            follow(follower, mirror, lambda m: m.maps.get("m", {}).get(b"k1499") == b"w2999" and
+                   len(m.maps["m"]) == 1500 and m.counters)
+            check_equal(mirror.maps["m"][b"k3"], b"w1503", "one of them")
+            # ERR asks for all of it again.
+            before = mirror.expected
+            mirror.maps.clear()
+            mirror.sets.clear()
+            mirror.multimaps.clear()
+            mirror.counters.clear()
+            answers(writer, wire.SET_ADD, wire.blob("s2") + wire.blob("x"), 20, b"\0")
+            follow(follower, mirror, lambda m: m.expected > before, code=1)
+            follow(follower, mirror, lambda m: len(m.maps.get("m", {})) == 1500 and m.counters)
+
+
+@test
+def an_acknowledgement_of_what_was_not_sent_ends_the_connection():
+    with Cluster(1) as cluster:
+        for joined in (False, True):
+            with cluster.nodes[0].connect(PATIENCE) as connection:
+                if joined:
+                    join(connection, "a")
+                connection.send_raw(wire.frame(74, b"\0" + wire.u64(99), 1, wire.RESPONSE))
+                connection.until_closed(PATIENCE)
 
 
 @test
