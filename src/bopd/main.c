@@ -196,8 +196,26 @@ static void remove_tree(const char *path)
     }
 }
 
+/* With TLS or tokens the other lines would lack what only its users have. */
+static void say_ready_with_security(const struct daemon *daemon)
+{
+    const struct config *config = &daemon->config;
+
+    printf("bopd: ready on %s\n"
+           "  bop --server %s%s%s%s status\n"
+           "data in %s, removed at the end; stop with Ctrl-C\n",
+           daemon->address, daemon->address, config->tls_certificate[0] ? " --ca " : "",
+           config->tls_ca[0] ? config->tls_ca : config->tls_certificate,
+           config->tokens[0] ? " --token-file FILE" : "", config->data);
+}
+
 static void say_ready(struct daemon *daemon)
 {
+    if (daemon->config.tls_certificate[0] || daemon->config.tokens[0]) {
+        say_ready_with_security(daemon);
+        fflush(stdout);
+        return;
+    }
     printf("bopd: ready on %s\n"
            "  bop --server %s map put greetings hello world\n"
            "  bop --server %s map get greetings hello\n"

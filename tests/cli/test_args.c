@@ -213,3 +213,25 @@ TEST(suggest, takes_the_nearest_and_nothing_far)
     CHECK_PTR_EQ(suggest_nearest("zzz", names, 3), NULL);
     CHECK_PTR_EQ(suggest_nearest("x", names, 3), NULL);
 }
+
+TEST(args, take_flags_of_trust_with_every_command)
+{
+    struct cli_args args;
+    struct bop_error err;
+
+    REQUIRE_EQ(
+        parse("status --ca a --cert=c --key k --tls-name n --token-file t --tls", &args, &err), 0);
+    CHECK_STR_EQ(args.trust.ca, "a");
+    CHECK_STR_EQ(args.trust.certificate, "c");
+    CHECK_STR_EQ(args.trust.key, "k");
+    CHECK_STR_EQ(args.trust.server_name, "n");
+    CHECK_STR_EQ(args.trust.token_file, "t");
+    CHECK(args.trust.tls);
+    /* Of the tools of the log it is the object store's. */
+    REQUIRE_EQ(parse("aof verify d --endpoint https://h --ca a", &args, &err), 0);
+    CHECK_STR_EQ(args.aof.ca, "a");
+    refused("map get m k --cret x", "no flag --cret; did you mean --cert?");
+    refused("token new app", "too few arguments; use: bop token new NAME NAMESPACE:RIGHT...");
+    REQUIRE_EQ(parse("token new app app:write *:read", &args, &err), 0);
+    CHECK(args.command->run == cmd_token_new);
+}
