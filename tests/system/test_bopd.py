@@ -86,8 +86,8 @@ def a_busy_port_is_told():
 @test
 def an_address_that_is_not_ours_is_told():
     with Scratch() as scratch:
-        complains(["--id", 1, "--data", scratch.data, "--listen", "192.0.2.1:4700"], EXIT_LISTEN,
-                  "192.0.2.1:4700", "--listen")
+        complains(["--id", 1, "--data", scratch.data, "--listen", "192.0.2.1:4700",
+                   "--insecure"], EXIT_LISTEN, "192.0.2.1:4700", "--listen")
 
 
 @test
