@@ -11,6 +11,7 @@ from cluster import PATIENCE, Cluster, die_with_parent, environment
 from tap import check, check_equal, test, wait_until
 
 BOP = sys.argv[2] if len(sys.argv) > 2 else "build/release/bop"
+ELECTION = os.path.join(os.path.dirname(BOP), "examples", "election")
 
 # Says that it is in, with its number and token, waits to be seen, and goes; a second one that is in at the
 # same time finds the directory.
@@ -89,6 +90,7 @@ def a_second_one_waits_or_gives_up_in_time():
         later = int(second.stdout.readline())
         check(later > token, f"token {later} after {token}")
         second.terminate()
+        second.wait(PATIENCE)  # Its standard input is still open: this is not why it ends.
         check_equal(end(second)[0], 128 + signal.SIGTERM, "the second one's end")
         check_equal(requests(cluster, "l"), [], "what is left of the lock")
 
@@ -165,6 +167,34 @@ def twenty_take_turns_while_the_leader_is_killed():
         check_equal(tokens, sorted(set(tokens)), "rising tokens")
         leader.start()
         cluster.converge()
+
+
+@test
+def a_leader_that_is_killed_is_followed_by_the_next_candidate():
+    with Cluster() as cluster:
+        def stand(candidate):
+            return subprocess.Popen([ELECTION, f"127.0.0.1:{cluster.nodes[0].port}", "reports", candidate],
+                                    stdout=subprocess.PIPE, text=True, env=environment(),
+                                    preexec_fn=die_with_parent)
+
+        def leads(process, candidate):
+            """Reads on until it leads. Returns the token."""
+            for line in process.stdout:
+                if line.startswith(f"{candidate} leads, with token "):
+                    return int(line.split()[-1])
+            raise AssertionError(f"{candidate} ended and never led")
+
+        alice = stand("alice")
+        token = leads(alice, "alice")
+        bob = stand("bob")
+        wait_for_requests(cluster, "reports", 2)
+        alice.kill()
+        alice.communicate(timeout=PATIENCE)
+        check(leads(bob, "bob") > token, "the token of the next leader")
+        bob.terminate()
+        bob.communicate(timeout=PATIENCE)
+        check_equal(bob.returncode, 0, "the end of one that resigns")
+        check_equal(requests(cluster, "reports"), [], "what is left of the election")
 
 
 if __name__ == "__main__":
