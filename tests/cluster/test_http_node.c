@@ -29,6 +29,7 @@ struct got {
     char allow[128];
     char retry[8];
     char challenge[32];
+    char ttl[32];
     struct bop_buf body;
 };
 
@@ -40,6 +41,9 @@ struct fixture {
     struct bop_http_client *client;
     const char *data;
     const char *token; /* Sent with each request; NULL: none. */
+    uint64_t session;  /* Whose writes are numbered and sent as its; 0: none. */
+    uint64_t sequence; /* Of the last one. UINT64_MAX: no headers. */
+    char session_token[64];
     struct got got;
     char url[128];
 };
@@ -135,6 +139,7 @@ static void on_head(struct bop_http_call *call, void *user, const struct bop_htt
     keep(got->etag, sizeof(got->etag), bop_http_find(head, "ETag"));
     keep(got->allow, sizeof(got->allow), bop_http_find(head, "Allow"));
     keep(got->retry, sizeof(got->retry), bop_http_find(head, "Retry-After"));
+    keep(got->ttl, sizeof(got->ttl), bop_http_find(head, "BOP-TTL-Ms"));
     keep(got->challenge, sizeof(got->challenge), bop_http_find(head, "WWW-Authenticate"));
 }
 
@@ -162,7 +167,8 @@ static void begin(struct fixture *f, const char *method, const char *path, struc
                   const char *header, const char *value, struct got *out)
 {
     char url[16384], token[128], copy[128];
-    struct bop_http_header headers[2] = {0};
+    char session[24], sequence[24];
+    struct bop_http_header headers[4] = {0};
     struct bop_http_request request = {.method = method,
                                        .url = url,
                                        .body = body,
@@ -179,6 +185,14 @@ static void begin(struct fixture *f, const char *method, const char *path, struc
         snprintf(token, sizeof(token), "Bearer %s", f->token);
         headers[request.header_count++] = (struct bop_http_header){bytes("Authorization"),
                                                                    bytes(token)};
+    }
+    if (f->session && f->sequence != UINT64_MAX) {
+        snprintf(session, sizeof(session), "%" PRIu64, f->session);
+        snprintf(sequence, sizeof(sequence), "%" PRIu64, ++f->sequence);
+        headers[request.header_count++] = (struct bop_http_header){bytes("BOP-Session"),
+                                                                   bytes(session)};
+        headers[request.header_count++] = (struct bop_http_header){bytes("BOP-Sequence"),
+                                                                   bytes(sequence)};
     }
     snprintf(url, sizeof(url), "%s%s", f->url, path);
     forget(out);
@@ -213,10 +227,17 @@ static const char *body_of(const struct fixture *f)
     return (const char *)f->got.body.data;
 }
 
+/* Begin, and wait until the cluster speaks of everything that its nodes know. */
 static void start_led(struct fixture *f)
 {
+    unsigned status = 501;
+
     start_node(f, NULL, 0);
     await_leader(f);
+    for (unsigned n = 0; n < TURNS && status == 501; n++) {
+        status = ask(f, "POST", "/v1/transactions", "{}");
+    }
+    REQUIRE_EQ(status, 200);
 }
 
 /* ---- Kinds of state ---- */
@@ -305,6 +326,124 @@ TEST(http, counters)
     CHECK_EQ(ask(f, "GET", "/v1/counters/c", ""), 200);
     CHECK_STR_EQ(body_of(f), "{\"value\":9223372036854775807}");
     CHECK_EQ(ask(f, "DELETE", "/v1/counters/c", ""), 200);
+}
+
+TEST(http, maps_with_a_time_to_live)
+{
+    start_led(f);
+    CHECK_EQ(ask(f, "PUT", "/v1/maps/m/entries/k?ttl_ms=3600000", "v"), 201);
+    CHECK_EQ(ask(f, "GET", "/v1/maps/m/entries/k?ttl=true", ""), 200);
+    CHECK_STR_EQ(body_of(f), "v");
+    CHECK(atoi(f->got.ttl) > 3000000);
+    CHECK_EQ(ask(f, "PUT", "/v1/maps/m/entries/k?return=previous", "w"), 200);
+    CHECK_STR_HAS(body_of(f), "\"previous\":\"v\"}");
+    CHECK_EQ(ask(f, "DELETE", "/v1/maps/m/entries/k?return=previous", ""), 200);
+    CHECK_STR_HAS(body_of(f), "\"previous\":\"w\"}");
+    CHECK_EQ(ask(f, "DELETE", "/v1/maps/m/entries/k?return=previous", ""), 200);
+    CHECK_STR_HAS(body_of(f), "{\"existed\":false");
+    CHECK_EQ(ask(f, "POST", "/v1/maps/m/entries",
+                 "{\"entries\":[{\"key\":\"a\",\"value\":\"1\"},{\"key64\":\"/w==\","
+                 "\"value64\":\"\"}]}"),
+             200);
+    CHECK_STR_EQ(body_of(f), "{\"added\":2}");
+    CHECK_EQ(ask(f, "POST", "/v1/maps/m/entries", "{\"entries\":[{\"key\":\"a\"}]}"), 400);
+}
+
+TEST(http, names_of_what_there_is)
+{
+    start_led(f);
+    CHECK_EQ(ask(f, "PUT", "/v1/maps/shop%2Fa/entries/k", "v"), 201);
+    CHECK_EQ(ask(f, "PUT", "/v1/maps/shop%2Fb/entries/k", "v"), 201);
+    CHECK_EQ(ask(f, "PUT", "/v1/maps/z/entries/k", "v"), 201);
+    CHECK_EQ(ask(f, "POST", "/v1/counters/c/add", "{\"delta\":-7}"), 200);
+    CHECK_EQ(ask(f, "GET", "/v1/maps?prefix=shop%2F", ""), 200);
+    CHECK_STR_HAS(body_of(f), "{\"name\":\"shop/a\",\"made\":");
+    CHECK_STR_HAS(body_of(f), "\"size\":1}]}");
+    CHECK(strstr(body_of(f), "\"z\"") == NULL);
+    CHECK_EQ(ask(f, "GET", "/v1/counters", ""), 200);
+    CHECK_STR_HAS(body_of(f), "\"size\":-7}]}");
+    CHECK_EQ(ask(f, "GET", "/v1/sets", ""), 200);
+    CHECK_STR_HAS(body_of(f), "\"names\":[]}");
+}
+
+/* Opens a session; its headers go with each request until f->session is 0. */
+static void open_session(struct fixture *f)
+{
+    json_t *json;
+
+    CHECK_EQ(ask(f, "POST", "/v1/sessions", "{\"timeout_ms\":60000}"), 201);
+    json = json_loadb(body_of(f), f->got.body.size, 0, NULL);
+    f->session = (uint64_t)json_integer_value(json_object_get(json, "session"));
+    snprintf(f->session_token, sizeof(f->session_token), "%s",
+             json_string_value(json_object_get(json, "token")));
+    f->sequence = 0;
+    CHECK(f->session != 0);
+    CHECK_EQ(json_integer_value(json_object_get(json, "timeout_ms")), 60000);
+    json_decref(json);
+}
+
+TEST(http, locks_members_and_registrations_of_a_session)
+{
+    char path[64];
+
+    start_led(f);
+    CHECK_EQ(ask(f, "POST", "/v1/locks/l/acquire", ""), 410); /* Without a session. */
+    open_session(f);
+    CHECK_EQ(ask(f, "POST", "/v1/locks/l/acquire", "{\"label\":\"me\"}"), 200);
+    CHECK_STR_HAS(body_of(f), "\"position\":0}");
+    CHECK_EQ(ask(f, "PUT", "/v1/groups/g/members/m", "info"), 200);
+    CHECK_EQ(ask(f, "PUT", "/v1/registries/r/addresses/a%2Fb?sequence=3", ""), 201);
+    f->sequence--; /* Sent again, it is answered as it was. */
+    CHECK_EQ(ask(f, "PUT", "/v1/registries/r/addresses/a%2Fb?sequence=3", ""), 201);
+    CHECK_STR_EQ(body_of(f), "{\"added\":true}");
+    snprintf(path, sizeof(path), "/v1/sessions/%" PRIu64 "/alive", f->session);
+    f->sequence = UINT64_MAX; /* No headers. */
+    CHECK_EQ(ask(f, "POST", path, ""), 200);
+    CHECK_EQ(ask(f, "GET", "/v1/locks/l", ""), 200);
+    CHECK_STR_HAS(body_of(f), "{\"capacity\":1,\"permits\":1,\"revision\":");
+    CHECK_STR_HAS(body_of(f), "\"requests\":[{\"label\":\"me\",\"ticket\":");
+    CHECK_EQ(ask(f, "GET", "/v1/groups/g/members", ""), 200);
+    CHECK_STR_HAS(body_of(f), "\"info\":\"info\"}]}");
+    CHECK_EQ(ask(f, "GET", "/v1/groups/g/members/m", ""), 200);
+    CHECK_STR_HAS(body_of(f), "\"info\":\"info\"}");
+    CHECK_EQ(ask(f, "GET", "/v1/registries/r/addresses", ""), 200);
+    CHECK_STR_HAS(body_of(f), "{\"address\":\"a/b\",\"session\":");
+    CHECK_STR_HAS(body_of(f), "\"sequence\":3}]}");
+    snprintf(path, sizeof(path), "/v1/sessions/%" PRIu64, f->session);
+    CHECK_EQ(ask(f, "DELETE", path, ""), 400);
+    CHECK_EQ(ask_with(f, "DELETE", path, "", "BOP-Token", f->session_token), 200);
+    CHECK_EQ(ask(f, "GET", "/v1/groups/g/members", ""), 200);
+    CHECK_STR_HAS(body_of(f), "\"members\":[]}");
+    snprintf(path, sizeof(path), "/v1/sessions/%" PRIu64 "/alive", f->session);
+    CHECK_EQ(ask(f, "POST", path, ""), 410);
+}
+
+TEST(http, transactions_are_all_or_nothing)
+{
+    start_led(f);
+    CHECK_EQ(ask(f, "POST", "/v1/transactions",
+                 "{\"compare\":[{\"kind\":\"version\",\"name\":\"m\",\"key\":\"k\",\"number\":0}],"
+                 "\"then\":[{\"op\":\"map.put\",\"name\":\"m\",\"key\":\"k\",\"value\":\"v\"},"
+                 "{\"op\":\"counter.add\",\"name\":\"c\",\"delta\":5}],"
+                 "\"else\":[{\"op\":\"map.get\",\"name\":\"m\",\"key\":\"k\"}]}"),
+             200);
+    CHECK_STR_HAS(body_of(f), "{\"held\":true,\"results\":[{\"status\":\"ok\",\"existed\":false,");
+    CHECK_STR_HAS(body_of(f), "{\"status\":\"ok\",\"value\":5}]}");
+    CHECK_EQ(ask(f, "POST", "/v1/transactions",
+                 "{\"compare\":[{\"kind\":\"value\",\"name\":\"m\",\"key\":\"k\",\"value\":\"x\"}],"
+                 "\"else\":[{\"op\":\"map.get\",\"name\":\"m\",\"key\":\"k\"},"
+                 "{\"op\":\"map.get\",\"name\":\"m\",\"key\":\"none\"}]}"),
+             200);
+    CHECK_STR_HAS(body_of(f), "{\"held\":false,\"results\":[{\"status\":\"ok\",\"version\":");
+    CHECK_STR_HAS(body_of(f), "\"value\":\"v\"},{\"status\":\"not-found\"}]}");
+    CHECK_EQ(ask(f, "POST", "/v1/transactions",
+                 "{\"then\":[{\"op\":\"counter.add\",\"name\":\"c\",\"delta\":1},"
+                 "{\"op\":\"map.put\",\"name\":\"m\",\"key\":\"k\",\"value\":\"w\","
+                 "\"if\":\"absent\"}]}"),
+             412);
+    CHECK_STR_HAS(body_of(f), "operation 1");
+    CHECK_EQ(ask(f, "GET", "/v1/counters/c", ""), 200);
+    CHECK_STR_EQ(body_of(f), "{\"value\":5}");
 }
 
 /* Every page goes on where the one before ended, and the cursor fits in a query as it is. */

@@ -231,6 +231,80 @@ TEST(body, of_counters_is_json)
     CHECK_EQ(f->call.operation.delta, -2);
 }
 
+TEST(body, of_a_transaction_becomes_its_bytes)
+{
+    struct bop_slice compares, operations, one;
+    struct bop_compare compare;
+    struct bop_operation inner;
+
+    CHECK_OP(
+        "POST /v1/transactions HTTP/1.1\r\n",
+        "{\"compare\":[{\"kind\":\"version\",\"name\":\"m\",\"key64\":\"/wD+\",\"is\":\"less\","
+        "\"number\":7}],\"then\":[{\"op\":\"map.put\",\"name\":\"m\",\"key\":\"k\","
+        "\"value\":\"v\",\"if\":\"absent\",\"ttl_ms\":5},{\"op\":\"counter.add\","
+        "\"name\":\"c\",\"delta\":-1}]}",
+        BOP_OP_TRANSACTION);
+    compares = f->call.operation.compares;
+    REQUIRE(bop_compare_next(&compares, &compare));
+    CHECK_EQ(compare.kind, BOP_COMPARE_VERSION);
+    CHECK_EQ(compare.relation, BOP_LESS);
+    CHECK_SLICE_EQ(compare.key, bop_slice("\xff\0\xfe", 3));
+    CHECK_EQ(compare.number, 7);
+    operations = f->call.operation.then_items;
+    REQUIRE(bop_transaction_next(&operations, &one));
+    REQUIRE_EQ(bop_operation_decode(one, &inner), 0);
+    CHECK_EQ(inner.op, BOP_OP_MAP_PUT_TTL);
+    CHECK_EQ(inner.condition, BOP_IF_ABSENT);
+    CHECK_EQ(inner.ttl_ms, 5);
+    REQUIRE(bop_transaction_next(&operations, &one));
+    REQUIRE_EQ(bop_operation_decode(one, &inner), 0);
+    CHECK_EQ(inner.delta, -1);
+    CHECK_EQ(f->call.operation.else_count, 0);
+}
+
+TEST(body, of_a_transaction_that_means_nothing_is_refused)
+{
+    static const char *const bodies[] = {
+        "[]",
+        "{\"when\":[]}",
+        "{\"then\":{}}",
+        "{\"then\":[7]}",
+        "{\"then\":[{}]}",
+        "{\"then\":[{\"op\":\"map.put\"}]}",
+        "{\"then\":[{\"op\":\"transaction\",\"name\":\"m\"}]}",
+        "{\"then\":[{\"op\":\"map.put\",\"name\":\"m\",\"key\":\"k\"}]}",
+        "{\"then\":[{\"op\":\"map.put\",\"name\":\"\",\"key\":\"k\",\"value\":\"v\"}]}",
+        "{\"then\":[{\"op\":\"map.get\",\"name\":\"m\",\"key\":\"k\",\"key64\":\"\"}]}",
+        "{\"then\":[{\"op\":\"map.get\",\"name\":\"m\",\"key64\":\"?\"}]}",
+        "{\"then\":[{\"op\":\"map.delete\",\"name\":\"m\",\"key\":\"k\",\"if\":\"maybe\"}]}",
+        "{\"then\":[{\"op\":\"map.delete\",\"name\":\"m\",\"key\":\"k\",\"if\":{\"version\":-1}}]}",
+        "{\"then\":[{\"op\":\"map.size\",\"name\":\"m\",\"key\":\"k\"}]}",
+        "{\"compare\":[{\"kind\":\"age\",\"name\":\"m\"}]}",
+        "{\"compare\":[{\"kind\":\"version\",\"name\":\"m\",\"is\":\"more\"}]}",
+        "{\"compare\":[{\"kind\":\"version\"}]}",
+    };
+
+    for (size_t n = 0; n < BOP_COUNT_OF(bodies); n++) {
+        CHECK_EQ(translate(f, "POST /v1/transactions HTTP/1.1\r\n", bodies[n]), -1);
+        CHECK_EQ(f->problem.kind, HTTP_BAD_REQUEST);
+    }
+}
+
+TEST(head, makes_a_write_a_sessions)
+{
+    CHECK_OP("PUT /v1/sets/s/members/m HTTP/1.1\r\nBOP-Session: 7\r\nBOP-Sequence: 2\r\n"
+             "BOP-Acked: 1\r\n",
+             "", BOP_OP_SET_ADD);
+    CHECK_EQ(f->call.session, 7);
+    CHECK_EQ(f->call.sequence, 2);
+    CHECK_EQ(f->call.acked, 1);
+    CHECK_PROBLEM("PUT /v1/sets/s/members/m HTTP/1.1\r\nBOP-Session: 7\r\n", "", HTTP_BAD_REQUEST,
+                  "BOP-Sequence");
+    CHECK_PROBLEM("GET /v1/sets/s HTTP/1.1\r\nBOP-Session: 7\r\nBOP-Sequence: 2\r\n", "",
+                  HTTP_BAD_REQUEST, "single writes");
+    CHECK_PROBLEM("POST /v1/sessions/x/alive HTTP/1.1\r\n", "", HTTP_BAD_REQUEST, "session");
+}
+
 TEST(body, that_means_nothing_is_refused)
 {
     static const char *const bodies[] = {
@@ -339,7 +413,7 @@ TEST(problem, has_one_for_each_status)
             CHECK(bop__http_problem_of_status(other) != kind);
         }
     }
-    CHECK(status > BOP_STATUS_TOO_OLD);
+    CHECK(status > BOP_STATUS_NO_VIEW);
     CHECK_EQ(bop__http_problem_of_status(255), HTTP_FAILED);
 }
 
@@ -511,7 +585,9 @@ TEST(openapi, names_each_parameter)
     } parameters[] = {
         {TAKES_PAGE, "cursor"},
         {TAKES_PAGE, "limit"},
-        {TAKES_RANGE, "prefix"},
+        {TAKES_RANGE | TAKES_PREFIX, "prefix"},
+        {TAKES_RETURN, "return"},
+        {TAKES_SEQUENCE, "sequence"},
         {TAKES_RANGE, "from"},
         {TAKES_RANGE, "to"},
         {TAKES_KEY_QUERY, "keyQuery"},

@@ -4,6 +4,8 @@
  *      api.c         the server, and from a request's head to its route
  *      routes.c      the table of routes, and of what operations answer
  *      translate.c   a request's path, query, headers and body -> an operation
+ *      fields.c      operations and transactions as JSON
+ *      entries.c     entries of listings that have parts
  *      condition.c   If-Match and If-None-Match
  *      answer.c      an operation's result -> status, headers and JSON
  *      problem.c     what went wrong, as application/problem+json
@@ -11,6 +13,7 @@
  *      request.c     a request's life: body, replica, answer
  *      authorise.c   who may do what
  *      export.c      a whole map, line by line; import.c: back
+ *      sessions.c    sessions, which writes may belong to
  *      status.c      the node and its cluster; health.c: whether it is well
  *      debug.c       heap profile, log level, state
  *
@@ -31,6 +34,7 @@
 #define HTTP_CONNECTIONS_MAX 1024
 #define HTTP_TARGET_MAX      (208u * 1024) /* The longest key, all of it percent-encoded. */
 #define HTTP_HEAD_MAX        (224u * 1024)
+#define HTTP_FIELDS_MAX      (1024u * 1024)       /* Of a JSON body that has values. */
 #define HTTP_JSON_MAX        (64u * 1024)         /* Of a JSON body. */
 #define HTTP_BODIES_MAX      (256u * 1024 * 1024) /* Held of all requests. */
 #define HTTP_LIMIT_DEFAULT   100                  /* Entries in a page. */
@@ -66,6 +70,8 @@ enum http_problem_kind {
     HTTP_REFUSED,
     HTTP_DENIED,
     HTTP_TOO_OLD,
+    HTTP_COMPACTED,
+    HTTP_NO_VIEW,
     /* HTTP's own. */
     HTTP_NO_ROUTE,
     HTTP_NO_METHOD,
@@ -144,6 +150,11 @@ enum {
     TAKES_SAMPLE = 1 << 9,      /* ?sample_bytes */
     TAKES_JSON = 1 << 10,       /* A JSON body, which serve looks at. */
     TAKES_STREAM = 1 << 11,     /* A body that serve takes in pieces. */
+    TAKES_FIELDS = 1 << 12,     /* JSON: what the operation has besides its name. */
+    TAKES_TTL = 1 << 13,        /* ?ttl_ms of a write, ?ttl=true of a read */
+    TAKES_RETURN = 1 << 14,     /* ?return=previous */
+    TAKES_SEQUENCE = 1 << 15,   /* ?sequence */
+    TAKES_PREFIX = 1 << 16,     /* ?prefix alone */
 };
 
 struct http_request;
@@ -155,6 +166,7 @@ struct http_route {
     enum bop_op op; /* 0: serve answers. */
     unsigned takes;
     void (*serve)(struct http_request *request);
+    enum bop_name_kind kind; /* Of NAMES. */
 };
 
 const struct http_route *bop__http_routes(size_t *out_count);
@@ -162,13 +174,18 @@ const struct http_route *bop__http_routes(size_t *out_count);
 /** How an operation's result looks. */
 enum http_shape {
     SHAPE_NONE = 0,
-    SHAPE_FLAG,   /* {"existed": true} */
-    SHAPE_MADE,   /* {"created": true}, and 201 if so. */
-    SHAPE_PUT,    /* {"existed": true, "version": 7} with ETag; 201 if it did not exist. */
-    SHAPE_VALUE,  /* The bytes, with ETag. */
-    SHAPE_SIZE,   /* {"size": 7} */
-    SHAPE_NUMBER, /* {"value": -7} */
-    SHAPE_PAGE,   /* {"revision": 9, "entries": [...], "cursor": "..."} */
+    SHAPE_FLAG,     /* {"existed": true} */
+    SHAPE_MADE,     /* {"created": true}, and 201 if so. */
+    SHAPE_PUT,      /* {"existed": true, "version": 7} with ETag; 201 if it did not exist. */
+    SHAPE_PREVIOUS, /* {"existed": true, "version": 7, "previous": "v"} with ETag. */
+    SHAPE_VALUE,    /* The bytes, with ETag; inside a transaction {"version": 7, "value": "v"}. */
+    SHAPE_SIZE,     /* {"size": 7} */
+    SHAPE_NUMBER,   /* {"value": -7} */
+    SHAPE_VERSION,  /* {"number": 7} */
+    SHAPE_TICKET,   /* {"ticket": 7, "token": 7, "position": 0} */
+    SHAPE_MEMBER,   /* {"number": 7, "session": 8, "info": "i"} */
+    SHAPE_PAGE,     /* {"revision": 9, "entries": [...], "cursor": "..."} */
+    SHAPE_TRANSACTION, /* {"held": true, "results": [...]} */
 };
 
 struct http_form {
@@ -177,7 +194,15 @@ struct http_form {
     const char *key;    /* SHAPE_PAGE: what entries have. NULL: not this. */
     const char *value;
     bool version;
+    /* Entries whose value has parts of its own. NULL: as above. */
+    void (*entry)(struct http_json *json, const struct bop_scan_entry *entry);
 };
+
+/* entries.c */
+void bop__http_entry_name(struct http_json *json, const struct bop_scan_entry *entry);
+void bop__http_entry_request(struct http_json *json, const struct bop_scan_entry *entry);
+void bop__http_entry_member(struct http_json *json, const struct bop_scan_entry *entry);
+void bop__http_entry_registration(struct http_json *json, const struct bop_scan_entry *entry);
 
 /** NULL for an operation that no route has. */
 const struct http_form *bop__http_form(enum bop_op op);
@@ -197,6 +222,11 @@ struct http_call {
     bool if_none_any;         /* ...any version, */
     uint64_t if_none_version; /* ...or this one. */
     uint64_t sample_bytes;
+    uint64_t session; /* Of a write, by headers, as the next two; 0: none. */
+    uint64_t sequence;
+    uint64_t acked;
+    bool has_token; /* Of that session, by BOP-Token. */
+    uint8_t token[BOP_TOKEN_SIZE];
 };
 
 /** The path, query and headers of a request for the route that matches. 0, or -1 with a problem. */
@@ -214,6 +244,10 @@ struct bop_slice bop__http_keep(struct http_call *call, struct bop_slice bytes);
 /** How large a body this route takes. */
 uint64_t bop__http_body_max(const struct http_route *route);
 
+/** fields.c: a body that has what the operation needs besides its name. */
+BOP_MUST_USE int bop__http_take_fields(struct http_call *call, struct bop_slice body,
+                                       struct http_problem *out_problem);
+
 /** condition.c: the conditional headers. */
 BOP_MUST_USE int bop__http_condition(struct http_call *call, const struct bop_http_head *head,
                                      struct http_problem *out_problem);
@@ -226,6 +260,8 @@ struct http_answer {
     const char *type; /* NULL: no content. */
     bool has_version; /* Of ETag. */
     uint64_t version;
+    bool has_ttl; /* Of BOP-TTL-Ms. */
+    uint64_t ttl_ms;
     unsigned retry_after_s; /* 0: no such header. */
     bool wants_token;       /* WWW-Authenticate says so. */
     const char *allow;      /* Or NULL. */
@@ -324,6 +360,9 @@ BOP_MUST_USE int bop__http_parse_line(struct bop_slice line, struct bop_buf *key
 /* What routes serve that are no operations. */
 void bop__http_serve_export(struct http_request *request);
 void bop__http_serve_import(struct http_request *request);
+void bop__http_serve_session_open(struct http_request *request);
+void bop__http_serve_session_alive(struct http_request *request);
+void bop__http_serve_session_close(struct http_request *request);
 void bop__http_serve_status(struct http_request *request);
 void bop__http_serve_cluster(struct http_request *request);
 void bop__http_serve_metrics(struct http_request *request);

@@ -38,6 +38,9 @@ static const struct {
     [HTTP_REFUSED] = {"refused", 403, "refused", "check the cluster's name and the token"},
     [HTTP_TOO_OLD] = {"too-old", 501, "the cluster does not speak of this yet",
                       "upgrade the nodes of an older version"},
+    [HTTP_COMPACTED] = {"compacted", 410, "the past that was asked for is not kept any more",
+                        "read how things stand, and go on from there"},
+    [HTTP_NO_VIEW] = {"no-view", 410, "the view is over", "open another one"},
     [HTTP_NO_ROUTE] = {"no-route", 404, "nothing is served at this path",
                        "see /v1/openapi.json; names and keys in a path are percent-encoded"},
     [HTTP_NO_METHOD] = {"no-method", 405, "this method is not served here",
@@ -82,6 +85,8 @@ enum http_problem_kind bop__http_problem_of_status(uint8_t status)
         [BOP_STATUS_REFUSED] = HTTP_REFUSED,
         [BOP_STATUS_DENIED] = HTTP_DENIED,
         [BOP_STATUS_TOO_OLD] = HTTP_TOO_OLD,
+        [BOP_STATUS_COMPACTED] = HTTP_COMPACTED,
+        [BOP_STATUS_NO_VIEW] = HTTP_NO_VIEW,
     };
 
     return status < BOP_COUNT_OF(kinds) && kinds[status] ? kinds[status] : HTTP_FAILED;

@@ -31,6 +31,10 @@ static int add_headers(struct bop_http_exchange *http, const struct http_answer 
         snprintf(text, sizeof(text), "\"%" PRIu64 "\"", answer->version);
         rc = bop_http_header(http, "ETag", bop_slice_cstr(text));
     }
+    if (rc == 0 && answer->has_ttl) {
+        snprintf(text, sizeof(text), "%" PRIu64, answer->ttl_ms);
+        rc = bop_http_header(http, "BOP-TTL-Ms", bop_slice_cstr(text));
+    }
     if (rc == 0 && answer->retry_after_s) {
         snprintf(text, sizeof(text), "%u", answer->retry_after_s);
         rc = bop_http_header(http, "Retry-After", bop_slice_cstr(text));
@@ -175,11 +179,16 @@ static void write_done(struct replica_write *write, uint8_t status, struct bop_s
 
 static void submit_write(struct http_request *request)
 {
-    struct command command = {.kind = COMMAND_WRITE, .operation = bop_buf_slice(&request->bytes)};
+    struct command command = {.kind = COMMAND_WRITE,
+                              .session = request->call.session,
+                              .sequence = request->call.sequence,
+                              .acked = request->call.acked,
+                              .operation = bop_buf_slice(&request->bytes)};
     uint8_t status;
 
     request->busy = true;
-    request->write = (struct replica_write){.done = write_done};
+    request->write = (struct replica_write){.done = write_done,
+                                            .retryable = request->call.session != 0};
     status = bop__replica_write(request->api->backend.replica, &request->write, &command);
     drop_body(request); /* The log has it, or nobody wants it. */
     if (status != BOP_STATUS_OK) {

@@ -193,6 +193,41 @@ static int set_to(struct http_call *call, struct bop_slice value, struct http_pr
     return 0;
 }
 
+static int set_ttl_ms(struct http_call *call, struct bop_slice value,
+                      struct http_problem *out_problem)
+{
+    if (!bop_op_is_write(call->operation.op)) {
+        return bop__http_problem(out_problem, HTTP_BAD_REQUEST, "ttl_ms is for writes");
+    }
+    return parse_number(value, 1, BOP_TTL_MAX_MS, "ttl_ms", &call->operation.ttl_ms, out_problem);
+}
+
+static int set_ttl(struct http_call *call, struct bop_slice value, struct http_problem *out_problem)
+{
+    if (call->operation.op != BOP_OP_MAP_GET || !bop_slice_equal(value, bop_slice_cstr("true"))) {
+        return bop__http_problem(out_problem, HTTP_BAD_REQUEST, "ttl is for reads, and true");
+    }
+    call->operation.op = BOP_OP_MAP_GET_TTL;
+    return 0;
+}
+
+static int set_return(struct http_call *call, struct bop_slice value,
+                      struct http_problem *out_problem)
+{
+    if (!bop_slice_equal(value, bop_slice_cstr("previous"))) {
+        return bop__http_problem(out_problem, HTTP_BAD_REQUEST, "return is previous");
+    }
+    call->operation.op = call->operation.op == BOP_OP_MAP_DELETE ? BOP_OP_MAP_TAKE
+                                                                 : BOP_OP_MAP_EXCHANGE;
+    return 0;
+}
+
+static int set_sequence(struct http_call *call, struct bop_slice value,
+                        struct http_problem *out_problem)
+{
+    return parse_number(value, 0, UINT64_MAX, "sequence", &call->operation.sequence, out_problem);
+}
+
 static const struct parameter {
     const char *name;
     unsigned takes; /* 0: all reads of operations. */
@@ -201,12 +236,16 @@ static const struct parameter {
     {"consistency", 0, set_consistency},
     {"cursor", TAKES_PAGE, set_cursor},
     {"limit", TAKES_PAGE, set_limit},
-    {"prefix", TAKES_RANGE, set_prefix},
+    {"prefix", TAKES_RANGE | TAKES_PREFIX, set_prefix},
     {"from", TAKES_RANGE, set_from},
     {"to", TAKES_RANGE, set_to},
     {"key", TAKES_KEY_QUERY, set_key},
     {"value", TAKES_VALUE_QUERY, set_value},
     {"if_value", TAKES_CONDITION, set_if_value},
+    {"ttl_ms", TAKES_TTL, set_ttl_ms},
+    {"ttl", TAKES_TTL, set_ttl},
+    {"return", TAKES_RETURN, set_return},
+    {"sequence", TAKES_SEQUENCE, set_sequence},
     {"sample_bytes", TAKES_SAMPLE, set_sample},
 };
 
@@ -287,6 +326,9 @@ static int choose(struct http_call *call, struct http_problem *out_problem)
     struct bop_operation *operation = &call->operation;
 
     switch (operation->op) {
+    case BOP_OP_MAP_PUT:
+        operation->op = operation->ttl_ms > 0 ? BOP_OP_MAP_PUT_TTL : operation->op;
+        break;
     case BOP_OP_MULTIMAP_SIZE:
         operation->op = call->has_key ? BOP_OP_MULTIMAP_KEY_SIZE : operation->op;
         break;
@@ -308,6 +350,51 @@ static int choose(struct http_call *call, struct http_problem *out_problem)
     return 0;
 }
 
+/* The session of a path, and the token that goes with it. */
+static int take_id(struct http_call *call, const struct bop_http_head *head,
+                   const struct bop_router_match *match, struct http_problem *out_problem)
+{
+    struct bop_slice id = bop_router_param(match, "id");
+    struct bop_slice token = bop_http_find(head, "BOP-Token");
+    struct bop_buf buf;
+
+    if (!id.data) {
+        return 0;
+    }
+    bop_buf_init(&buf, &call->arena->allocator, 0);
+    if (token.size > 0 && bop__base64_decode(&buf, token, true) == 0 &&
+        buf.size == sizeof(call->token)) {
+        memcpy(call->token, buf.data, buf.size);
+        call->has_token = true;
+    }
+    return parse_number(id, 1, UINT64_MAX, "the session", &call->session, out_problem);
+}
+
+/* BOP-Session, BOP-Sequence and BOP-Acked: the write is a session's, and done once however often it
+ * is sent. */
+static int take_session(struct http_call *call, const struct bop_http_head *head,
+                        struct http_problem *out_problem)
+{
+    struct bop_slice session = bop_http_find(head, "BOP-Session");
+    struct bop_slice sequence = bop_http_find(head, "BOP-Sequence");
+    struct bop_slice acked = bop_http_find(head, "BOP-Acked");
+    int rc;
+
+    if (!session.data) {
+        return 0;
+    }
+    if (!bop_op_is_write(call->operation.op) || call->route->serve) {
+        return bop__http_problem(out_problem, HTTP_BAD_REQUEST, "a session is for single writes");
+    }
+    rc = parse_number(session, 1, UINT64_MAX, "BOP-Session", &call->session, out_problem);
+    if (rc == 0) {
+        rc = parse_number(sequence, 1, UINT64_MAX, "BOP-Sequence", &call->sequence, out_problem);
+    }
+    return rc == 0 && acked.data
+               ? parse_number(acked, 0, UINT64_MAX, "BOP-Acked", &call->acked, out_problem)
+               : rc;
+}
+
 int bop__http_translate(struct http_call *call, const struct bop_http_head *head,
                         const struct bop_router_match *match, struct http_problem *out_problem)
 {
@@ -316,7 +403,11 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
     call->route = match->route;
     call->operation.op = call->route->op;
     call->operation.limit = HTTP_LIMIT_DEFAULT;
+    call->operation.kind = call->route->kind;
     rc = take_name(call, match, out_problem);
+    if (rc == 0) {
+        rc = take_id(call, head, match, out_problem);
+    }
     if (rc == 0 && (call->route->takes & TAKES_KEY)) {
         struct bop_slice key;
 
@@ -331,6 +422,9 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
     if (rc == 0) {
         rc = bop__http_condition(call, head, out_problem);
     }
+    if (rc == 0) {
+        rc = take_session(call, head, out_problem);
+    }
     return rc == 0 ? choose(call, out_problem) : rc;
 }
 
@@ -338,9 +432,10 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
 
 uint64_t bop__http_body_max(const struct http_route *route)
 {
-    return route->takes & TAKES_STREAM  ? UINT64_MAX
-           : route->takes & TAKES_VALUE ? BOP_VALUE_MAX
-                                        : HTTP_JSON_MAX;
+    return route->takes & TAKES_STREAM   ? UINT64_MAX
+           : route->takes & TAKES_VALUE  ? BOP_VALUE_MAX
+           : route->takes & TAKES_FIELDS ? HTTP_FIELDS_MAX
+                                         : HTTP_JSON_MAX;
 }
 
 /* A member of a JSON object that must be a whole number. */
@@ -408,6 +503,9 @@ int bop__http_translate_body(struct http_call *call, struct bop_slice body,
     }
     if (call->route->takes & (TAKES_NUMBER | TAKES_DELTA)) {
         return take_json(call, body, out_problem);
+    }
+    if (call->route->takes & TAKES_FIELDS) {
+        return bop__http_take_fields(call, body, out_problem);
     }
     return body.size == 0
                ? 0
