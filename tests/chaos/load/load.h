@@ -40,6 +40,8 @@ struct slot {
     uint64_t version;
     uint64_t ticket;
     int64_t token;
+    int64_t held;
+    struct bop_client_lock *lock;
     size_t object_index;
     struct bop_buf buf;
 
@@ -63,6 +65,7 @@ extern const struct workload load_tally;
 extern const struct workload load_set;
 extern const struct workload load_list;
 extern const struct workload load_lock;
+extern const struct workload load_lock_wait;
 extern const struct workload load_bank;
 extern const struct workload load_skew;
 extern const struct workload load_watch;
@@ -75,6 +78,9 @@ extern size_t load_bulk_bytes; /* Size of the bulk's values. */
 unsigned load_below(unsigned bound);
 /** A number that nobody had before, from 1. */
 int64_t load_unique(void);
+
+/** The process has not stood still lately. */
+bool load_is_steady(void);
 
 /** An operation begins: the time is taken. */
 void load_begin(struct slot *slot, enum chaos_op op, const char *object);

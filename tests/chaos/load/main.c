@@ -23,11 +23,13 @@
 #define REQUEST_TIMEOUT_MS 4000
 #define SESSION_TIMEOUT_MS 6000
 #define FINAL_PAUSE_MS     100
+#define LATE_MS            500 /* A tick that comes so late says that the process stood still. */
+#define STEADY_TICKS       3
 #define DEFAULT_RATE       1500
 
 static const struct workload *const workloads[] = {
-    &load_register, &load_counter, &load_tally, &load_set,   &load_list,
-    &load_lock,     &load_bank,    &load_skew,  &load_watch, &load_bulk,
+    &load_register,  &load_counter, &load_tally, &load_set,   &load_list, &load_lock,
+    &load_lock_wait, &load_bank,    &load_skew,  &load_watch, &load_bulk,
 };
 #define WORKLOADS (sizeof(workloads) / sizeof(*workloads))
 
@@ -45,6 +47,8 @@ static struct {
     size_t first; /* To be asked next. */
     double allowance;
     struct bop_timer tick;
+    uint64_t tick_ms;      /* When it was last. */
+    unsigned steady_ticks; /* Since one came late. */
 
     bool finishing;
     struct slot last; /* Does the final operations. */
@@ -118,9 +122,24 @@ static bool go_on_finishing(void)
     return false;
 }
 
+bool load_is_steady(void)
+{
+    return load.steady_ticks >= STEADY_TICKS;
+}
+
+static void look_at_clock(void)
+{
+    uint64_t now_ms = bop_loop_now_ms(load.loop);
+
+    load.steady_ticks = now_ms - load.tick_ms < LATE_MS ? load.steady_ticks + 1 : 0;
+    load.tick_ms = now_ms;
+}
+
 static void on_tick(struct bop_timer *timer)
 {
     uint64_t pause_ms = TICK_MS;
+
+    look_at_clock();
 
     if (!told_to_stop) {
         begin_operations();
@@ -247,7 +266,7 @@ static FILE *take_options(int argc, char **argv)
         {"bulk", required_argument, NULL, 'b'},
         {0},
     };
-    char usual[] = "register,counter,tally,set,list,lock,bank,skew,watch";
+    char usual[] = "register,counter,tally,set,list,lock,lock-wait,bank,skew,watch";
     bool chosen = false;
     uint64_t seed = 1;
     FILE *out = NULL;
