@@ -187,6 +187,7 @@ int cmd_member_join(const struct cli_args *args);
 int cmd_registration_list(const struct cli_args *args);
 int cmd_registration_get(const struct cli_args *args);
 int cmd_names(const struct cli_args *args);
+int cmd_txn(const struct cli_args *args);
 int cmd_counter_add(const struct cli_args *args);
 int cmd_counter_get(const struct cli_args *args);
 int cmd_counter_cas(const struct cli_args *args);

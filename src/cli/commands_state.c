@@ -279,6 +279,33 @@ const struct cli_command state_commands[] = {
         .flags = BIT(FLAG_PREFIX) | BIT(FLAG_LIMIT) | BIT(FLAG_STALE),
         .run = cmd_names,
     },
+    {
+        .name = "txn",
+        .synopsis = "",
+        .summary = "several operations at one moment, all or none",
+        .help =
+            "Reads lines from standard input. If all comparisons hold, the operations behind\n"
+            "\"then\" are done, else those behind \"else\": at one moment, and none if one fails.\n"
+            "  if map MAP KEY version REL N        0: there is no such key\n"
+            "  if map MAP KEY value REL VALUE\n"
+            "  if counter NAME REL N               0: there is none\n"
+            "  if set SET MEMBER present|absent\n"
+            "  if multimap MULTIMAP KEY VALUE present|absent\n"
+            "  if member GROUP NAME present|absent\n"
+            "  if lock NAME token TOKEN            it is held with this token\n"
+            "  then map put MAP KEY VALUE          del, get KEY; size, clear\n"
+            "  then counter add NAME DELTA         set N; get; delete\n"
+            "  then set add SET MEMBER             remove, contains; size\n"
+            "  then multimap put MULTIMAP KEY VALUE    remove, contains\n"
+            "REL is =, !=, < or >. Words with spaces stand in \"quotes\", with \\n, \\t, \\\\, "
+            "\\\" and\n"
+            "\\xNN. Lines that begin with # are skipped. Prints \"held\" or \"not held\", then a "
+            "line an\n"
+            "operation that was done. Exit status 4 if not all held, or an operation failed.\n",
+        .values_min = 0,
+        .values_max = 0,
+        .run = cmd_txn,
+    },
 };
 
 const size_t state_command_count = BOP_COUNT_OF(state_commands);

@@ -193,6 +193,29 @@ def multimaps(bop, directory):
 
 
 @test
+def transactions(bop, _):
+    lines = b'''# two at once
+if map txn ada version = 0
+if counter txn/stock > -1
+then map put txn ada "Ada \\"L\\"\\n"
+then counter add txn/stock -1
+then map get txn ada
+else counter get txn/stock
+'''
+    same(bop.out("txn", stdin=lines).splitlines()[0:4:2], [b"held", b"-1"])
+    same(bop.out("map", "get", "txn", "ada"), b'Ada "L"\n')
+    same(bop.out("txn", stdin=lines, status=4), b"not held\n-1\n")
+    same(json.loads(bop.out("txn", "--json", stdin=lines, status=4)), {"held": False, "results": [-1]})
+    failing = b"then counter add txn/stock 1\nthen counter add txn/big 9223372036854775807\n" \
+              b"then counter add txn/big 1\n"
+    same("nothing was changed" in bop.error(1, "txn", stdin=failing), True)
+    same(bop.out("counter", "get", "txn/stock"), b"-1\n")
+    same(bop.error(2, "txn", stdin=b"if map m\n").startswith("line 1: no comparison"), True)
+    same(bop.error(2, "txn", stdin=b"\nwhen\n"), "line 2: a line begins with if, then or else")
+    same(bop.error(2, "txn", stdin=b'then map put m k "v\n').startswith("line 1: a quote"), True)
+
+
+@test
 def members_and_names(bop, _):
     same(bop.out("member", "list", "team"), b"")
     number, name, info = bop.out("member", "join", "team", "--name", "me", "--info", "here", "--",
@@ -511,7 +534,7 @@ def help_for_all(bop, _):
     same(bop.out("--help").decode(), overview)
     commands = re.findall(r"^  ([a-z]+(?: [a-z]+)*) ", overview.split("Flags")[0], re.M)
     same(len(commands), len(set(commands)))
-    same(len(commands), 75)
+    same(len(commands), 76)
     for command in commands:
         text = bop.out(*command.split(), "--help").decode()
         same(command == "help" or text.startswith(f"bop {command} - ") or

@@ -804,33 +804,40 @@ TEST(service_legacy, says_an_error_by_kind_69)
                  BOP_WIRE_KIND_ERROR_RESPONSE, LITERAL("\1\x19\0\0\0a name has 1 to 255 bytes"));
 }
 
-/* What to_operation() knows is served; every other request is told so, by name. */
-TEST(service_legacy, answers_each_request_kind)
+/* Of a node that has not joined, in order: what needs none, and what does. */
+TEST(service_legacy, serves_nodes_and_locks)
 {
-    static const struct {
-        enum bop_wire_kind kind;
-        struct bop_slice payload;
-    } others[] = {
-        {BOP_WIRE_KIND_JOIN_REQUEST, {(const uint8_t *)"\1\0\0\0a", 5}},
-        {BOP_WIRE_KIND_GET_NODES_REQUEST, {NULL, 0}},
-        {BOP_WIRE_KIND_LOCK_ACQUIRE_REQUEST, {(const uint8_t *)"\1\0\0\0l", 5}},
-        {BOP_WIRE_KIND_LOCK_SYNC_REQUEST, {(const uint8_t *)"\2\0\0\0\1\0\0\0a\1\0\0\0b", 14}},
-        {BOP_WIRE_KIND_STATE_SYNC, {(const uint8_t *)"\1\0\0\0\0\0\0\0\0\0\0\0", 12}},
-    };
+    struct bop_slice text;
 
-    for (size_t n = 0; n < BOP_COUNT_OF(others); n++) {
-        struct bop_slice text;
+    check_legacy(f, BOP_WIRE_KIND_GET_NODES_REQUEST, bop_slice(NULL, 0),
+                 BOP_WIRE_KIND_GET_NODES_RESPONSE, LITERAL("\0\0\0\0\0"));
+    begin(f);
+    REQUIRE_EQ(bop_buf_append(&f->payload, "\1\0\0\0l", 5), 0);
+    REQUIRE_EQ(ask(f, BOP_WIRE_KIND_LOCK_ACQUIRE_REQUEST, 5), 0);
+    text = answer(f, BOP_WIRE_KIND_ERROR_RESPONSE, 5);
+    CHECK(memmem(text.data, text.size, "not joined", 10));
+    begin(f);
+    REQUIRE_EQ(bop_buf_append(&f->payload, "\1\0\0\0a", 5), 0);
+    REQUIRE_EQ(ask(f, BOP_WIRE_KIND_JOIN_REQUEST, 6), 0);
+    CHECK_EQ(answered_status(f, BOP_WIRE_KIND_JOIN_RESPONSE, 6), 0);
+    LEGACY(LOCK_ACQUIRE, "\1\0\0\0l", "\0\1\0");
+    LEGACY(LOCK_SYNC, "\2\0\0\0\1\0\0\0l\1\0\0\0m", "\0\1\0\0\0\1\0\0\0l\1\0\0\0\1\0\0\0m");
+    LEGACY(LOCK_RELEASE, "\1\0\0\0l", "\0");
+    check_legacy(f, BOP_WIRE_KIND_GET_NODES_REQUEST, bop_slice(NULL, 0),
+                 BOP_WIRE_KIND_GET_NODES_RESPONSE, LITERAL("\0\1\0\0\0\1\0\0\0a"));
+    LEGACY(LEAVE, "\1\0\0\0a", "\0");
+}
 
-        begin(f);
-        REQUIRE_EQ(bop_buf_append(&f->payload, others[n].payload.data, others[n].payload.size), 0);
-        REQUIRE_EQ(ask(f, others[n].kind, 5), 0);
-        text = answer(f, BOP_WIRE_KIND_ERROR_RESPONSE, 5);
-        REQUIRE(text.size > 5);
-        CHECK_EQ(text.data[0], 1);
-        CHECK(memmem(text.data, text.size, bop_wire_kind_name(others[n].kind),
-                     strlen(bop_wire_kind_name(others[n].kind))));
-        CHECK(memmem(text.data, text.size, "not served by this version", 26));
-    }
+/* A message that is the servers' to send. */
+TEST(service_legacy, refuses_state_from_clients)
+{
+    struct bop_slice text;
+
+    begin(f);
+    REQUIRE_EQ(bop_buf_append(&f->payload, "\1\0\0\0\0\0\0\0\0\0\0\0", 12), 0);
+    REQUIRE_EQ(ask(f, BOP_WIRE_KIND_STATE_SYNC, 5), 0);
+    text = answer(f, BOP_WIRE_KIND_ERROR_RESPONSE, 5);
+    CHECK(memmem(text.data, text.size, "STATE_SYNC is not served", 24));
 }
 
 TEST(service_legacy, answers_a_ping)
