@@ -29,7 +29,8 @@ HEADERS = {
            "socket.h tls.h udp.h url.h ws.h ws_codec.h",
     "store": "aof.h aof_admin.h kv.h kv_admin.h object_store.h tiers.h",
     "raft": "raft.h",
-    "cluster": "client.h client_election.h client_lock.h node.h transaction.h wire.h wire_kinds.def",
+    "cluster": "client.h client_election.h client_lock.h client_watch.h cluster_admin.h node.h presence.h "
+               "transaction.h watch.h wire.h wire_kinds.def",
 }
 PROGRAMS = ["bopd", "cli"]  # Public headers of any layer, and their own.
 PARTS = {"malloc": "core"}  # Of a layer, with a library of their own: its private headers too.
