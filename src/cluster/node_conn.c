@@ -337,14 +337,14 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
     if (reason == BOP_ETLS) {
         bop__node_log_stranger(conn->node, tcp, bop_socket_error_text(tcp, reason));
     }
+    if (conn->client && !conn->node->closing) {
+        bop__service_cut(conn->client);
+    }
     if (conn->client) {
         bop__service_disconnect(conn->client);
     }
     if (conn->peer && conn->peer->in == conn) {
         conn->peer->in = NULL;
-    }
-    if (conn->client && !conn->node->closing) {
-        bop__service_cut(conn->client);
     }
     bop_list_remove(&conn->link);
     bop_free(conn->node->allocator, conn, sizeof(*conn));

@@ -157,6 +157,8 @@ void bop__replica_read(struct replica *replica, struct replica_read *read);
 
 /** A client of this node showed signs of life for a session. */
 void bop__replica_session_alive(struct replica *replica, uint64_t session);
+/** The connection it was used on broke: if it has a grace, that is how long it has from now on. */
+void bop__replica_session_cut(struct replica *replica, uint64_t session);
 
 /* ---- Looking in ---- */
 
@@ -167,8 +169,6 @@ struct machine *bop__replica_machine(struct replica *replica);
 uint64_t bop__replica_applied(const struct replica *replica);
 
 /** A view of all that is applied. The machine must not be absent. */
-/** The connection it was used on broke: if it has a grace, that is how long it has from now on. */
-void bop__replica_session_cut(struct replica *replica, uint64_t session);
 BOP_MUST_USE int bop__replica_view_open(struct replica *replica, struct machine_view **out_view);
 
 /** Everything but clients and uptime. Slices are borrowed until the next call on the replica. */

@@ -451,6 +451,34 @@ def multimap_entries(name, cursor=b"", limit=0):
     return u8(104) + blob(name) + blob(cursor) + u32(limit)
 
 
+def member_join(name, member, info=b""):
+    return u8(48) + blob(name) + blob(member) + blob(info)
+
+
+def member_leave(name, member):
+    return u8(50) + blob(name) + blob(member)
+
+
+def member_list(name, cursor=b"", limit=0):
+    return u8(116) + blob(name) + blob(cursor) + u32(limit)
+
+
+def registration_add(name, address, sequence):
+    return u8(52) + blob(name) + blob(address) + u64(sequence)
+
+
+def registration_remove(name, address, sequence):
+    return u8(53) + blob(name) + blob(address) + u64(sequence)
+
+
+def registration_get(name, address, cursor=b"", limit=0):
+    return u8(120) + blob(name) + blob(address) + blob(cursor) + u32(limit)
+
+
+def names(kind, prefix=b"", cursor=b"", limit=0):
+    return u8(124) + blob("") + u8(kind) + blob(prefix) + blob(cursor) + u32(limit)
+
+
 def flag_of(result):
     """Of MAP_DELETE, creates, adds, removes, MULTIMAP_PUT and contains."""
     reader = Reader(result)
