@@ -409,7 +409,7 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
         rc = take_id(call, head, match, out_problem);
     }
     if (rc == 0 && (call->route->takes & TAKES_KEY)) {
-        struct bop_slice key;
+        struct bop_slice key = bop_slice(NULL, 0);
 
         rc = decode(call, bop_router_param(match, "*"), "the key", &key, out_problem);
         if (rc == 0) {
