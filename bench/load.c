@@ -7,6 +7,9 @@
  *
  *     write     put values of --size bytes under random keys
  *     read      get random keys, linearizably
+ *     counter   add to one of the keys' counters
+ *     lock      acquire a lock of the request's own and release it: two writes, counted as one
+ *     register  add registrations, each another one, at one of the keys' addresses
  *     failover  as write; what counts is the longest gap between answers
  *     fill      put each of the keys once, then end
  *     leader    end as soon as somebody leads
@@ -39,9 +42,20 @@
 #define SUB_BITS 6
 #define BUCKETS  ((64 - SUB_BITS) << SUB_BITS)
 
-enum mode { MODE_WRITE, MODE_READ, MODE_FAILOVER, MODE_FILL, MODE_LEADER, MODE_COUNT };
+enum mode {
+    MODE_WRITE,
+    MODE_READ,
+    MODE_COUNTER,
+    MODE_LOCK,
+    MODE_REGISTER,
+    MODE_FAILOVER,
+    MODE_FILL,
+    MODE_LEADER,
+    MODE_COUNT
+};
 
-static const char *const mode_names[MODE_COUNT] = {"write", "read", "failover", "fill", "leader"};
+static const char *const mode_names[MODE_COUNT] = {"write",    "read",     "counter", "lock",
+                                                   "register", "failover", "fill",    "leader"};
 
 struct settings {
     enum mode mode;
@@ -61,6 +75,7 @@ struct slot {
     struct load *load;
     struct bop_client *client;
     uint64_t asked_ns;
+    uint64_t ticket; /* Of the lock it holds; 0: none. */
 };
 
 struct load {
@@ -72,6 +87,7 @@ struct load {
     struct bop_timer tick;
     uint8_t value[VALUE_MAX];
     unsigned next_key; /* Of fill. */
+    uint64_t registrations;
     unsigned under_way;
     bool stopping;
     uint64_t begun_ns;
@@ -174,6 +190,12 @@ static void on_answer(void *user, int code, const struct bop_result *result)
         load->errors++;
         load->first_error = load->first_error ? load->first_error : code ? code : BOP_ECORRUPT;
     }
+    if (load->settings.mode == MODE_LOCK && slot->ticket == 0 && code == 0) {
+        slot->ticket = result->ticket;
+        ask(slot);
+        return;
+    }
+    slot->ticket = 0;
     count(load, slot->asked_ns, now);
     if (!load->stopping) {
         slot->asked_ns = now;
@@ -186,6 +208,40 @@ static unsigned pick_key(struct load *load)
     return load->settings.mode == MODE_FILL
                ? load->next_key++
                : (unsigned)bop_random_below(&load->random, load->settings.keys);
+}
+
+/* What the modes ask that are neither of a map nor of a key alone. */
+static int ask_other(struct slot *slot, struct bop_slice key)
+{
+    struct load *load = slot->load;
+    struct bop_operation operation = {.name = key};
+    char name[32];
+
+    switch (load->settings.mode) {
+    case MODE_COUNTER:
+        operation.op = BOP_OP_COUNTER_ADD;
+        operation.delta = 1;
+        break;
+    case MODE_REGISTER:
+        operation.op = BOP_OP_REGISTRATION_ADD;
+        operation.name = bop_slice("bench", 5);
+        operation.key = key;
+        operation.sequence = ++load->registrations;
+        break;
+    default:
+        snprintf(name, sizeof(name), "lock-%zu", (size_t)(slot - load->slots));
+        operation.name = bop_slice_cstr(name);
+        operation.op = slot->ticket == 0 ? BOP_OP_LOCK_ACQUIRE : BOP_OP_LOCK_RELEASE;
+        operation.capacity = 1;
+        operation.permits = 1;
+        operation.sequence = slot->ticket;
+    }
+    return bop_client_execute(slot->client, &operation, BOP_READ_LINEARIZABLE, on_answer, slot);
+}
+
+static bool is_other(enum mode mode)
+{
+    return mode == MODE_COUNTER || mode == MODE_LOCK || mode == MODE_REGISTER;
 }
 
 static void ask(struct slot *slot)
@@ -207,6 +263,8 @@ static void ask(struct slot *slot)
     if (load->settings.mode == MODE_READ) {
         rc = bop_client_map_get(slot->client, map, bop_slice(key, KEY_BYTES), BOP_READ_LINEARIZABLE,
                                 on_answer, slot);
+    } else if (is_other(load->settings.mode)) {
+        rc = ask_other(slot, bop_slice(key, KEY_BYTES));
     } else {
         bop_store_u64(load->value, bop_random_next(&load->random));
         rc = bop_client_map_put(slot->client, map, bop_slice(key, KEY_BYTES),
@@ -439,8 +497,8 @@ int main(int argc, char **argv)
 
     if (!take_options(settings, argc, argv) || settings->server_count == 0 ||
         settings->mode == MODE_COUNT) {
-        return usage("give --servers HOST:PORT,... and --mode write, read, failover, fill or "
-                     "leader; see the head of bench/load.c");
+        return usage("give --servers HOST:PORT,... and --mode write, read, counter, lock, "
+                     "register, failover, fill or leader; see the head of bench/load.c");
     }
     if (settings->outstanding < 1 || settings->outstanding >= OUTSTANDING_MAX ||
         settings->clients < 1 || settings->clients > CLIENTS_MAX || settings->keys < 1 ||
