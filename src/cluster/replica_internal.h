@@ -32,9 +32,10 @@
 #include "vote_file.h"
 
 /* Bounds. Each has a reason beside it; none is met in ordinary use. */
-#define PENDING_WRITES_MAX 16384               /* Of this node's clients. A power of two. */
-#define UNCOMMITTED_MAX    (32u * 1024 * 1024) /* Bytes a leader takes ahead of commit, unless told. \
-                                                */
+#define PENDING_WRITES_MAX 16384 /* Of this node's clients. A power of two. */
+#define UNCOMMITTED_MAX                                                                            \
+    (32u * 1024 * 1024)         /* Bytes a leader takes ahead of commit.                           \
+                                 */
 #define JOIN_CAUGHT_UP     1000 /* Entries that a standby may lack to become a voter. */
 #define LOG_PENDING_MAX    (64u * 1024 * 1024) /* Bytes a follower takes ahead of its disk. */
 #define ENTRY_CACHE_MAX    (4u * 1024 * 1024)
@@ -59,6 +60,7 @@
 #define APPLY_GATHER_MS    10   /* Entries wait so long where nobody waits for them. */
 #define APPLY_TURN_MS      20   /* Of one turn; heartbeats must not wait longer. */
 #define DISK_RESERVE       (32u * 1024 * 1024) /* Free bytes below which no write is taken. */
+#define LEVEL_WAIT_MS      3000 /* For servers that were never there, before the level is raised. */
 #define HOUSEKEEPING_MS    100
 #define PATH_MAX_BYTES     4096
 

@@ -345,6 +345,19 @@ static void record_one(struct replica *replica)
     }
 }
 
+/* A server of the configuration that has never been there: its incarnation would be known. It will
+ * start with a version that knows the level, or be told. After a while it is not waited for, or a new
+ * cluster would be kept back by one that is not there yet. */
+static bool never_there(const struct replica *replica, const struct bop_raft_server *server,
+                        const struct replica_peer *peer)
+{
+    struct member member;
+
+    bop__member_of(server, &member);
+    return member.incarnation == 0 && (!peer || peer->heard_ms == 0) &&
+           replica->now_ms - replica->time.since_ms >= LEVEL_WAIT_MS;
+}
+
 /* A server that was not heard of since this node started may be of any version. */
 uint32_t bop__replica_level(struct replica *replica)
 {
@@ -354,7 +367,7 @@ uint32_t bop__replica_level(struct replica *replica)
         uint64_t id = replica->conf.servers[n].id;
         const struct replica_peer *peer = bop__replica_peer(replica, id);
 
-        if (id != replica->options.id) {
+        if (id != replica->options.id && !never_there(replica, &replica->conf.servers[n], peer)) {
             level = (uint32_t)bop_min_u64(level, peer ? peer->level : 0);
         }
     }

@@ -197,5 +197,18 @@ def a_leader_that_is_killed_is_followed_by_the_next_candidate():
         check_equal(requests(cluster, "reports"), [], "what is left of the election")
 
 
+@test
+def a_new_cluster_does_not_wait_for_a_node_that_never_came():
+    with Cluster(start=False) as cluster:
+        for node in cluster.nodes[:2]:
+            node.start(wait=False)
+        cluster.leader()
+        # What came with later levels is refused until the third one is given up waiting for.
+        wait_until(lambda: run(cluster, "lock", "l", "--", "true")[0] == 0, "a lock on two nodes")
+        cluster.nodes[2].start()
+        cluster.converge()
+        check_equal(run(cluster, "lock", "l", "--", "true")[0], 0, "a lock on three nodes")
+
+
 if __name__ == "__main__":
     tap.main()
