@@ -1,7 +1,7 @@
 /*
  * The cluster's time, and what its leader proposes by itself because of it.
  *
- * Time in entries is the leader's: it goes on from the highest time applied when it
+ * Time in entries is the leader's: it goes on from the highest time in its log when it
  * was elected, at the pace of its monotonic clock. So it never goes back or jumps,
  * whatever happens to the clock on the wall, and it stands still while nobody leads:
  * what was to live for a minute does not die of an outage. Only a cluster that has no
@@ -9,16 +9,40 @@
  */
 #include "replica_internal.h"
 
+/* The time of the last command that is in the log and not applied, by which it is the highest of
+ * all; 0: there is none. A state that was made anew has yet to apply all of them. */
+static uint64_t time_in_log(struct replica *replica)
+{
+    uint64_t first = bop_max_u64(replica->applied + 1, bop_aof_first(replica->aof));
+
+    for (uint64_t index = bop_aof_last(replica->aof); index >= first; index--) {
+        struct bop_raft_entry storage;
+        const struct bop_raft_entry *entry = bop__replica_log_get(replica, index, &storage);
+
+        if (!entry) {
+            return 0; /* The replica has failed. */
+        }
+        if (entry->type == BOP_RAFT_COMMAND && entry->data.size >= COMMAND_HEADER) {
+            return bop_load_u64(entry->data.data + COMMAND_TIME_OFFSET);
+        }
+    }
+    return 0;
+}
+
 void bop__replica_time_begin(struct replica *replica)
 {
     struct replica_time *time = &replica->time;
 
-    time->base_ms = bop_max_u64(
-        time->last_ms, replica->machine ? bop__machine_position(replica->machine).time_ms : 0);
+    /* What it gave to entries that never came to be counts for nothing: others led since, who may
+     * have begun at an earlier time. */
+    time->base_ms = bop_max_u64(replica->machine ? bop__machine_position(replica->machine).time_ms
+                                                 : 0,
+                                time_in_log(replica));
     if (time->base_ms == 0) {
         time->base_ms = bop_clock_wall_ms(replica->options.clock);
     }
     time->since_ms = replica->now_ms;
+    time->last_ms = time->base_ms;
 }
 
 uint64_t bop__replica_time(struct replica *replica)
