@@ -52,6 +52,7 @@ struct service_options {
     void (*tell_memory)(struct bop_status_response *out);
     struct bop_metrics *metrics; /* NULL: none. */
     size_t history_bytes_max;    /* Of past events, for watches; 0: the default of watch.h. */
+    uint64_t watch_seed;         /* Of the index of watches; 0: a secret one. */
 };
 
 /** As the replica tells; see struct replica_events. */

@@ -142,9 +142,10 @@ int bop__service_watches_create(struct service *service)
         .replica = service->replica,
         .revision = bop__replica_applied(service->replica),
         .history_bytes_max = service->options.history_bytes_max,
+        .seed = service->options.watch_seed,
     };
 
-    if (bop_random_secret(&options.seed, sizeof(options.seed)) < 0) {
+    if (options.seed == 0 && bop_random_secret(&options.seed, sizeof(options.seed)) < 0) {
         options.seed = (uintptr_t)service; /* It keeps strangers from guessing, no more. */
     }
     return bop__watch_hub_create(&options, &service->watches);

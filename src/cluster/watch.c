@@ -96,6 +96,7 @@ int bop__watch_connect(struct watch_hub *hub, const struct watch_sink *sink, voi
         return BOP_ENOMEM;
     }
     conn->hub = hub;
+    conn->number = ++hub->conns_made;
     conn->sink = sink;
     conn->user = user;
     conn->told_ms = hub->now_ms;

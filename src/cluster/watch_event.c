@@ -295,8 +295,12 @@ static int compare_hits(const void *a, const void *b)
     const struct watch_hit *left = (const struct watch_hit *)a;
     const struct watch_hit *right = (const struct watch_hit *)b;
 
-    if (left->watch != right->watch) {
-        return left->watch < right->watch ? -1 : 1;
+    /* Not by where they lie in memory: what is told and when is to be the same each time. */
+    if (left->watch->conn != right->watch->conn) {
+        return left->watch->conn->number < right->watch->conn->number ? -1 : 1;
+    }
+    if (left->watch->id != right->watch->id) {
+        return left->watch->id < right->watch->id ? -1 : 1;
     }
     return left->item < right->item ? -1 : left->item > right->item;
 }

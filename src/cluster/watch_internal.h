@@ -69,6 +69,7 @@ struct watch_scan {
 
 struct watch_conn {
     struct watch_hub *hub;
+    uint64_t number;      /* They are told in this order. */
     struct bop_list link; /* Of all. */
     struct bop_list busy; /* In hub->busy while there is something to do, see below. */
     const struct watch_sink *sink;
@@ -107,6 +108,7 @@ struct watch_hub {
     struct history history;
     struct watch_index index;
     uint64_t told; /* All live watches were told up to here. */
+    uint64_t conns_made;
     uint64_t now_ms;
     uint64_t marks_ms; /* When to look for quiet connections. */
     struct bop_list conns;
