@@ -11,26 +11,13 @@
 
 #include "sim.h"
 
-#define MAP           "m"
 #define ANSWER_US     (2 * SIM_S)  /* Then a request is repeated. */
 #define UNCERTAIN_US  (12 * SIM_S) /* Then the end of one without a session is unknown. */
-#define SIZE_BIG      (60 * 1024)
-#define SIZE_MIN      8
-#define ALIVE_REQUEST UINT32_MAX /* The id of requests that are no operations. */
-
-static const char *const counter_names[SIM_COUNTERS] = {"c0", "c1"};
+#define ALIVE_REQUEST UINT32_MAX   /* The id of requests that are no operations. */
 
 struct sim_op *sim_op(struct sim *sim, uint64_t number)
 {
     return number > 0 && number <= sim->op_count ? &sim->ops[number - 1] : NULL;
-}
-
-void sim_op_value(uint64_t number, uint32_t size, uint8_t *out_bytes)
-{
-    for (uint32_t n = 0; n < size; n++) {
-        out_bytes[n] = (uint8_t)(number * 131 + n);
-    }
-    memcpy(out_bytes, &number, sizeof(number));
 }
 
 /* ---- Connections ---- */
@@ -119,6 +106,8 @@ void sim_client_break(struct sim *sim, unsigned client, unsigned number)
 
     if (conn->service) {
         sim->stats.breaks++;
+        bop__service_cut(conn->service);
+        sim_node_touch(conn->node);
         cut_conn(conn, 0);
     }
 }
@@ -174,48 +163,30 @@ static uint64_t acked(const struct sim_client *client)
     return lowest - 1;
 }
 
-static void encode_operation(struct bop_writer *writer, uint64_t number, const struct sim_op *op,
-                             struct bop_buf *value)
-{
-    struct bop_operation out = {.op = op->op, .condition = op->condition, .version = op->version};
-    uint8_t key = (uint8_t)('a' + op->key);
-
-    if (op->op == BOP_OP_COUNTER_ADD || op->op == BOP_OP_COUNTER_GET) {
-        out.name = bop_slice_cstr(counter_names[op->key]);
-        out.delta = (int64_t)number;
-    } else {
-        out.name = bop_slice_cstr(MAP);
-        out.key = bop_slice(&key, 1);
-    }
-    if (op->op == BOP_OP_MAP_PUT) {
-        BOP_ASSERT(bop_buf_reserve(value, op->size) == 0);
-        sim_op_value(number, op->size, value->data);
-        out.value = bop_slice(value->data, op->size);
-    }
-    bop_operation_encode(writer, &out);
-}
-
 static enum bop_wire_kind encode_request(struct sim_client *client, uint64_t number,
                                          const struct sim_op *op, struct bop_writer *writer)
 {
-    struct bop_buf operation, value;
-    struct bop_writer inner = bop_writer(&operation);
+    struct bop_slice operation = bop_slice(op->bytes, op->size);
     enum bop_wire_kind kind = BOP_WIRE_KIND_SESSION_OPEN_REQUEST;
 
-    bop_buf_init(&operation, NULL, 0);
-    bop_buf_init(&value, NULL, 0);
-    if (op->op == 0) {
+    if (op->op == 0 && client->grace_ms > 0) {
+        struct bop_session_start_request out = {.timeout_ms = client->session_timeout_ms,
+                                                .grace_ms = client->grace_ms};
+
+        kind = BOP_WIRE_KIND_SESSION_START_REQUEST;
+        memcpy(out.token, client->token, sizeof(out.token));
+        bop_session_start_request_encode(writer, &out);
+    } else if (op->op == 0) {
         struct bop_session_open_request out = {.timeout_ms = client->session_timeout_ms};
 
         memcpy(out.token, client->token, sizeof(out.token));
         bop_session_open_request_encode(writer, &out);
     } else {
-        encode_operation(&inner, number, op, &value);
         if (is_write(op)) {
             struct bop_write_request out = {.session = op->session,
                                             .sequence = op->sequence,
                                             .acked = op->session ? acked(client) : 0,
-                                            .operation = bop_buf_slice(&operation)};
+                                            .operation = operation};
 
             kind = BOP_WIRE_KIND_WRITE_REQUEST;
             bop_write_request_encode(writer, &out);
@@ -223,18 +194,16 @@ static enum bop_wire_kind encode_request(struct sim_client *client, uint64_t num
             bool stale = op->stale || client->sim->options.mutation == SIM_MUTATE_STALE_READ;
             struct bop_read_request out = {.consistency = stale ? BOP_READ_STALE
                                                                 : BOP_READ_LINEARIZABLE,
-                                           .operation = bop_buf_slice(&operation)};
+                                           .operation = operation};
 
             kind = BOP_WIRE_KIND_READ_REQUEST;
             bop_read_request_encode(writer, &out);
         }
     }
-    bop_buf_deinit(&operation);
-    bop_buf_deinit(&value);
     return kind;
 }
 
-static void send_frame(struct sim_conn *conn, struct bop_buf *frame)
+void sim_client_send(struct sim_conn *conn, struct bop_buf *frame)
 {
     struct sim *sim = conn->client->sim;
     uint64_t at_us = sim_pipe_push(sim, &conn->requests, bop_buf_slice(frame));
@@ -255,7 +224,7 @@ static void send_op(struct sim_conn *conn, uint64_t number)
     BOP_ASSERT(bop_wire_begin(&frame, &at) == 0);
     kind = encode_request(client, number, op, &writer);
     bop_wire_end(&frame, at, kind, BOP_WIRE_REQUEST, (uint32_t)number);
-    send_frame(conn, &frame);
+    sim_client_send(conn, &frame);
     bop_buf_deinit(&frame);
     client->sim->stats.repeats += op->sends > 0;
     op->sends++;
@@ -272,7 +241,7 @@ static void send_alive(struct sim_conn *conn)
     BOP_ASSERT(bop_wire_begin(&frame, &at) == 0);
     bop_session_alive_request_encode(&writer, conn->client->session);
     bop_wire_end(&frame, at, BOP_WIRE_KIND_SESSION_ALIVE_REQUEST, BOP_WIRE_REQUEST, ALIVE_REQUEST);
-    send_frame(conn, &frame);
+    sim_client_send(conn, &frame);
     bop_buf_deinit(&frame);
 }
 
@@ -284,7 +253,7 @@ static void send_status(struct sim_conn *conn)
     bop_buf_init(&frame, NULL, 0);
     BOP_ASSERT(bop_wire_begin(&frame, &at) == 0);
     bop_wire_end(&frame, at, BOP_WIRE_KIND_STATUS_REQUEST, BOP_WIRE_REQUEST, ALIVE_REQUEST);
-    send_frame(conn, &frame);
+    sim_client_send(conn, &frame);
     bop_buf_deinit(&frame);
 }
 
@@ -304,51 +273,15 @@ static uint64_t new_op(struct sim_client *client)
     return sim->op_count;
 }
 
-static uint32_t choose_size(struct sim *sim)
-{
-    if (sim->big_values && sim_chance(sim, 1, 4)) {
-        return SIZE_BIG;
-    }
-    return (uint32_t)(sim_chance(sim, 1, 20) ? sim_between(sim, SIZE_MIN, 8 * 1024)
-                                             : sim_between(sim, SIZE_MIN, 200));
-}
-
-static void choose_condition(struct sim_client *client, struct sim_op *op)
-{
-    static const enum bop_condition conditions[] = {BOP_IF_ABSENT, BOP_IF_PRESENT, BOP_IF_VERSION};
-
-    if (sim_chance(client->sim, 1, 3)) {
-        op->condition = conditions[sim_below(client->sim, BOP_COUNT_OF(conditions))];
-        op->version = op->condition == BOP_IF_VERSION ? client->versions[op->key] : 0;
-    }
-}
-
-static void choose_op(struct sim_client *client, struct sim_op *op)
+static void choose_op(struct sim_client *client, uint64_t number)
 {
     struct sim *sim = client->sim;
-    unsigned dice = (unsigned)sim_below(sim, 100);
+    struct sim_op *op = sim_op(sim, number);
 
-    op->key = (unsigned)sim_below(sim, SIM_KEYS);
-    if (dice < 40 || (dice < 48 && !client->uses_session)) {
-        op->op = BOP_OP_MAP_PUT;
-        op->size = choose_size(sim);
-        choose_condition(client, op);
-    } else if (dice < 48) {
-        op->op = BOP_OP_MAP_DELETE;
-        choose_condition(client, op);
-    } else if (dice < 60) {
-        op->op = BOP_OP_COUNTER_ADD;
-        op->key %= SIM_COUNTERS;
-    } else if (dice < 90) {
-        op->op = BOP_OP_MAP_GET;
+    sim_workload(client, number);
+    if (!is_write(op)) {
         op->stale = sim_chance(sim, 1, 6);
-    } else if (dice < 96) {
-        op->op = BOP_OP_COUNTER_GET;
-        op->key %= SIM_COUNTERS;
-    } else {
-        op->op = dice < 98 ? BOP_OP_MAP_SIZE : BOP_OP_MAP_SCAN;
-    }
-    if (is_write(op) && client->uses_session) {
+    } else if (client->uses_session) {
         op->session = client->session;
         op->sequence = ++client->sequence;
         op->want_copy = sim_chance(sim, 1, 8);
@@ -373,12 +306,20 @@ static void again(struct sim_client *client, uint64_t number)
     }
 }
 
-static void session_opened(struct sim_client *client, uint64_t number, struct bop_slice payload)
+static void session_opened(struct sim_client *client, uint64_t number, bool grace,
+                           struct bop_slice payload)
 {
     struct bop_session_open_response in;
+    struct bop_session_start_response started = {0};
     struct sim *sim = client->sim;
+    int rc = grace ? bop_session_start_response_decode(payload, &started)
+                   : bop_session_open_response_decode(payload, &in);
 
-    if (bop_session_open_response_decode(payload, &in) < 0) {
+    if (grace) {
+        in = (struct bop_session_open_response){.status = started.status,
+                                                .session = started.session};
+    }
+    if (rc < 0) {
         sim_fail(sim, "a response to SESSION_OPEN is malformed");
         return;
     }
@@ -407,26 +348,12 @@ static void no_session(struct sim_client *client, uint64_t session)
     session_lost(client);
 }
 
-static void note_version(struct sim_client *client, const struct sim_op *op,
-                         const struct bop_result *result)
-{
-    if (op->op == BOP_OP_MAP_PUT || op->op == BOP_OP_MAP_GET) {
-        client->versions[op->key] = result->version;
-    }
-}
-
 static void answered(struct sim_client *client, uint64_t number, uint8_t status,
                      struct bop_slice bytes)
 {
     struct sim *sim = client->sim;
     struct sim_op *op = sim_op(sim, number);
-    struct bop_result result;
 
-    if (bop_result_decode(op->op, status, bytes, &result) < 0) {
-        sim_fail(sim, "the result of operation %" PRIu64 " is malformed", number);
-        return;
-    }
-    note_version(client, op, &result);
     close_op(client, number, SIM_OP_ANSWERED);
     if (is_write(op)) {
         sim->stats.writes++;
@@ -468,11 +395,15 @@ static void take_reply(struct sim_client *client, uint64_t number, struct bop_sl
         answered(client, number, in.status, in.result);
         break;
     case BOP_STATUS_NOT_FOUND:
-        if (is_write(op)) {
-            sim_fail(sim, "a write is answered NOT FOUND");
-            return;
-        }
+    case BOP_STATUS_BAD_REQUEST:
         answered(client, number, in.status, in.result);
+        break;
+    case BOP_STATUS_TOO_OLD:
+        if (op->applied == 0) {
+            close_op(client, number, SIM_OP_UNKNOWN); /* Refused before it came to the log. */
+        } else {
+            answered(client, number, in.status, in.result);
+        }
         break;
     case BOP_STATUS_RETRY:
     case BOP_STATUS_BUSY:
@@ -502,6 +433,9 @@ static void take_response(struct sim_client *client, const struct bop_wire_frame
     struct bop_status_response node_status;
     uint8_t status;
 
+    if (sim_watches_frame(client, frame)) {
+        return;
+    }
     if (frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE) {
         if (bop_status_response_decode(frame->payload, &node_status) < 0) {
             sim_fail(sim, "a response to STATUS is malformed");
@@ -516,9 +450,11 @@ static void take_response(struct sim_client *client, const struct bop_wire_frame
     }
     if (!op || op->client != client->index) {
         sim_fail(sim, "client %u gets an answer to what it never asked", client->index);
-    } else if (frame->kind == BOP_WIRE_KIND_SESSION_OPEN_RESPONSE) {
+    } else if (frame->kind == BOP_WIRE_KIND_SESSION_OPEN_RESPONSE ||
+               frame->kind == BOP_WIRE_KIND_SESSION_START_RESPONSE) {
         if (op->state == SIM_OP_OPEN) {
-            session_opened(client, frame->request, frame->payload);
+            session_opened(client, frame->request,
+                           frame->kind == BOP_WIRE_KIND_SESSION_START_RESPONSE, frame->payload);
         }
     } else if (frame->kind == BOP_WIRE_KIND_WRITE_RESPONSE ||
                frame->kind == BOP_WIRE_KIND_READ_RESPONSE) {
@@ -585,6 +521,7 @@ static void on_hangup(struct sim_conn *conn)
 
     sim_pipe_clear(&conn->requests);
     sim_pipe_clear(&conn->replies);
+    sim_watches_hangup(client, conn->number);
     conn->node = NULL;
     conn->epoch++;
     client->connect_us = sim->now_us + sim_below(sim, 200 * SIM_MS);
@@ -635,6 +572,7 @@ static void repeat(struct sim_client *client, uint64_t number)
         return;
     }
     op->sent_us = sim->now_us;
+    op->first_us = op->first_us ? op->first_us : sim->now_us;
     send_op(conn, number);
     if (op->want_copy) {
         op->want_copy = false;
@@ -674,7 +612,7 @@ static void ask(struct sim_client *client)
     for (unsigned n = 0; n < burst && client->open_count < client->pipeline; n++) {
         uint64_t number = new_op(client);
 
-        choose_op(client, sim_op(sim, number));
+        choose_op(client, number);
         repeat(client, number);
     }
 }
@@ -699,6 +637,7 @@ static void client_turn(struct sim_client *client)
             repeat(client, client->open_ops[n - 1]);
         }
         ask(client);
+        sim_watches_turn(client);
         if (sim_chance(sim, 1, 50) && (conn = some_conn(client))) {
             send_status(conn);
         }
@@ -748,6 +687,7 @@ void sim_clients_init(struct sim *sim)
         client->open_ops = sim_memory(SIM_PIPELINE_MAX * sizeof(uint64_t));
         client->think_us = sim_between(sim, 5 * SIM_MS, 40 * SIM_MS);
         client->session_timeout_ms = (uint32_t)sim_between(sim, 1000, 6000);
+        client->grace_ms = sim_chance(sim, 1, 2) ? (uint32_t)sim_between(sim, 200, 2000) : 0;
         for (unsigned n = 0; n < BOP_TOKEN_SIZE; n++) {
             client->token[n] = (uint8_t)sim_below(sim, 256);
         }
@@ -760,6 +700,7 @@ void sim_clients_init(struct sim *sim)
             sim_pipe_init(&conn->requests);
             sim_pipe_init(&conn->replies);
         }
+        sim_watches_init(client);
         sim_push(sim, sim->now_us + sim_below(sim, SIM_S), SIM_EVENT_CLIENT, c, 0, 0);
     }
 }
@@ -776,6 +717,9 @@ void sim_clients_deinit(struct sim *sim)
         }
         free(client->open_ops);
     }
+    for (size_t n = 0; n < sim->op_count; n++) {
+        free(sim->ops[n].bytes);
+    }
     free(sim->ops);
 }
 
@@ -787,4 +731,20 @@ bool sim_clients_done(const struct sim *sim)
         }
     }
     return true;
+}
+
+void sim_clients_finish(struct sim *sim)
+{
+    for (unsigned c = 0; c < sim->client_count; c++) {
+        struct sim_client *client = &sim->clients[c];
+
+        for (unsigned n = 0; n < client->watch_count && !sim->failed; n++) {
+            struct sim_watch *watch = &client->watches[n];
+
+            if (!watch->open || sim_model_watch_is_late(sim, watch)) {
+                sim_fail(sim, "liveness: a watch of client %u was told up to entry %" PRIu64 "%s",
+                         c, watch->revision, watch->open ? "" : " and is not open");
+            }
+        }
+    }
 }

@@ -60,6 +60,9 @@ static void add(struct totals *totals, const struct sim_stats *stats)
     sum->expired_sessions += stats->expired_sessions;
     sum->joins += stats->joins;
     sum->breaks += stats->breaks;
+    sum->watched += stats->watched;
+    sum->resyncs += stats->resyncs;
+    sum->changes += stats->changes;
     sum->events += stats->events;
 }
 
@@ -71,10 +74,12 @@ static void print_summary(const struct totals *totals)
            " writes, %" PRIu64 " reads checked, %" PRIu64 " repeats, %" PRIu64 " leaders, %" PRIu64
            " crashes (%" PRIu64 " by power), %" PRIu64 " stops, %" PRIu64 " exits, %" PRIu64
            " installs, %" PRIu64 " joins, %" PRIu64 " breaks, %" PRIu64
-           " sessions expired, %" PRIu64 " events\n",
+           " sessions expired, %" PRIu64 " changes told to watches, %" PRIu64 " resyncs, %" PRIu64
+           " changes of members, %" PRIu64 " events\n",
            totals->seeds, totals->failed, sum->committed, sum->writes, sum->reads, sum->repeats,
            sum->leaders, sum->crashes, sum->power_losses, sum->stops, sum->exits, sum->installs,
-           sum->joins, sum->breaks, sum->expired_sessions, sum->events);
+           sum->joins, sum->breaks, sum->expired_sessions, sum->watched, sum->resyncs, sum->changes,
+           sum->events);
 }
 
 /* Returns whether all held. */

@@ -30,15 +30,17 @@
 #include "sim.h"
 
 #define TERMS_MAX 100000
+#define PACE_US   5000 /* Of rounding. */
+#define EXPIRE_SLACK_US                                                                            \
+    (500 * SIM_MS) /* Between a session's opening at the leader and its being seen here. */
 
 static const char *const state_names[] = {"unavailable", "follower", "candidate", "leader"};
 
-/* What a key or counter held from an entry on, until the next one of these. */
+/* What an object of the state shows from an entry on, until the next one of these. */
 struct moment {
     uint64_t index;
-    bool present;
-    uint64_t version; /* Of a counter: its value. */
-    uint64_t number;  /* The operation that put it. */
+    uint64_t digest;
+    uint64_t ttl_ms; /* Of a map's entry. */
 };
 
 struct history {
@@ -46,19 +48,13 @@ struct history {
     size_t count, capacity;
 };
 
-struct reply {
-    uint64_t number; /* 0: not run. */
-    uint8_t status;
-    bool existed;
-    uint64_t result;
-};
-
 struct model_session {
     uint64_t id;
-    bool open;
+    uint64_t opened_us; /* Not before. */
+    uint32_t patience_ms;
     uint64_t acked;
     uint8_t token[BOP_TOKEN_SIZE];
-    struct reply *replies; /* By sequence. */
+    uint64_t *numbers; /* Of the operations that were run, by sequence. */
     size_t capacity;
 };
 
@@ -68,30 +64,38 @@ struct sim_model {
     struct sim_entry *entries; /* By index. */
     size_t entry_capacity;
     uint8_t leaders[TERMS_MAX]; /* By term; 0: none seen. */
-    struct history keys[SIM_KEYS];
-    struct history counters[SIM_COUNTERS];
+    struct state state;
+    struct state_events events;
+    struct history objects[OBJECT_COUNT];
     struct model_session *sessions;
     size_t session_count, session_capacity;
+    int64_t pace_us;                    /* Real time is at least so much ahead of the cluster's. */
+    struct bop_raft_configuration conf; /* The last one committed; count 0: the first. */
 };
+
+static void note_object(struct sim_model *model, unsigned object, uint64_t index);
 
 void sim_model_init(struct sim *sim)
 {
     sim->model = sim_memory(sizeof(*sim->model));
+    state_init(&sim->model->state);
+    sim->model->pace_us = INT64_MIN;
+    for (unsigned n = 0; n < OBJECT_COUNT; n++) {
+        note_object(sim->model, n, 0);
+    }
 }
 
 void sim_model_deinit(struct sim *sim)
 {
     struct sim_model *model = sim->model;
 
-    for (unsigned n = 0; n < SIM_KEYS; n++) {
-        free(model->keys[n].moments);
-    }
-    for (unsigned n = 0; n < SIM_COUNTERS; n++) {
-        free(model->counters[n].moments);
+    for (unsigned n = 0; n < OBJECT_COUNT; n++) {
+        free(model->objects[n].moments);
     }
     for (size_t n = 0; n < model->session_count; n++) {
-        free(model->sessions[n].replies);
+        free(model->sessions[n].numbers);
     }
+    free(model->events.list);
     free(model->sessions);
     free(model->entries);
     free(model);
@@ -160,9 +164,21 @@ static size_t moments_until(const struct history *history, uint64_t index)
 
 static struct moment moment_at(const struct history *history, uint64_t index)
 {
-    size_t count = moments_until(history, index);
+    return history->moments[moments_until(history, index) - 1];
+}
 
-    return count > 0 ? history->moments[count - 1] : (struct moment){0};
+/* What it shows after this entry, if that is another thing than before. */
+static void note_object(struct sim_model *model, unsigned object, uint64_t index)
+{
+    struct history *history = &model->objects[object];
+    struct moment moment = {.index = index, .digest = state_object_digest(&model->state, object)};
+
+    if (object < OBJECT_MAP_SIZE) {
+        moment.ttl_ms = model->state.maps[object / STATE_KEYS].keys[object % STATE_KEYS].ttl_ms;
+    }
+    if (history->count == 0 || history->moments[history->count - 1].digest != moment.digest) {
+        remember(history, moment);
+    }
 }
 
 /* ---- The model's state machine ---- */
@@ -179,137 +195,125 @@ static struct model_session *find_session(const struct sim_model *model, uint64_
 
 bool sim_model_session_open(const struct sim *sim, uint64_t session)
 {
-    const struct model_session *found = find_session(sim->model, session);
-
-    return found && found->open;
+    return state_is_open(&sim->model->state, session);
 }
 
-/* Which operation a committed write is; 0: none of a client's. */
+const struct state *sim_model_state(const struct sim *sim)
+{
+    return &sim->model->state;
+}
+
+/* Which operation of no session a committed write is: that shows in what it puts or adds. */
+static uint64_t number_of_bytes(const struct bop_operation *operation)
+{
+    struct bop_slice items = operation->items, value = operation->value;
+    struct bop_item item;
+
+    if (operation->op == BOP_OP_COUNTER_ADD) {
+        return (uint64_t)operation->delta;
+    }
+    if (operation->op == BOP_OP_MAP_PUT_ALL && bop_item_next(operation->op, &items, &item)) {
+        value = item.value;
+    }
+    return value.size >= 8 ? bop_load_u64(value.data) : 0;
+}
+
+/* 0: none of a client's. */
 static uint64_t number_of(const struct sim *sim, const struct command *command,
                           const struct bop_operation *operation)
 {
-    if (operation->op == BOP_OP_MAP_PUT && operation->value.size >= 8) {
-        return bop_load_u64(operation->value.data);
-    }
-    if (operation->op == BOP_OP_COUNTER_ADD) {
-        return (uint64_t)operation->delta;
+    if (command->session == 0) {
+        return number_of_bytes(operation);
     }
     for (uint64_t number = sim->op_count; number > 0; number--) {
         const struct sim_op *op = &sim->ops[number - 1];
 
-        if (op->op == operation->op && op->session == command->session &&
-            op->sequence == command->sequence) {
+        if (op->session == command->session && op->sequence == command->sequence && op->op != 0 &&
+            bop_op_is_write(op->op)) {
             return number;
         }
     }
     return 0;
 }
 
-static bool condition_met(const struct bop_operation *operation, const struct moment *now)
+/* The cluster's time never runs faster than time does. An operation was stamped when it had been
+ * sent, and what is applied now is stamped already. */
+static void check_pace(struct sim *sim, uint64_t time_ms, uint64_t sent_us)
 {
-    switch (operation->condition) {
-    case BOP_IF_ALWAYS:
-        return true;
-    case BOP_IF_ABSENT:
-        return !now->present;
-    case BOP_IF_PRESENT:
-        return now->present;
-    default:
-        return now->present && now->version == operation->version;
+    struct sim_model *model = sim->model;
+    int64_t time_us = (int64_t)(time_ms * 1000);
+
+    if (sent_us != 0) {
+        int64_t ahead_us = (int64_t)sent_us - time_us;
+
+        model->pace_us = ahead_us > model->pace_us ? ahead_us : model->pace_us;
+    }
+    if (model->pace_us != INT64_MIN && time_us + model->pace_us > (int64_t)sim->now_us + PACE_US) {
+        sim_fail(sim, "the cluster's time ran ahead by %" PRId64 " ms",
+                 (time_us + model->pace_us - (int64_t)sim->now_us) / 1000);
     }
 }
 
-static struct reply run_map(struct sim_model *model, uint64_t index, uint64_t number,
-                            const struct bop_operation *operation)
-{
-    unsigned key = operation->key.size == 1 ? operation->key.data[0] - (unsigned)'a' : SIM_KEYS;
-    struct history *history = &model->keys[key % SIM_KEYS];
-    struct moment now = moment_at(history, index);
-    bool put = operation->op == BOP_OP_MAP_PUT;
-
-    if (!condition_met(operation, &now)) {
-        return (struct reply){.number = number,
-                              .status = BOP_STATUS_CONDITION,
-                              .result = now.present ? now.version : 0};
-    }
-    if (put || now.present) {
-        remember(history, (struct moment){.index = index,
-                                          .present = put,
-                                          .version = put ? index : 0,
-                                          .number = put ? number : 0});
-    }
-    return (struct reply){.number = number, .existed = now.present, .result = put ? index : 0};
-}
-
-static struct reply run_counter(struct sim_model *model, uint64_t index, uint64_t number,
-                                const struct bop_operation *operation)
-{
-    unsigned which = operation->name.size == 2 ? operation->name.data[1] - (unsigned)'0' : 0;
-    struct history *history = &model->counters[which % SIM_COUNTERS];
-    struct moment now = moment_at(history, index);
-
-    now = (struct moment){
-        .index = index, .present = true, .version = now.version + (uint64_t)operation->delta};
-    remember(history, now);
-    return (struct reply){.number = number, .result = now.version};
-}
-
-/* Run a write that was not run before; it must be one that a client may have asked for. */
-static struct reply run(struct sim *sim, uint64_t index, const struct command *command)
+/* Run a write that was not run before; it must be one that a client may have asked for. Returns its
+ * number. */
+static uint64_t run(struct sim *sim, uint64_t index, const struct command *command)
 {
     struct sim_model *model = sim->model;
     struct bop_operation operation;
-    struct reply reply;
+    struct state_reply reply;
     struct sim_op *op;
     uint64_t number;
 
     if (bop_operation_decode(command->operation, &operation) < 0) {
         sim_fail(sim, "entry %" PRIu64 " holds what is no operation", index);
-        return (struct reply){0};
+        return 0;
     }
     number = number_of(sim, command, &operation);
     op = sim_op(sim, number);
-    if (!op || op->op != operation.op || op->session != command->session ||
-        op->sequence != command->sequence) {
+    if (!op || op->session != command->session || op->sequence != command->sequence ||
+        !bop_slice_equal(command->operation, bop_slice(op->bytes, op->size))) {
         sim_fail(sim, "entry %" PRIu64 " holds what nobody asked for", index);
-        return (struct reply){0};
+        return 0;
     }
-    reply = operation.op == BOP_OP_COUNTER_ADD ? run_counter(model, index, number, &operation)
-                                               : run_map(model, index, number, &operation);
+    check_pace(sim, command->time_ms, op->first_us);
+    model->state.session = command->session;
+    reply = state_write(&model->state, &model->events, &operation);
     if (op->applied != 0) {
         sim_fail(sim, "operation %" PRIu64 " was done twice, by entries %" PRIu64 " and %" PRIu64,
                  number, op->applied, index);
     } else if (op->state == SIM_OP_REFUSED) {
         sim_fail(sim, "operation %" PRIu64 " was refused and is done by entry %" PRIu64, number,
                  index);
+    } else if (model->state.lost) {
+        sim_fail(sim, "the model has lost its way at entry %" PRIu64, index);
     }
     op->applied = index;
     op->status = reply.status;
-    op->existed = reply.existed;
-    op->result = reply.result;
-    return reply;
+    op->result = reply.digest;
+    return number;
 }
 
 static void run_write(struct sim *sim, uint64_t index, const struct command *command)
 {
     struct model_session *session;
-    struct reply *reply;
+    uint64_t *number;
 
     if (command->session == 0) {
         run(sim, index, command);
         return;
     }
     session = find_session(sim->model, command->session);
-    if (!session || !session->open || command->sequence <= session->acked) {
+    if (!session || !sim_model_session_open(sim, command->session) ||
+        command->sequence <= session->acked) {
         return; /* NO SESSION or STALE. */
     }
-    session->replies = room(session->replies, &session->capacity, (size_t)command->sequence,
-                            sizeof(*session->replies));
-    reply = &session->replies[command->sequence];
-    if (reply->number != 0) {
+    session->numbers = room(session->numbers, &session->capacity, (size_t)command->sequence,
+                            sizeof(*session->numbers));
+    number = &session->numbers[command->sequence];
+    if (*number != 0) {
         return; /* Done before: answered again. */
     }
-    *reply = run(sim, index, command);
+    *number = run(sim, index, command);
     session->acked = bop_max_u64(session->acked, command->acked);
 }
 
@@ -318,54 +322,248 @@ static void open_session(struct sim *sim, uint64_t index, const struct command *
     struct sim_model *model = sim->model;
     struct model_session *session;
 
+    if (command->grace_ms > 0 && model->state.level < MACHINE_LEVEL_GRACE) {
+        return;
+    }
     model->sessions = room(model->sessions, &model->session_capacity, model->session_count,
                            sizeof(*model->sessions));
     session = &model->sessions[model->session_count++];
-    *session = (struct model_session){.id = index, .open = true};
+    *session = (struct model_session){
+        .id = index,
+        .opened_us = sim->now_us,
+        .patience_ms = bop__machine_session_timeout(command->timeout_ms)};
+    if (command->grace_ms > 0) {
+        session->patience_ms = (uint32_t)bop_min_u64(session->patience_ms, command->grace_ms);
+    }
     memcpy(session->token, command->token, sizeof(session->token));
+    state_open(&model->state, &model->events, index);
 }
 
-static void end_sessions(struct sim *sim, const struct command *command)
+static void expire_sessions(struct sim *sim, const struct command *command)
 {
     for (size_t at = 0; at < command->expired.size; at += 8) {
-        struct model_session *session = find_session(sim->model,
-                                                     bop_load_u64(command->expired.data + at));
+        const struct model_session *session = find_session(
+            sim->model, bop_load_u64(command->expired.data + at));
 
-        if (session) {
-            session->open = false;
+        /* It was opened when that was applied for the first time, or a little earlier. */
+        if (session &&
+            session->opened_us + session->patience_ms * SIM_MS > sim->now_us + EXPIRE_SLACK_US) {
+            sim_fail(sim, "session %" PRIu64 " ends before its time", session->id);
         }
+    }
+    state_end(&sim->model->state, &sim->model->events, command->expired, true);
+}
+
+static void close_session(struct sim *sim, const struct command *command)
+{
+    const struct model_session *session = find_session(sim->model, command->session);
+    uint8_t id[8];
+
+    if (session && memcmp(session->token, command->token, sizeof(session->token)) == 0) {
+        bop_store_u64(id, command->session);
+        state_end(&sim->model->state, &sim->model->events, bop_slice(id, sizeof(id)), false);
     }
 }
 
-static void run_entry(struct sim *sim, uint64_t index, const struct bop_raft_entry *entry)
+static void run_command(struct sim *sim, uint64_t index, const struct command *command)
 {
-    struct command command;
+    struct state *state = &sim->model->state;
 
-    sim->model->applied = index;
-    sim->stats.committed++;
-    if (entry->type != BOP_RAFT_COMMAND) {
-        return;
-    }
-    if (bop__command_decode(entry->data, &command) < 0) {
-        sim_fail(sim, "entry %" PRIu64 " holds what is no command", index);
-        return;
-    }
-    switch (command.kind) {
+    state->index = index;
+    state->time_ms = bop_max_u64(state->time_ms, command->time_ms);
+    check_pace(sim, command->time_ms, 0);
+    switch (command->kind) {
     case COMMAND_WRITE:
-        run_write(sim, index, &command);
+        run_write(sim, index, command);
         break;
     case COMMAND_SESSION_OPEN:
-        open_session(sim, index, &command);
+        open_session(sim, index, command);
+        break;
+    case COMMAND_SESSION_CLOSE:
+        close_session(sim, command);
         break;
     case COMMAND_SESSION_EXPIRE:
-        end_sessions(sim, &command);
+        expire_sessions(sim, command);
         break;
     case COMMAND_TIMERS:
+        state_timers(state, &sim->model->events);
+        break;
     case COMMAND_LEVEL:
+        state->level = (uint32_t)bop_max_u64(state->level, command->level);
         break;
     default:
         sim_fail(sim, "entry %" PRIu64 " holds what nobody asked for", index);
     }
+}
+
+static uint64_t event_digest(uint64_t digest, const struct state_event *event)
+{
+    return state_mix(state_mix(digest, event->digest), event->previous);
+}
+
+static void run_entry(struct sim *sim, uint64_t index, const struct bop_raft_entry *entry)
+{
+    struct sim_model *model = sim->model;
+    struct sim_entry *known = &model->entries[index];
+    struct command command;
+
+    model->applied = index;
+    sim->stats.committed++;
+    known->seen_us = sim->now_us;
+    known->first_event = model->events.count;
+    if (entry->type == BOP_RAFT_CHANGE) {
+        if (bop_raft_configuration_decode(entry->data, &model->conf) < 0) {
+            sim_fail(sim, "entry %" PRIu64 " holds what is no configuration", index);
+        }
+        sim->stats.changes++;
+    }
+    if (entry->type == BOP_RAFT_COMMAND) {
+        if (bop__command_decode(entry->data, &command) < 0) {
+            sim_fail(sim, "entry %" PRIu64 " holds what is no command", index);
+            return;
+        }
+        run_command(sim, index, &command);
+    }
+    for (size_t n = known->first_event; n < model->events.count; n++) {
+        known->events = event_digest(known->events, &model->events.list[n]);
+    }
+    for (unsigned n = 0; n < OBJECT_COUNT && entry->type == BOP_RAFT_COMMAND; n++) {
+        note_object(model, n, index);
+    }
+}
+
+const struct bop_raft_configuration *sim_model_configuration(const struct sim *sim)
+{
+    return &sim->model->conf;
+}
+
+/* ---- What nodes tell ---- */
+
+/* A node says what an entry changed: kept until the entry is looked at. */
+void sim_model_told(struct sim_node *node, uint64_t index, struct bop_slice events)
+{
+    struct bop_event event;
+    uint64_t digest = 0;
+    int rc;
+
+    while ((rc = bop_event_next(&events, &event)) > 0) {
+        struct state_event made = state_event_of(index, &event);
+
+        digest = event_digest(digest, &made);
+    }
+    if (rc < 0 || node->told_count == SIM_TOLD_MAX ||
+        (node->told_count > 0 && node->told[node->told_count - 1].index >= index)) {
+        sim_fail(node->sim, "node %" PRIu64 " tells events of entry %" PRIu64 " out of order",
+                 node->id, index);
+        return;
+    }
+    node->told[node->told_count++] = (struct sim_told){.index = index, .digest = digest};
+}
+
+/* All events of the entries from `first` on were told, each once. Before the state was replaced
+ * by a snapshot some may not have been. */
+static void check_told(struct sim_node *node, uint64_t first, uint64_t last)
+{
+    struct sim_model *model = node->sim->model;
+    unsigned at = 0;
+
+    for (uint64_t index = first; index <= last; index++) {
+        uint64_t expected = model->entries[index].events;
+        bool told = at < node->told_count && node->told[at].index == index;
+
+        if (told ? node->told[at].digest != expected : expected != 0 && index > node->reset) {
+            sim_fail(node->sim, "node %" PRIu64 " tells %s events of entry %" PRIu64, node->id,
+                     told ? "other" : "no", index);
+            return;
+        }
+        at += told;
+    }
+    if (at < node->told_count) {
+        sim_fail(node->sim, "node %" PRIu64 " tells events of entry %" PRIu64 " once more",
+                 node->id, node->told[at].index);
+    }
+    node->told_count = 0;
+}
+
+/* Whether a watch of this kind hears this event. */
+static bool hears(const struct sim_watch *watch, const struct state_event *event)
+{
+    return event->what == watch->what && strcmp(event->name, watch->name) == 0;
+}
+
+/* The first event at `at` or behind that the watch hears. */
+static size_t next_heard(const struct sim_model *model, const struct sim_watch *watch, size_t at)
+{
+    while (at < model->events.count && !hears(watch, &model->events.list[at])) {
+        at++;
+    }
+    return at;
+}
+
+static size_t events_after(const struct sim_model *model, uint64_t revision)
+{
+    return revision >= model->applied ? model->events.count
+                                      : model->entries[revision + 1].first_event;
+}
+
+void sim_model_watch_from(struct sim *sim, struct sim_watch *watch, uint64_t revision)
+{
+    watch->revision = revision;
+    watch->next_event = events_after(sim->model, revision);
+}
+
+/* A watch was told: exactly what comes next for it. */
+void sim_model_watched(struct sim *sim, struct sim_watch *watch, const struct bop_watch_events *in)
+{
+    struct sim_model *model = sim->model;
+    struct bop_slice events = in->events;
+    struct bop_event event;
+    size_t at;
+
+    if (in->revision > model->applied) {
+        sim_fail(sim, "a watch is told of entry %" PRIu64 " before it is applied", in->revision);
+        return;
+    }
+    /* It may have begun after what the model had seen by then. */
+    watch->next_event = bop_max_u64(watch->next_event, events_after(model, watch->revision));
+    while (bop_event_next(&events, &event) > 0) {
+        struct state_event heard = state_event_of(in->revision, &event), *expected;
+
+        at = next_heard(model, watch, watch->next_event);
+        expected = &model->events.list[at];
+        if (at == model->events.count || expected->index != in->revision ||
+            expected->digest != heard.digest ||
+            (!(event.flags & BOP_EVENT_NO_PREVIOUS) && expected->previous != heard.previous)) {
+            sim_fail(sim,
+                     "a watch of %d \"%s\" after %" PRIu64 " is told event %d of entry %" PRIu64
+                     ", expected %" PRIu64,
+                     watch->what, watch->name, watch->revision, (int)event.type, in->revision,
+                     at == model->events.count ? 0 : expected->index);
+            return;
+        }
+        watch->next_event = at + 1;
+        sim->stats.watched++;
+    }
+    if (!(in->flags & BOP_WATCH_EVENTS_MORE)) {
+        at = next_heard(model, watch, watch->next_event);
+        if (at < model->events.count && model->events.list[at].index <= in->revision) {
+            sim_fail(sim, "a watch of %d \"%s\" was not told all of entry %" PRIu64, watch->what,
+                     watch->name, model->events.list[at].index);
+            return;
+        }
+        watch->revision = bop_max_u64(watch->revision, in->revision);
+    }
+}
+
+/* It was told all that has happened, but for the last seconds. */
+bool sim_model_watch_is_late(const struct sim *sim, const struct sim_watch *watch)
+{
+    const struct sim_model *model = sim->model;
+    size_t at = next_heard(model, watch,
+                           bop_max_u64(watch->next_event, events_after(model, watch->revision)));
+
+    return at < model->events.count &&
+           model->entries[model->events.list[at].index].seen_us + 2 * SIM_S < sim->now_us;
 }
 
 /* ---- What nodes show ---- */
@@ -389,6 +587,7 @@ static void check_entry(struct sim_node *node, uint64_t index)
         known->payload = payload;
         sim_mix(sim, payload);
         run_entry(sim, index, entry);
+        known = entry_at(model, index);
     } else if (index > model->applied) {
         sim_fail(sim, "node %" PRIu64 " applies entry %" PRIu64 " before anybody %" PRIu64,
                  node->id, index, model->applied + 1);
@@ -480,6 +679,7 @@ static void check_applied(struct sim_node *node)
                  node->id, replica->applied);
         return;
     }
+    check_told(node, before + 1, replica->applied);
     check_digest(node, replica->applied);
     if (first > before + 1) {
         node->sim->stats.installs++;
@@ -525,6 +725,8 @@ void sim_model_reopened(struct sim_node *node)
     struct replica *replica = node->replica;
 
     node->observed = replica->applied;
+    node->told_count = 0;
+    node->reset = 0;
     if (replica->failed != 0) {
         return; /* The first turn will say so. */
     }
@@ -547,8 +749,8 @@ static void raise_floor(struct sim_model *model, uint64_t index)
 void sim_model_written(struct sim *sim, uint64_t number, uint8_t status, struct bop_slice bytes)
 {
     const struct sim_op *op = sim_op(sim, number);
-    struct bop_result result;
-    uint64_t value;
+    struct bop_operation operation;
+    uint64_t digest;
 
     if (op->op == 0) {
         if (!find_session(sim->model, op->session)) {
@@ -566,172 +768,143 @@ void sim_model_written(struct sim *sim, uint64_t number, uint8_t status, struct 
                  number, op->applied);
         return;
     }
-    if (bop_result_decode(op->op, status, bytes, &result) < 0) {
+    if (bop_operation_decode(bop_slice(op->bytes, op->size), &operation) < 0 ||
+        !state_result_digest(&operation, status, bytes, &digest)) {
         sim_fail(sim, "the result of operation %" PRIu64 " is malformed", number);
         return;
     }
-    value = op->op == BOP_OP_COUNTER_ADD ? (uint64_t)result.number : result.version;
-    if (status != op->status || result.existed != op->existed || value != op->result) {
+    if (status != op->status || digest != op->result) {
         sim_fail(sim,
-                 "operation %" PRIu64 " is answered %s %d %" PRIu64
-                 ", the model says %s %d %" PRIu64,
-                 number, bop_status_text(status), result.existed, value,
-                 bop_status_text(op->status), op->existed, op->result);
+                 "operation %" PRIu64 " of kind %d, done by entry %" PRIu64
+                 ", is answered %s, and the model has %s%s",
+                 number, (int)op->op, op->applied, bop_status_text(status),
+                 bop_status_text(op->status), status == op->status ? " with another result" : "");
         return;
     }
     raise_floor(sim->model, op->applied);
 }
 
-/* True if the bytes are those that the operation of that number puts. */
-static bool is_value(struct sim *sim, uint64_t number, struct bop_slice value)
+/* The first entry from `floor` on after which the object shows this; UINT64_MAX: none. */
+static uint64_t place_read(const struct history *history, uint64_t floor, uint64_t digest,
+                           uint64_t *out_ttl_ms)
 {
-    const struct sim_op *op = sim_op(sim, number);
-    bool same;
-    uint8_t *expected;
-
-    if (!op || op->size != value.size) {
-        return false;
-    }
-    expected = sim_memory(op->size);
-    sim_op_value(number, op->size, expected);
-    same = memcmp(expected, value.data, op->size) == 0;
-    free(expected);
-    return same;
-}
-
-static bool shows(struct sim *sim, const struct sim_op *op, const struct moment *moment,
-                  uint8_t status, const struct bop_result *result)
-{
-    if (status == BOP_STATUS_NOT_FOUND || !moment->present) {
-        return status == BOP_STATUS_NOT_FOUND && !moment->present;
-    }
-    if (op->op == BOP_OP_COUNTER_GET) {
-        return (uint64_t)result->number == moment->version;
-    }
-    return result->version == moment->version && is_value(sim, moment->number, result->value);
-}
-
-/* The first entry from `floor` on after which the history shows the result; 0: none. */
-static uint64_t place_read(struct sim *sim, const struct sim_op *op, const struct history *history,
-                           uint64_t floor, uint8_t status, const struct bop_result *result)
-{
-    struct moment moment = moment_at(history, floor);
-
-    if (shows(sim, op, &moment, status, result)) {
-        return bop_max_u64(floor, 1);
-    }
-    for (size_t n = moments_until(history, floor); n < history->count; n++) {
-        if (shows(sim, op, &history->moments[n], status, result)) {
-            return history->moments[n].index;
+    for (size_t n = moments_until(history, floor) - 1; n < history->count; n++) {
+        if (history->moments[n].digest == digest) {
+            *out_ttl_ms = history->moments[n].ttl_ms;
+            return bop_max_u64(floor, history->moments[n].index);
         }
     }
-    return 0;
-}
-
-static uint64_t size_at(const struct sim_model *model, uint64_t index)
-{
-    uint64_t size = 0;
-
-    for (unsigned n = 0; n < SIM_KEYS; n++) {
-        size += moment_at(&model->keys[n], index).present;
-    }
-    return size;
-}
-
-static uint64_t place_size(const struct sim_model *model, uint64_t floor, uint64_t size)
-{
-    for (uint64_t index = floor; index <= model->applied; index++) {
-        if (size_at(model, index) == size) {
-            return bop_max_u64(index, 1);
-        }
-    }
-    return 0;
+    return UINT64_MAX;
 }
 
 /* A scan says itself where it was read. */
-static uint64_t place_scan(struct sim *sim, uint64_t floor, const struct bop_result *result)
+static uint64_t place_scan(const struct sim_model *model, const struct history *history,
+                           uint64_t floor, const struct bop_result *result, uint64_t digest)
 {
-    struct sim_model *model = sim->model;
-    struct bop_slice entries = result->entries;
-    struct bop_scan_entry entry;
+    return result->revision < floor || result->revision > model->applied ||
+                   moment_at(history, result->revision).digest != digest
+               ? UINT64_MAX
+               : result->revision;
+}
 
-    if (result->revision < floor || result->revision > model->applied ||
-        result->count != size_at(model, result->revision)) {
-        return 0;
-    }
-    while (bop_scan_next(&entries, &entry)) {
-        unsigned key = entry.key.size == 1 ? entry.key.data[0] - (unsigned)'a' : SIM_KEYS;
-        struct moment moment = {0};
+static bool is_scan(enum bop_op op)
+{
+    return op == BOP_OP_MAP_SCAN || op == BOP_OP_MAP_RANGE || op == BOP_OP_SET_SCAN ||
+           op == BOP_OP_MULTIMAP_GET || op == BOP_OP_MULTIMAP_ENTRIES || op == BOP_OP_LOCK_GET ||
+           op == BOP_OP_MEMBER_LIST || op == BOP_OP_REGISTRATION_LIST;
+}
 
-        if (key < SIM_KEYS) {
-            moment = moment_at(&model->keys[key], result->revision);
-        }
-        if (!moment.present || moment.version != entry.version ||
-            !is_value(sim, moment.number, entry.value)) {
-            return 0;
-        }
+/* Where a read was read, at `floor` or above; UINT64_MAX: nowhere. */
+static uint64_t place(const struct sim_model *model, const struct bop_operation *operation,
+                      const struct bop_result *result, uint64_t floor)
+{
+    const struct history *history = &model->objects[state_read_object(operation)];
+    uint64_t digest = state_read_digest(operation, result), ttl_ms = 0, found;
+
+    if (is_scan(operation->op) && result->status == BOP_STATUS_OK) {
+        return place_scan(model, history, floor, result, digest);
     }
-    return bop_max_u64(result->revision, 1);
+    found = place_read(history, floor, digest, &ttl_ms);
+    if (operation->op == BOP_OP_MAP_GET_TTL &&
+        ((result->ttl_ms == 0) != (ttl_ms == 0) || result->ttl_ms > ttl_ms)) {
+        return UINT64_MAX;
+    }
+    return found;
 }
 
 void sim_model_read(struct sim *sim, uint64_t number, uint8_t status, struct bop_slice bytes)
 {
     struct sim_model *model = sim->model;
     const struct sim_op *op = sim_op(sim, number);
-    uint64_t floor = op->stale ? 0 : op->floor, place;
+    uint64_t floor = op->stale ? 0 : op->floor, where;
+    struct bop_operation operation;
     struct bop_result result;
 
-    if (bop_result_decode(op->op, status, bytes, &result) < 0) {
+    if (bop_operation_decode(bop_slice(op->bytes, op->size), &operation) < 0 ||
+        bop_result_decode(op->op, status, bytes, &result) < 0) {
         sim_fail(sim, "the result of operation %" PRIu64 " is malformed", number);
         return;
     }
-    switch (op->op) {
-    case BOP_OP_MAP_SIZE:
-        place = place_size(model, floor, result.size);
-        break;
-    case BOP_OP_MAP_SCAN:
-        place = place_scan(sim, floor, &result);
-        break;
-    case BOP_OP_COUNTER_GET:
-        place = place_read(sim, op, &model->counters[op->key], floor, status, &result);
-        break;
-    default:
-        place = place_read(sim, op, &model->keys[op->key], floor, status, &result);
-    }
-    if (place == 0) {
+    where = place(model, &operation, &result, floor);
+    if (where == UINT64_MAX) {
         sim_fail(sim,
-                 "read %" PRIu64 " of kind %d of key %u shows \"%s\" version %" PRIu64
+                 "read %" PRIu64 " of kind %d shows \"%s\" version %" PRIu64 " revision %" PRIu64
                  ", which was not there from entry %" PRIu64 " on",
-                 number, (int)op->op, op->key, bop_status_text(status), result.version, floor);
+                 number, (int)op->op, bop_status_text(status), result.version, result.revision,
+                 floor);
     } else if (!op->stale) {
-        raise_floor(model, place);
+        raise_floor(model, where);
     }
 }
 
 /* ---- The end ---- */
 
-static void check_state(struct sim_node *node)
+static void check_read(struct sim_node *node, struct machine_view *view,
+                       const struct bop_operation *operation)
 {
     struct sim *sim = node->sim;
-    struct sim_model *model = sim->model;
-    struct bop_operation scan = {.op = BOP_OP_MAP_SCAN, .name = bop_slice_cstr("m")};
     struct bop_result result = {0};
-    struct machine_view *view;
     struct bop_buf out;
-    int rc = bop__replica_view_open(node->replica, &view);
+    int status;
 
     bop_buf_init(&out, NULL, 0);
-    if (rc == 0) {
-        rc = bop__machine_read(view, &scan, &out);
-        bop__machine_view_close(view);
-    }
-    if (rc == 0) {
-        rc = bop_result_decode(scan.op, BOP_STATUS_OK, bop_buf_slice(&out), &result);
-    }
-    if (rc < 0 || (result.cursor.size == 0 && place_scan(sim, model->applied, &result) == 0)) {
-        sim_fail(sim, "in the end node %" PRIu64 " holds another map than the model", node->id);
+    status = bop__machine_read(view, operation, &out);
+    if (status < 0 ||
+        bop_result_decode(operation->op, (uint8_t)status, bop_buf_slice(&out), &result) < 0 ||
+        (result.cursor.size == 0 &&
+         place(sim->model, operation, &result, sim->model->applied) == UINT64_MAX)) {
+        sim_fail(sim, "in the end node %" PRIu64 " shows for %d of \"%.2s\" what the model has not",
+                 node->id, (int)operation->op, (const char *)operation->name.data);
     }
     bop_buf_deinit(&out);
+}
+
+static void check_state(struct sim_node *node)
+{
+    static const struct {
+        enum bop_op op;
+        const char *name;
+    } reads[] = {
+        {BOP_OP_MAP_SCAN, "m"},         {BOP_OP_MAP_SCAN, "n"},     {BOP_OP_MAP_SIZE, "m"},
+        {BOP_OP_MAP_SIZE, "n"},         {BOP_OP_COUNTER_GET, "c0"}, {BOP_OP_COUNTER_GET, "c1"},
+        {BOP_OP_COUNTER_GET, "c2"},     {BOP_OP_COUNTER_GET, "c3"}, {BOP_OP_SET_SCAN, "s"},
+        {BOP_OP_MULTIMAP_ENTRIES, "u"}, {BOP_OP_LOCK_GET, "l0"},    {BOP_OP_LOCK_GET, "l1"},
+        {BOP_OP_LOCK_GET, "l2"},        {BOP_OP_MEMBER_LIST, "g"},  {BOP_OP_REGISTRATION_LIST, "r"},
+    };
+    struct machine_view *view;
+    int rc = bop__replica_view_open(node->replica, &view);
+
+    if (rc < 0) {
+        sim_fail(node->sim, "node %" PRIu64 " cannot read its state: %s", node->id,
+                 bop_strerror(rc));
+        return;
+    }
+    for (unsigned n = 0; n < BOP_COUNT_OF(reads); n++) {
+        struct bop_operation read = {.op = reads[n].op, .name = bop_slice_cstr(reads[n].name)};
+
+        check_read(node, view, &read);
+    }
+    bop__machine_view_close(view);
 }
 
 bool sim_model_at_rest(const struct sim *sim)

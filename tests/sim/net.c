@@ -228,7 +228,36 @@ static void dial(struct sim *sim, unsigned a, unsigned b)
         dial_later(sim, a, b);
         return;
     }
+    bop__replica_introduction(sim->nodes[a].replica, link->hello);
     sim_push(sim, sim->now_us + sim_latency(sim), SIM_EVENT_ACCEPT, a, b, link->epoch);
+}
+
+/* Returns whether it is let in. If not, it may be told that it is no member any more. */
+static bool introduce(struct sim *sim, unsigned a, unsigned b)
+{
+    struct sim_link *link = link_of(sim, a, b);
+    struct sim_node *node = &sim->nodes[b];
+    char refusal[500] = "";
+    enum introduction said = bop__replica_introduced(
+        node->replica, a + 1, bop_slice_cstr(link->hello), refusal, sizeof(refusal));
+    struct bop_buf word;
+    struct bop_writer writer = bop_writer(&word);
+
+    link->word_size = 0;
+    if (said == INTRODUCTION_REMOVED || said == INTRODUCTION_REPLACED) {
+        bop_buf_init(&word, NULL, 0);
+        bop__replica_removed_encode(node->replica, &writer, said);
+        BOP_ASSERT(writer.code == 0 && word.size <= sizeof(link->word));
+        memcpy(link->word, word.data, word.size);
+        link->word_size = word.size;
+        bop_buf_deinit(&word);
+    }
+    if (said != INTRODUCTION_ACCEPTED) {
+        sim_say(sim, node, "refuses node %u: %s", a + 1, refusal);
+    }
+    sim_node_after(node);
+    sim_node_touch(node);
+    return said == INTRODUCTION_ACCEPTED;
 }
 
 static void accept_link(struct sim *sim, unsigned a, unsigned b)
@@ -240,7 +269,7 @@ static void accept_link(struct sim *sim, unsigned a, unsigned b)
         return;
     }
     sim_pipe_clear(&link->pipe);
-    link->accepted = link->epoch;
+    link->accepted = introduce(sim, a, b) ? link->epoch : 0;
     sim_push(sim, sim->now_us + sim_latency(sim), SIM_EVENT_READY, a, b, link->epoch);
 }
 
@@ -249,6 +278,12 @@ static void ready(struct sim *sim, unsigned a, unsigned b)
     struct sim_link *link = link_of(sim, a, b);
     struct sim_node *node = &sim->nodes[a];
 
+    if (link->accepted == 0 && link->word_size > 0 && !link_of(sim, b, a)->blocked) {
+        BOP_ASSERT(bop__replica_removed(node->replica, bop_slice(link->word, link->word_size)) ==
+                   0);
+        link->word_size = 0;
+        sim_node_touch(node);
+    }
     if (link->accepted != link->epoch || link_of(sim, b, a)->blocked) {
         dial_later(sim, a, b);
         return;

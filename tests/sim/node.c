@@ -375,6 +375,31 @@ static void on_failed(void *user, int code, const char *message)
     }
 }
 
+static void on_events(void *user, uint64_t index, struct bop_slice events)
+{
+    struct sim_node *node = user;
+
+    sim_model_told(node, index, events);
+    if (node->service) {
+        bop__service_events(node->service, index, events);
+    }
+}
+
+static void on_reset(void *user, uint64_t index)
+{
+    struct sim_node *node = user;
+
+    node->reset = index;
+    if (node->service) {
+        bop__service_reset(node->service, index);
+    }
+}
+
+static void on_release(void *user)
+{
+    bop__service_release(((struct sim_node *)user)->service);
+}
+
 static void initial_configuration(const struct sim *sim, struct bop_raft_configuration *conf)
 {
     *conf = (struct bop_raft_configuration){.count = sim->founders};
@@ -396,7 +421,11 @@ static int open_replica(struct sim_node *node, struct bop_error *err)
         .work_executor = &node->executors[1].executor,
         .log = &node->log,
         .transport = &node->transport,
-        .events = {.on_failed = on_failed, .user = node},
+        .events = {.on_failed = on_failed,
+                   .on_events = on_events,
+                   .on_reset = on_reset,
+                   .on_release = on_release,
+                   .user = node},
         .path = DATA_PATH,
         .state_path = node->state_path,
         .boot_id = node->boot_id,
@@ -427,6 +456,8 @@ static int make_service(struct sim_node *node)
         .cluster = CLUSTER,
         .version = "sim",
         .node = node->id,
+        .watch_seed = 1,
+        .history_bytes_max = sim_chance(node->sim, 1, 3) ? 1 : 0, /* As little as there can be. */
     };
 
     return bop__service_create(&options, &node->service);
@@ -555,7 +586,8 @@ bool sim_node_leads(const struct sim_node *node)
 static void set_timer(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    uint64_t at_us = bop_max_u64(bop__replica_deadline_ms(node->replica) * 1000, sim->now_us + 200);
+    uint64_t due_ms = bop_min_u64(bop__replica_deadline_ms(node->replica), node->service_due_ms);
+    uint64_t at_us = bop_max_u64(bop_min_u64(due_ms, UINT64_MAX / 1000) * 1000, sim->now_us + 200);
 
     if (node->timer_us <= sim->now_us || at_us < node->timer_us) {
         node->timer_us = at_us;
@@ -569,6 +601,9 @@ static void turn(struct sim_node *node)
 
     node->turning = false;
     bop__replica_turn(node->replica);
+    if (bop__replica_failed(node->replica) == 0) {
+        node->service_due_ms = bop__service_turn(node->service);
+    }
     sim_model_observe(node);
     sim_node_after(node);
     if (node->up && node->life == life) {
@@ -719,6 +754,7 @@ void sim_node_init(struct sim *sim, unsigned index)
     node->transport = (struct replica_transport){.output = sim_net_output, .flush = sim_net_flush};
     snprintf(node->address, sizeof(node->address), "node%" PRIu64 ":1", node->id);
     snprintf(node->state_path, sizeof(node->state_path), "%s/state%u", sim->options.scratch, index);
+    node->told = sim_memory(SIM_TOLD_MAX * sizeof(*node->told));
     init_executors(node);
     remove_state(node);
     make_disk(node);
@@ -739,6 +775,7 @@ void sim_node_deinit(struct sim_node *node)
         dispose(node);
     }
     bop_fs_sim_destroy(node->disk);
+    free(node->told);
     remove_state(node);
     state_file(node, path, ".old");
     unlink(path);

@@ -11,8 +11,11 @@
  *      node.c      a node's life: open, turn, crash, stop; its executors
  *      net.c       connections between nodes
  *      client.c    clients, and their connections
+ *      watcher.c   their watches
+ *      workload.c  what they ask for
  *      nemesis.c   what goes wrong, and when
  *      model.c     what must hold, checked against the committed entries
+ *      state.c     the model's state
  *      main.c      options, many seeds, reports
  */
 #ifndef BOP_TESTS_SIM_H
@@ -30,13 +33,15 @@
 #include <bop/slice.h>
 
 #include "replica.h"
+#include "replica_member.h"
 #include "service.h"
+#include "state.h"
 
 #define SIM_NODES_MAX   6
 #define SIM_CLIENTS_MAX 6
 #define SIM_CONNS       2 /* Of a client. */
-#define SIM_KEYS        8
-#define SIM_COUNTERS    2
+#define SIM_WATCHES     2 /* Likewise. */
+#define SIM_TOLD_MAX    20000
 #define SIM_RING        30 /* Events remembered of each node. */
 #define SIM_LINE        200
 
@@ -67,6 +72,7 @@ struct sim_options {
 struct sim_stats {
     uint64_t committed, leaders, crashes, power_losses, stops, installs, snapshots, exits;
     uint64_t writes, reads, repeats, expired_sessions, events, joins, breaks;
+    uint64_t watched, resyncs, changes;
 };
 
 enum sim_event_kind {
@@ -120,6 +126,9 @@ struct sim_link {
     bool blocked;      /* Nothing gets through; what is under way waits. */
     struct bop_buf out;
     struct sim_pipe pipe;
+    char hello[MEMBER_TEXT_MAX]; /* What a says of itself as it dials, */
+    uint8_t word[16];            /* and what b says to it before it hangs up. */
+    size_t word_size;
 };
 
 /* ---- Nodes ---- */
@@ -132,6 +141,11 @@ struct sim_executor {
     struct bop_list ran;   /* Tasks whose done is to be called. */
     bool running;          /* A RUN event is under way. */
     uint64_t hung_until_us;
+};
+
+struct sim_told {
+    uint64_t index;
+    uint64_t digest;
 };
 
 struct sim_node {
@@ -156,12 +170,16 @@ struct sim_node {
     char boot_id[32];
     bool turning;      /* A TURN event is under way. */
     uint64_t timer_us; /* Of the TIMER event under way. */
+    uint64_t service_due_ms;
     uint64_t paused_until_us;
-    uint64_t stop_at;  /* The disk's operation at which this life ends; 0: none. */
-    bool stop_power;   /* It ends by loss of power. */
-    bool excused;      /* Its disk was made to fail: it may stop, or refuse to start. */
-    bool lost_power;   /* And was not started since. */
-    bool gave_up;      /* The replica has failed; the process ends. */
+    uint64_t stop_at;      /* The disk's operation at which this life ends; 0: none. */
+    bool stop_power;       /* It ends by loss of power. */
+    bool excused;          /* Its disk was made to fail: it may stop, or refuse to start. */
+    bool lost_power;       /* And was not started since. */
+    bool gave_up;          /* The replica has failed; the process ends. */
+    struct sim_told *told; /* Entries whose events it told since it was looked at. */
+    unsigned told_count;
+    uint64_t reset;    /* The last entry up to which its state was replaced. */
     uint64_t observed; /* Entries up to here were compared with those of the others. */
     unsigned refused;  /* Attempts to start in a row that failed. */
     uint64_t full_until_us;
@@ -196,22 +214,32 @@ struct sim_op {
     enum bop_op op; /* 0: opens a session. */
     uint64_t session;
     uint64_t sequence;
-    unsigned key; /* Of the map, or the counter. */
-    enum bop_condition condition;
-    uint64_t version;
-    uint32_t size; /* Of the value. */
+    uint8_t *bytes; /* Of the operation. */
+    size_t size;
     bool stale;
-    bool want_copy;   /* It is to be sent twice. */
-    uint64_t floor;   /* What was acknowledged when it was first sent. */
-    uint64_t sent_us; /* Last. */
+    bool want_copy;    /* It is to be sent twice. */
+    uint64_t floor;    /* What was acknowledged when it was first sent. */
+    uint64_t first_us; /* When it was first sent; */
+    uint64_t sent_us;  /* and last. */
     uint64_t again_us;
     unsigned sends;
     unsigned conns; /* A bit for each connection on which an answer may come. */
     /* As the model has it. */
     uint64_t applied; /* The entry that did it; 0: none yet. */
     uint8_t status;
-    bool existed;
-    uint64_t result; /* Version or value. */
+    uint64_t result; /* A digest. */
+};
+
+/** A watch of a client, which goes on wherever the client is connected. */
+struct sim_watch {
+    enum bop_watch_what what;
+    char name[3];
+    bool previous;     /* It wants what was there before. */
+    uint32_t id;       /* On the wire; 0: it is not open. */
+    bool open;         /* And that was answered. */
+    unsigned conn;     /* Where. */
+    uint64_t revision; /* All up to here was told. */
+    size_t next_event; /* The model's next one. */
 };
 
 struct sim_client {
@@ -231,7 +259,10 @@ struct sim_client {
     unsigned pipeline;
     uint64_t think_us;
     uint64_t silent_until_us;
-    uint64_t versions[SIM_KEYS]; /* As last seen. */
+    uint32_t grace_ms; /* 0: sessions without. */
+    struct sim_watch watches[SIM_WATCHES];
+    unsigned watch_count;
+    uint32_t watch_ids;
 };
 
 #define SIM_PIPELINE_MAX 64
@@ -243,6 +274,9 @@ struct sim_entry {
     uint64_t payload; /* A digest. */
     uint64_t digest;  /* Of the machine there; 0: not seen. */
     uint64_t content; /* Likewise, of all its tables. */
+    uint64_t events;  /* Likewise, of what it changed; 0: nothing. */
+    uint64_t seen_us; /* When it was applied first. */
+    size_t first_event;
 };
 
 struct sim_model;
@@ -338,11 +372,24 @@ void sim_clients_init(struct sim *sim);
 void sim_clients_deinit(struct sim *sim);
 void sim_clients_node_down(struct sim_node *node);
 void sim_client_event(struct sim *sim, const struct sim_event *event);
+void sim_client_send(struct sim_conn *conn, struct bop_buf *frame);
 void sim_client_break(struct sim *sim, unsigned client, unsigned conn);
 bool sim_clients_done(const struct sim *sim);
 struct sim_op *sim_op(struct sim *sim, uint64_t number);
-/** The bytes that an operation puts: its number, then filling. */
-void sim_op_value(uint64_t number, uint32_t size, uint8_t *out_bytes);
+/** At the end: watches were told everything. */
+void sim_clients_finish(struct sim *sim);
+
+/* watcher.c */
+void sim_watches_init(struct sim_client *client);
+/** Open those that are not. */
+void sim_watches_turn(struct sim_client *client);
+/** Returns whether a frame was for one of them. */
+bool sim_watches_frame(struct sim_client *client, const struct bop_wire_frame *frame);
+void sim_watches_hangup(struct sim_client *client, unsigned conn);
+
+/* workload.c */
+/** Choose what an operation is to be. */
+void sim_workload(struct sim_client *client, uint64_t number);
 
 /* nemesis.c */
 void sim_nemesis_init(struct sim *sim);
@@ -368,5 +415,13 @@ void sim_model_finish(struct sim *sim);
 bool sim_model_at_rest(const struct sim *sim);
 uint64_t sim_model_applied(const struct sim *sim);
 bool sim_model_session_open(const struct sim *sim, uint64_t session);
+const struct state *sim_model_state(const struct sim *sim);
+/** The last one committed; count 0: that of the founders. */
+const struct bop_raft_configuration *sim_model_configuration(const struct sim *sim);
+/** A node tells what an entry changed. */
+void sim_model_told(struct sim_node *node, uint64_t index, struct bop_slice events);
+void sim_model_watch_from(struct sim *sim, struct sim_watch *watch, uint64_t revision);
+void sim_model_watched(struct sim *sim, struct sim_watch *watch, const struct bop_watch_events *in);
+bool sim_model_watch_is_late(const struct sim *sim, const struct sim_watch *watch);
 
 #endif

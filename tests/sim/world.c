@@ -358,6 +358,9 @@ static void finish(struct sim *sim)
     if (!sim->failed && !sim_clients_done(sim)) {
         sim_fail(sim, "liveness: a client still waits for an answer");
     }
+    if (!sim->failed) {
+        sim_clients_finish(sim);
+    }
 }
 
 bool sim_run(const struct sim_options *options, struct sim_stats *out_stats, uint64_t *out_digest,
