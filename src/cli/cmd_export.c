@@ -1,5 +1,8 @@
 /*
  * bop map export, and that of sets and multimaps: to a file, page by page.
+ *
+ * All pages are of one view, so the file is of one revision. A view that is lost (a server was, or
+ * it took too long) is followed by another one, and the file is begun again.
  */
 #include <inttypes.h>
 
@@ -8,10 +11,13 @@
 #include "output.h"
 #include "progress.h"
 
-#define PAGE_ENTRIES 1000
+#define PAGE_ENTRIES    1000
+#define TRIES_MAX       5     /* Views, one after another. */
+#define PIPE_SILENCE_MS 30000 /* A view that is idle for so long is over anyway. */
 
 struct job {
     struct link link;
+    struct bop_client_view view; /* id 0: none, with --stale. */
     struct bop_operation operation;
     struct bop_buf page;
     struct bop_buf cursor;
@@ -49,25 +55,70 @@ static int take_page(struct job *job, struct bop_result *page)
                   : CLI_OK;
 }
 
-static int run(struct job *job)
+/* All pages, of the view if there is one. Returns a code of link_view_call(), or 0 and an exit
+ * code. */
+static int take_pages(struct job *job, int *out_exit_code)
 {
-    int exit_code = CLI_OK;
-
     do {
         struct bop_result page;
         int rc;
 
         job->operation.cursor = bop_buf_slice(&job->cursor);
-        rc = link_call(&job->link, &job->operation, &job->page, &page);
+        rc = link_view_call(&job->link, job->view.id ? &job->view : NULL, &job->operation,
+                            &job->page, &page);
         if (rc < 0) {
-            progress_clear(&job->progress);
-            return link_complain(&job->link, rc, "export to %s", job->output.path);
+            return rc;
         }
-        exit_code = take_page(job, &page);
+        *out_exit_code = take_page(job, &page);
         progress_show(&job->progress, job->entries, "");
-    } while (exit_code == CLI_OK && job->cursor.size > 0);
+    } while (*out_exit_code == CLI_OK && job->cursor.size > 0);
+    return 0;
+}
+
+static int complain_of_loss(const struct job *job, bool again)
+{
+    if (!again) {
+        return cli_complain(CLI_FAILED,
+                            "export to %s: the server that showed one revision was lost, or it "
+                            "took too long, and a part is written already: export to a file",
+                            job->output.path);
+    }
+    return cli_complain(CLI_FAILED,
+                        "export to %s: begun %d times, and each time the server that showed one "
+                        "revision was lost, or it took more than 5 minutes: try again, or take "
+                        "--stale, which is not of one revision",
+                        job->output.path, TRIES_MAX);
+}
+
+/* Begin the file again, as if nothing had been written. */
+static bool begin_again(struct job *job)
+{
+    bool again = job->bytes == 0 || output_rewind(&job->output);
+
+    bop_buf_clear(&job->cursor);
+    job->entries = 0;
+    job->bytes = 0;
+    return again;
+}
+
+static int run(struct job *job)
+{
+    int exit_code = CLI_OK;
+    int rc = BOP_ENOVIEW;
+    bool again = true;
+
+    for (unsigned n = 0; n < TRIES_MAX && rc == BOP_ENOVIEW && again; n++) {
+        rc = job->link.args->stale ? 0 : link_view_open(&job->link, &job->view);
+        if (rc == 0) {
+            rc = take_pages(job, &exit_code);
+        }
+        again = rc != BOP_ENOVIEW || begin_again(job);
+    }
     progress_clear(&job->progress);
-    return exit_code;
+    if (rc == BOP_ENOVIEW) {
+        return complain_of_loss(job, again);
+    }
+    return rc < 0 ? link_complain(&job->link, rc, "export to %s", job->output.path) : exit_code;
 }
 
 static void report(const struct job *job, const struct cli_args *args)
@@ -89,9 +140,13 @@ static int export(const struct cli_args *args, enum bop_op op)
 {
     static struct job job; /* Large, and one a process. */
     struct link_options options = {
-        .args = args, .timeout_ms = CLI_TIMEOUT_MS, .pin = args->stale || args->servers_given};
+        .args = args, .timeout_ms = CLI_TIMEOUT_MS, .pin = true}; /* To move would end the view. */
     int exit_code;
 
+    if (strcmp(args->values[1], "-") == 0) {
+        /* Who reads the pipe may be slow, and meanwhile nobody listens to the server. */
+        options.silence_ms = PIPE_SILENCE_MS;
+    }
     job = (struct job){
         .operation = {.op = op, .name = bop_slice_cstr(args->values[0]), .limit = PAGE_ENTRIES},
     };

@@ -124,9 +124,8 @@ static const struct cli_command before_aof[] = {
         .help = "The form is that of `bop map import`, in the order in which the server keeps the\n"
                 "entries. FILE appears, or is replaced, only when all of it is written. With "
                 "--server\nthe entries are read at just these servers, which make sure that they "
-                "are not behind\n(but a map that is written to meanwhile may be seen in the "
-                "middle of that).\n"
-                "  --stale   do not make sure; works without a majority\n",
+                "are not behind.\nAll is of one revision: as it was at one moment.\n"
+                "  --stale   do not make sure, nor of one revision; works without a majority\n",
         .values_min = 2,
         .values_max = 2,
         .flags = BIT(FLAG_STALE),

@@ -94,8 +94,9 @@ const struct cli_command state_commands[] = {
         .summary = "write all members to a file",
         .help =
             "The form is that of `bop set import`. FILE appears, or is replaced, only when all\n"
-            "of it is written.\n"
-            "  --stale   do not make sure that it is not behind; works without a majority\n",
+            "of it is written. All is of one revision: as it was at one moment.\n"
+            "  --stale   do not make sure that it is not behind, nor of one revision; works\n"
+            "            without a majority\n",
         .values_min = 2,
         .values_max = 2,
         .flags = BIT(FLAG_STALE),

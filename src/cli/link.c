@@ -28,6 +28,7 @@ int link_open(const struct link_options *options, struct link *out_link)
         .outstanding_max = options->outstanding_max,
         .pin = options->pin,
         .session_grace_ms = options->grace_ms,
+        .silence_timeout_ms = options->silence_ms,
     };
     int rc;
 
@@ -111,6 +112,7 @@ struct call {
     const struct bop_operation *operation;
     struct bop_buf *buf;
     struct bop_result *result;
+    struct bop_client_view *view; /* To be opened. */
     int code;
     bool done;
 };
@@ -134,25 +136,57 @@ static void on_result(void *user, int code, const struct bop_result *result)
     call->code = writer.code ? writer.code : code;
 }
 
-int link_call(struct link *link, const struct bop_operation *operation, struct bop_buf *buf,
-              struct bop_result *out_result)
+static void on_view(void *user, int code, const struct bop_client_view *view)
+{
+    struct call *call = (struct call *)user;
+
+    call->done = true;
+    call->code = code;
+    if (code == 0) {
+        *call->view = *view;
+    }
+}
+
+/* Turn the loop until there is an answer to what was asked with this code. */
+static int wait_for(struct link *link, const struct call *call, int rc)
+{
+    while (rc == 0 && !call->done) {
+        rc = link_turn(link, TURN_MS);
+    }
+    if (rc < 0 && !call->done) {
+        /* The callback must not come when its call is gone; now it comes at once. */
+        bop_client_destroy(link->client);
+        link->client = NULL;
+    }
+    return rc < 0 ? rc : call->code;
+}
+
+int link_view_open(struct link *link, struct bop_client_view *out_view)
+{
+    struct call call = {.view = out_view};
+
+    return wait_for(link, &call, bop_client_view_open(link->client, on_view, &call));
+}
+
+int link_view_call(struct link *link, const struct bop_client_view *view,
+                   const struct bop_operation *operation, struct bop_buf *buf,
+                   struct bop_result *out_result)
 {
     struct call call = {.operation = operation, .buf = buf, .result = out_result};
     int rc;
 
     *out_result = (struct bop_result){0};
     bop_buf_clear(buf);
-    rc = bop_client_execute(link->client, operation, link_consistency(link->args), on_result,
-                            &call);
-    while (rc == 0 && !call.done) {
-        rc = link_turn(link, TURN_MS);
-    }
-    if (rc < 0 && !call.done) {
-        /* The callback must not come when its call is gone; now it comes at once. */
-        bop_client_destroy(link->client);
-        link->client = NULL;
-    }
-    return rc < 0 ? rc : call.code;
+    rc = view ? bop_client_view_read(link->client, view, operation, on_result, &call)
+              : bop_client_execute(link->client, operation, link_consistency(link->args), on_result,
+                                   &call);
+    return wait_for(link, &call, rc);
+}
+
+int link_call(struct link *link, const struct bop_operation *operation, struct bop_buf *buf,
+              struct bop_result *out_result)
+{
+    return link_view_call(link, NULL, operation, buf, out_result);
 }
 
 /* ---- Failures ---- */

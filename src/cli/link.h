@@ -9,6 +9,8 @@
 #ifndef BOP_CLI_LINK_H
 #define BOP_CLI_LINK_H
 
+#include <bop/client_view.h>
+
 #include "cli.h"
 
 struct link {
@@ -28,7 +30,8 @@ struct link_options {
     uint64_t timeout_ms;      /* When the command line says none. */
     unsigned outstanding_max; /* 0: the client's default. */
     bool pin;
-    uint32_t grace_ms; /* Of the session. */
+    uint32_t grace_ms;   /* Of the session. */
+    uint64_t silence_ms; /* When a server is given up that says nothing. 0: the client's default. */
 };
 
 /** Begin to connect. Returns an exit code; what failed was said. */
@@ -46,6 +49,14 @@ BOP_MUST_USE int link_turn(struct link *link, int wait_ms);
  */
 BOP_MUST_USE int link_call(struct link *link, const struct bop_operation *operation,
                            struct bop_buf *buf, struct bop_result *out_result);
+
+/** Open a view and wait for it. Returns the code of the request. */
+BOP_MUST_USE int link_view_open(struct link *link, struct bop_client_view *out_view);
+
+/** As link_call(), of a view; NULL: of the cluster as it is. */
+BOP_MUST_USE int link_view_call(struct link *link, const struct bop_client_view *view,
+                                const struct bop_operation *operation, struct bop_buf *buf,
+                                struct bop_result *out_result);
 
 /** Say that something was not done for this code, and why. Returns the exit code. */
 int link_complain(const struct link *link, int code, const char *format, ...) BOP_PRINTF(3, 4);

@@ -78,6 +78,12 @@ int output_write(struct output *output, struct bop_slice bytes)
     return 0;
 }
 
+bool output_rewind(struct output *output)
+{
+    return output->partial[0] && lseek(output->fd, 0, SEEK_SET) == 0 &&
+           ftruncate(output->fd, 0) == 0;
+}
+
 int output_finish(struct output *output)
 {
     int rc = 0;

@@ -22,6 +22,9 @@ struct output {
 int output_open(struct output *output, const char *path);
 /** Returns 0 or -errno. */
 int output_write(struct output *output, struct bop_slice bytes);
+/** Take back all that was written. False if it cannot be: it went to a pipe or a device. */
+BOP_MUST_USE bool output_rewind(struct output *output);
+
 /** All is written: give a file its name. Returns as output_open(). */
 int output_finish(struct output *output);
 /** Close; a file that was not finished is removed. */

@@ -44,7 +44,36 @@ struct scan {
     struct bop_buf buf;
     struct bop_buf cursor;
     uint64_t left;
+    struct bop_client_view view; /* id 0: none; the pages are of whatever there is. */
 };
+
+/* All pages are of one revision, if there is more than one. */
+static int open_view(struct scan *scan)
+{
+    int rc;
+
+    if (scan->args->stale || scan->left <= PAGE_ENTRIES) {
+        return CLI_OK;
+    }
+    rc = link_view_open(&scan->link, &scan->view);
+    return rc < 0 ? link_complain(&scan->link, rc, "%s", scan->doing) : CLI_OK;
+}
+
+/* Who reads slowly, as a person does, is better served with what is there now than not at all. */
+static int call(struct scan *scan, struct bop_result *page)
+{
+    int rc = link_view_call(&scan->link, scan->view.id ? &scan->view : NULL, &scan->operation,
+                            &scan->buf, page);
+
+    if (rc == BOP_ENOVIEW) {
+        fprintf(stderr,
+                "bop: %s: not read for long, or a server was lost: the rest is as it is now\n",
+                scan->doing);
+        scan->view.id = 0;
+        rc = link_call(&scan->link, &scan->operation, &scan->buf, page);
+    }
+    return rc;
+}
 
 /* The next page, behind which the cursor moves on. */
 static int scan_page(struct scan *scan)
@@ -56,7 +85,7 @@ static int scan_page(struct scan *scan)
 
     scan->operation.cursor = bop_buf_slice(&scan->cursor);
     scan->operation.limit = (uint32_t)bop_min_u64(scan->left, PAGE_ENTRIES);
-    rc = link_call(&scan->link, &scan->operation, &scan->buf, &page);
+    rc = call(scan, &page);
     if (rc < 0) {
         return link_complain(&scan->link, rc, "%s", scan->doing);
     }
@@ -74,7 +103,8 @@ static int scan_page(struct scan *scan)
 int pages_print(const struct cli_args *args, const struct bop_operation *operation,
                 const char *doing, pages_fn print)
 {
-    struct link_options options = {.args = args, .timeout_ms = CLI_TIMEOUT_MS, .pin = args->stale};
+    /* To go over to the leader would end the view. */
+    struct link_options options = {.args = args, .timeout_ms = CLI_TIMEOUT_MS, .pin = true};
     struct scan scan = {.args = args,
                         .doing = doing,
                         .print = print,
@@ -85,6 +115,9 @@ int pages_print(const struct cli_args *args, const struct bop_operation *operati
     bop_buf_init(&scan.buf, NULL, 0);
     bop_buf_init(&scan.cursor, NULL, 0);
     exit_code = link_open(&options, &scan.link);
+    if (exit_code == CLI_OK) {
+        exit_code = open_view(&scan);
+    }
     while (exit_code == CLI_OK && scan.left > 0) {
         exit_code = scan_page(&scan);
         if (scan.cursor.size == 0) {

@@ -105,6 +105,7 @@ static void finish(struct bop_client *client, struct client_request *request, in
     bop_client_fn fn = request->fn;
     bop_client_status_fn status_fn = request->status_fn;
     bop_client_admin_fn admin_fn = request->admin_fn;
+    bop_client_view_fn view_fn = request->view_fn;
     void *user = request->user;
 
     free_slot(client, request);
@@ -116,6 +117,8 @@ static void finish(struct bop_client *client, struct client_request *request, in
         status_fn(user, code, status);
     } else if (admin_fn) {
         admin_fn(user, code, client->admin_response);
+    } else if (view_fn) {
+        view_fn(user, code, client->view_response);
     }
     client->calling = false;
 }
@@ -256,6 +259,14 @@ static void encode_request(struct bop_client *client, const struct client_reques
                                            .operation = operation};
 
         bop_read_request_encode(writer, &message);
+    } else if (request->kind == BOP_WIRE_KIND_VIEW_READ_REQUEST) {
+        struct bop_view_read_request message = {.view = request->view, .operation = operation};
+
+        bop_view_read_request_encode(writer, &message);
+    } else if (request->kind == BOP_WIRE_KIND_VIEW_CLOSE_REQUEST) {
+        struct bop_view_close_request message = {.view = request->view};
+
+        bop_view_close_request_encode(writer, &message);
     }
 }
 
@@ -376,6 +387,23 @@ static struct client_request *find_request(struct bop_client *client, uint32_t i
     return request;
 }
 
+void bop__client_request_again(struct bop_client *client, struct client_request *request)
+{
+    struct client_lane *lane = lane_of(client, request);
+
+    client->info.retries++;
+    queue_request(lane, request);
+    bop__client_pause(lane);
+}
+
+void bop__client_request_finish(struct bop_client *client, struct client_request *request, int code,
+                                const struct bop_client_view *view)
+{
+    client->view_response = view;
+    finish(client, request, code, NULL, NULL);
+    client->view_response = NULL;
+}
+
 static int on_reply(struct bop_client *client, struct client_request *request,
                     struct bop_slice payload)
 {
@@ -387,9 +415,7 @@ static int on_reply(struct bop_client *client, struct client_request *request,
         return BOP_EPROTOCOL;
     }
     if (reply.status == BOP_STATUS_RETRY || reply.status == BOP_STATUS_BUSY) {
-        client->info.retries++;
-        queue_request(lane, request);
-        bop__client_pause(lane);
+        bop__client_request_again(client, request);
         return 0;
     }
     lane->pause_ms = CLIENT_PAUSE_MIN_MS;
@@ -471,7 +497,9 @@ int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *f
         return bop__client_watch_answer(client, frame);
     }
     if (frame->kind != BOP_WIRE_KIND_WRITE_RESPONSE && frame->kind != BOP_WIRE_KIND_READ_RESPONSE &&
-        frame->kind != BOP_WIRE_KIND_STATUS_RESPONSE && !is_admin_response(frame->kind)) {
+        frame->kind != BOP_WIRE_KIND_STATUS_RESPONSE && !is_admin_response(frame->kind) &&
+        frame->kind != BOP_WIRE_KIND_VIEW_READ_RESPONSE &&
+        !bop__client_view_response(frame->kind)) {
         return bop__client_session_answer(client, frame);
     }
     request = find_request(client, frame->request);
@@ -481,7 +509,9 @@ int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *f
     if (request->queued || frame->kind != request->kind + 1) {
         return BOP_EPROTOCOL; /* Not asked, or not this. */
     }
-    rc = is_admin_response(frame->kind)                 ? on_admin(client, request, frame->payload)
+    rc = bop__client_view_response(frame->kind)
+             ? bop__client_view_answer(client, request, frame->payload)
+         : is_admin_response(frame->kind)               ? on_admin(client, request, frame->payload)
          : frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE ? on_status(client, request, frame->payload)
                                                         : on_reply(client, request, frame->payload);
     debug_check(client);
@@ -500,7 +530,31 @@ static int start_deadline(struct bop_client *client)
     return bop_timer_start(client->loop, &client->deadline, client->request_timeout_ms);
 }
 
-static void accept(struct bop_client *client, struct client_request *request)
+int bop__client_request_begin(struct bop_client *client, struct client_request **out_request)
+{
+    struct client_request *request;
+    int rc;
+
+    if (client->closing) {
+        return BOP_ECLOSED;
+    }
+    if (bop_list_empty(&client->free)) {
+        return BOP_EFULL;
+    }
+    rc = start_deadline(client);
+    if (rc < 0) {
+        return rc;
+    }
+    request = request_of(client->free.next);
+    request->fn = NULL;
+    request->status_fn = NULL;
+    request->admin_fn = NULL;
+    request->view_fn = NULL;
+    *out_request = request;
+    return 0;
+}
+
+void bop__client_request_accept(struct bop_client *client, struct client_request *request)
 {
     struct client_lane *lane = lane_of(client, request);
     bool first_in_line = lane->queued == 0;
@@ -520,9 +574,8 @@ static void accept(struct bop_client *client, struct client_request *request)
     }
 }
 
-/* Put the operation into the slot, unless it is none that a server would take. */
-static int fill_slot(struct bop_client *client, struct client_request *request,
-                     const struct bop_operation *operation)
+static int fill(struct bop_client *client, struct client_request *request,
+                const struct bop_operation *operation)
 {
     struct bop_writer writer = bop_writer(&request->operation);
     struct bop_operation decoded;
@@ -545,6 +598,18 @@ static int fill_slot(struct bop_client *client, struct client_request *request,
     return 0;
 }
 
+/* Put the operation into the slot, unless it is none that a server would take. */
+int bop__client_request_fill(struct bop_client *client, struct client_request *request,
+                             const struct bop_operation *operation)
+{
+    int rc = fill(client, request, operation);
+
+    if (rc < 0) {
+        trim(client, request);
+    }
+    return rc;
+}
+
 int bop_client_execute(struct bop_client *client, const struct bop_operation *operation,
                        enum bop_consistency consistency, bop_client_fn fn, void *user)
 {
@@ -554,20 +619,11 @@ int bop_client_execute(struct bop_client *client, const struct bop_operation *op
     if (consistency != BOP_READ_LINEARIZABLE && consistency != BOP_READ_STALE) {
         return BOP_EINVAL;
     }
-    if (client->closing) {
-        return BOP_ECLOSED;
+    rc = bop__client_request_begin(client, &request);
+    if (rc == 0) {
+        rc = bop__client_request_fill(client, request, operation);
     }
-    if (bop_list_empty(&client->free)) {
-        return BOP_EFULL;
-    }
-    rc = start_deadline(client);
     if (rc < 0) {
-        return rc;
-    }
-    request = request_of(client->free.next);
-    rc = fill_slot(client, request, operation);
-    if (rc < 0) {
-        trim(client, request);
         return rc;
     }
     request->kind = bop_op_is_write(operation->op) ? BOP_WIRE_KIND_WRITE_REQUEST
@@ -575,35 +631,23 @@ int bop_client_execute(struct bop_client *client, const struct bop_operation *op
     request->op = (uint8_t)operation->op;
     request->consistency = (uint8_t)consistency;
     request->fn = fn;
-    request->status_fn = NULL;
-    request->admin_fn = NULL;
     request->user = user;
-    accept(client, request);
+    bop__client_request_accept(client, request);
     return 0;
 }
 
 int bop_client_status(struct bop_client *client, bop_client_status_fn fn, void *user)
 {
     struct client_request *request;
-    int rc;
+    int rc = bop__client_request_begin(client, &request);
 
-    if (client->closing) {
-        return BOP_ECLOSED;
-    }
-    if (bop_list_empty(&client->free)) {
-        return BOP_EFULL;
-    }
-    rc = start_deadline(client);
     if (rc < 0) {
         return rc;
     }
-    request = request_of(client->free.next);
     request->kind = BOP_WIRE_KIND_STATUS_REQUEST;
-    request->fn = NULL;
     request->status_fn = fn;
-    request->admin_fn = NULL;
     request->user = user;
-    accept(client, request);
+    bop__client_request_accept(client, request);
     return 0;
 }
 
@@ -616,27 +660,18 @@ int bop_client_admin(struct bop_client *client, uint16_t kind, struct bop_slice 
     if (kind % 2 != 0 || !is_admin_response(kind + 1)) {
         return BOP_EINVAL;
     }
-    if (client->closing) {
-        return BOP_ECLOSED;
-    }
-    if (bop_list_empty(&client->free)) {
-        return BOP_EFULL;
-    }
-    rc = start_deadline(client);
+    rc = bop__client_request_begin(client, &request);
     if (rc < 0) {
         return rc;
     }
-    request = request_of(client->free.next);
     rc = bop_buf_append(&request->operation, payload.data, payload.size);
     if (rc < 0) {
         return rc;
     }
     request->kind = kind;
-    request->fn = NULL;
-    request->status_fn = NULL;
     request->admin_fn = fn;
     request->user = user;
-    accept(client, request);
+    bop__client_request_accept(client, request);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <semaphore.h>
 #include <signal.h>
 
+#include <bop/client_view.h>
 #include <bop/mem.h>
 
 #include "client_lock.h"
@@ -31,6 +32,8 @@ struct call {
     struct bop_buf *buf;
     struct bop_result *result;
     struct bop_status_response *status;
+    const struct bop_client_view *view; /* To read from; NULL: from the cluster. */
+    struct bop_client_view *opened;
     struct bop_client_info *info;
     struct bop_error *err;
     int code;
@@ -118,12 +121,43 @@ static void on_status(void *user, int code, const struct bop_status_response *st
 static void run_execute(struct bop_post *post)
 {
     struct call *call = BOP_CONTAINER_OF(post, struct call, post);
-    int rc = bop_client_execute(call->client->client, call->operation, call->consistency, on_result,
-                                call);
+    struct bop_client *client = call->client->client;
+    int rc = call->view
+                 ? bop_client_view_read(client, call->view, call->operation, on_result, call)
+                 : bop_client_execute(client, call->operation, call->consistency, on_result, call);
 
     if (rc < 0) {
         finish(call, rc);
     }
+}
+
+static void on_view(void *user, int code, const struct bop_client_view *view)
+{
+    struct call *call = (struct call *)user;
+
+    if (code == 0) {
+        *call->opened = *view;
+    }
+    finish(call, code);
+}
+
+static void run_view_open(struct bop_post *post)
+{
+    struct call *call = BOP_CONTAINER_OF(post, struct call, post);
+    int rc = bop_client_view_open(call->client->client, on_view, call);
+
+    if (rc < 0) {
+        finish(call, rc);
+    }
+}
+
+static void run_view_close(struct bop_post *post)
+{
+    struct call *call = BOP_CONTAINER_OF(post, struct call, post);
+
+    /* If it cannot be said, the view ends by itself. */
+    BOP_IGNORE(bop_client_view_close(call->client->client, call->view));
+    finish(call, 0);
 }
 
 static void run_status(struct bop_post *post)
@@ -159,15 +193,15 @@ static int wait_for(struct call *call)
     return call->code;
 }
 
-int bop_client_blocking_execute(struct bop_client_blocking *client,
-                                const struct bop_operation *operation,
-                                enum bop_consistency consistency, struct bop_buf *buf,
-                                struct bop_result *out_result, struct bop_error *err)
+static int execute(struct bop_client_blocking *client, const struct bop_client_view *view,
+                   const struct bop_operation *operation, enum bop_consistency consistency,
+                   struct bop_buf *buf, struct bop_result *out_result, struct bop_error *err)
 {
     struct bop_result unwanted;
     struct call call = {
         .post = {.fn = run_execute},
         .client = client,
+        .view = view,
         .operation = operation,
         .consistency = consistency,
         .buf = buf,
@@ -180,6 +214,39 @@ int bop_client_blocking_execute(struct bop_client_blocking *client,
         bop_buf_clear(buf);
     }
     return wait_for(&call);
+}
+
+int bop_client_blocking_execute(struct bop_client_blocking *client,
+                                const struct bop_operation *operation,
+                                enum bop_consistency consistency, struct bop_buf *buf,
+                                struct bop_result *out_result, struct bop_error *err)
+{
+    return execute(client, NULL, operation, consistency, buf, out_result, err);
+}
+
+int bop_client_blocking_view_read(struct bop_client_blocking *client,
+                                  const struct bop_client_view *view,
+                                  const struct bop_operation *operation, struct bop_buf *buf,
+                                  struct bop_result *out_result, struct bop_error *err)
+{
+    return execute(client, view, operation, BOP_READ_LINEARIZABLE, buf, out_result, err);
+}
+
+int bop_client_blocking_view_open(struct bop_client_blocking *client,
+                                  struct bop_client_view *out_view, struct bop_error *err)
+{
+    struct call call = {
+        .post = {.fn = run_view_open}, .client = client, .opened = out_view, .err = err};
+
+    return wait_for(&call);
+}
+
+void bop_client_blocking_view_close(struct bop_client_blocking *client,
+                                    const struct bop_client_view *view)
+{
+    struct call call = {.post = {.fn = run_view_close}, .client = client, .view = view};
+
+    BOP_IGNORE(wait_for(&call)); /* Always 0. */
 }
 
 int bop_client_blocking_status(struct bop_client_blocking *client, struct bop_buf *buf,

@@ -5,6 +5,7 @@
  *     client_link.c      connections: made, greeted, watched, lost, moved to the leader
  *     client_session.c   the session: opened, kept, lost
  *     client_trust.c     TLS and the token
+ *     client_view.c      views, which are read from as the cluster is
  *     client_blocking.c  a client on a thread of its own
  *
  * A request has a slot for as long as it is under way. Its id on the wire is the
@@ -37,6 +38,7 @@
 #include <bop/socket.h>
 #include <bop/tls.h>
 
+#include "client_view.h"
 #include "client_watch.h"
 
 /* A request id: the slot's index below, its generation above. Generation 0 is for
@@ -69,6 +71,7 @@ struct client_request {
     struct bop_buf operation; /* Encoded; empty for a status request. */
     uint64_t deadline_ms;
     uint64_t sequence; /* Writes: 0 until sent in the session. */
+    uint64_t view;     /* Of what is asked of a view. */
     uint32_t generation;
     uint16_t kind; /* Of the request on the wire. */
     uint8_t op;
@@ -78,6 +81,7 @@ struct client_request {
     bop_client_fn fn;
     bop_client_status_fn status_fn;
     bop_client_admin_fn admin_fn;
+    bop_client_view_fn view_fn;
     void *user;
 };
 
@@ -184,7 +188,8 @@ struct bop_client {
     struct bop_timer tick;
     uint64_t tick_ms;
 
-    struct bop_slice admin_response; /* For the callback that is being called. */
+    struct bop_slice admin_response;             /* For the callback that is being called. */
+    const struct bop_client_view *view_response; /* Likewise. */
     struct client_session session;
     struct client_watches watches;
     uint32_t session_grace_ms; /* Wanted; 0 once a cluster did not know of it. */
@@ -216,6 +221,21 @@ void bop__client_requeue(struct bop_client *client);
 void bop__client_fail_writes(struct bop_client *client, bool sent, int code);
 /** End all requests that were never sent at all. */
 void bop__client_fail_unsent(struct bop_client *client, int code);
+
+/** A free slot for a request: next, give it a kind and what goes with that, and accept it; or leave
+ * it be. Returns 0, BOP_EFULL, BOP_ECLOSED or BOP_ENOMEM. */
+BOP_MUST_USE int bop__client_request_begin(struct bop_client *client,
+                                           struct client_request **out_request);
+/** Put an operation into it. Returns 0, or a code: then the slot is as it was. */
+BOP_MUST_USE int bop__client_request_fill(struct bop_client *client, struct client_request *request,
+                                          const struct bop_operation *operation);
+/** It is under way from here on. */
+void bop__client_request_accept(struct bop_client *client, struct client_request *request);
+/** It is answered; view: NULL unless one was opened. */
+void bop__client_request_finish(struct bop_client *client, struct client_request *request, int code,
+                                const struct bop_client_view *view);
+/** It was answered RETRY or BUSY: send it again after a pause. */
+void bop__client_request_again(struct bop_client *client, struct client_request *request);
 
 /** Take a frame from the active, greeted connection. A code means: the server talks nonsense. */
 BOP_MUST_USE int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *frame);

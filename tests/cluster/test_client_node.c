@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include <bop/client.h>
+#include <bop/client_view.h>
 #include <bop/node.h>
 
 #include "tap.h"
@@ -112,6 +113,39 @@ TEST(node, lets_an_entry_go_by_itself)
         sched_yield();
     }
     CHECK_EQ(get_ttl(f, "k"), BOP_ENOTFOUND);
+}
+
+TEST(node, shows_one_revision_in_a_view)
+{
+    struct bop_operation put = {
+        .op = BOP_OP_MAP_PUT, .name = bytes("m"), .key = bytes("k"), .value = bytes("old")};
+    struct bop_operation get = {.op = BOP_OP_MAP_GET, .name = bytes("m"), .key = bytes("k")};
+    struct bop_client_view view = {0}, newer = {0};
+
+    REQUIRE_EQ(run(f, &put), 0);
+    REQUIRE_EQ(bop_client_blocking_view_open(f->client, &view, &f->err), 0);
+    put.value = bytes("new");
+    REQUIRE_EQ(run(f, &put), 0);
+    REQUIRE_EQ(bop_client_blocking_view_open(f->client, &newer, &f->err), 0);
+    CHECK(newer.revision > view.revision);
+    REQUIRE_EQ(bop_client_blocking_view_read(f->client, &view, &get, &f->buf, &f->result, &f->err),
+               0);
+    CHECK_SLICE_EQ(f->result.value, bytes("old"));
+    REQUIRE_EQ(bop_client_blocking_view_read(f->client, &newer, &get, &f->buf, &f->result, &f->err),
+               0);
+    CHECK_SLICE_EQ(f->result.value, bytes("new"));
+    get.key = bytes("nobody");
+    CHECK_EQ(bop_client_blocking_view_read(f->client, &view, &get, &f->buf, &f->result, &f->err),
+             BOP_ENOTFOUND);
+    CHECK_EQ(bop_client_blocking_view_read(f->client, &view, &put, &f->buf, &f->result, &f->err),
+             BOP_EINVAL);
+    bop_client_blocking_view_close(f->client, &view);
+    bop_client_blocking_view_close(f->client, &view); /* Closed already: nothing to do. */
+    CHECK_EQ(bop_client_blocking_view_read(f->client, &view, &get, &f->buf, &f->result, &f->err),
+             BOP_ENOVIEW);
+    get.key = bytes("k");
+    CHECK_EQ(bop_client_blocking_view_read(f->client, &newer, &get, &f->buf, &f->result, &f->err),
+             0);
 }
 
 TEST(node, exchanges_and_takes)

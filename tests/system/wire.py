@@ -479,6 +479,12 @@ def names(kind, prefix=b"", cursor=b"", limit=0):
     return u8(124) + blob("") + u8(kind) + blob(prefix) + blob(cursor) + u32(limit)
 
 
+def transaction(operations):
+    """All of them, at one moment."""
+    return (u8(60) + blob(b"") + u32(0) + u32(len(operations)) +
+            b"".join(blob(operation) for operation in operations) + u32(0))
+
+
 def flag_of(result):
     """Of MAP_DELETE, creates, adds, removes, MULTIMAP_PUT and contains."""
     reader = Reader(result)
