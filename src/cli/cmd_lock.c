@@ -295,7 +295,8 @@ int cmd_lock(const struct cli_args *args)
 {
     /* --timeout is how long to wait for the lock; a request has its usual time. */
     struct cli_args asking = *args;
-    struct link_options options = {.args = &asking, .timeout_ms = CLI_TIMEOUT_MS};
+    struct link_options options = {
+        .args = &asking, .timeout_ms = CLI_TIMEOUT_MS, .grace_ms = CLI_GRACE_MS};
     struct holder holder = {.args = args};
     int exit_code;
 
