@@ -193,6 +193,8 @@ int cmd_counter_get(const struct cli_args *args);
 int cmd_counter_cas(const struct cli_args *args);
 int cmd_counter_set(const struct cli_args *args);
 int cmd_counter_delete(const struct cli_args *args);
+int cmd_counter_export(const struct cli_args *args);
+int cmd_counter_import(const struct cli_args *args);
 int cmd_lock(const struct cli_args *args);
 int cmd_lock_list(const struct cli_args *args);
 int cmd_lock_release(const struct cli_args *args);

@@ -1,5 +1,5 @@
 /*
- * bop map export, and that of sets and multimaps: to a file, page by page.
+ * bop map export, and that of sets, multimaps and counters: to a file, page by page.
  *
  * All pages are of one view, so the file is of one revision. A view that is lost (a server was, or
  * it took too long) is followed by another one, and the file is begun again.
@@ -30,6 +30,21 @@ struct job {
 
 /* ---- Pages ---- */
 
+static int write_entry(struct job *job, const struct bop_scan_entry *entry)
+{
+    switch (job->operation.op) {
+    case BOP_OP_SET_SCAN:
+        return ndjson_write_member(&job->text, entry->key);
+    case BOP_OP_NAMES:
+        return entry->value.size == 8
+                   ? ndjson_write_counter(&job->text, entry->key,
+                                          (int64_t)bop_load_u64(entry->value.data))
+                   : BOP_EPROTOCOL;
+    default:
+        return ndjson_write(&job->text, entry->key, entry->value);
+    }
+}
+
 /* Write the entries of a page and remember where the next one begins. */
 static int take_page(struct job *job, struct bop_result *page)
 {
@@ -38,9 +53,7 @@ static int take_page(struct job *job, struct bop_result *page)
 
     bop_buf_clear(&job->text);
     while (rc == 0 && bop_scan_next(&page->entries, &entry)) {
-        rc = job->operation.op == BOP_OP_SET_SCAN
-                 ? ndjson_write_member(&job->text, entry.key)
-                 : ndjson_write(&job->text, entry.key, entry.value);
+        rc = write_entry(job, &entry);
         job->entries++;
     }
     bop_buf_clear(&job->cursor);
@@ -136,25 +149,25 @@ static void report(const struct job *job, const struct cli_args *args)
     }
 }
 
-static int export(const struct cli_args *args, enum bop_op op)
+static int export(const struct cli_args *args, const struct bop_operation *operation,
+                  const char *path)
 {
     static struct job job; /* Large, and one a process. */
     struct link_options options = {
         .args = args, .timeout_ms = CLI_TIMEOUT_MS, .pin = true}; /* To move would end the view. */
     int exit_code;
 
-    if (strcmp(args->values[1], "-") == 0) {
+    if (strcmp(path, "-") == 0) {
         /* Who reads the pipe may be slow, and meanwhile nobody listens to the server. */
         options.silence_ms = PIPE_SILENCE_MS;
     }
-    job = (struct job){
-        .operation = {.op = op, .name = bop_slice_cstr(args->values[0]), .limit = PAGE_ENTRIES},
-    };
+    job = (struct job){.operation = *operation};
+    job.operation.limit = PAGE_ENTRIES;
     bop_buf_init(&job.page, NULL, 0);
     bop_buf_init(&job.cursor, NULL, 0);
     bop_buf_init(&job.text, NULL, 0);
     progress_init(&job.progress, stderr, "exported", 0, false);
-    exit_code = output_open(&job.output, args->values[1]);
+    exit_code = output_open(&job.output, path);
     if (exit_code == CLI_OK) {
         exit_code = link_open(&options, &job.link);
     }
@@ -175,17 +188,34 @@ static int export(const struct cli_args *args, enum bop_op op)
     return cli_finish_output(exit_code);
 }
 
+static int export_one(const struct cli_args *args, enum bop_op op)
+{
+    struct bop_operation operation = {.op = op, .name = bop_slice_cstr(args->values[0])};
+
+    return export(args, &operation, args->values[1]);
+}
+
 int cmd_map_export(const struct cli_args *args)
 {
-    return export(args, BOP_OP_MAP_SCAN);
+    return export_one(args, BOP_OP_MAP_SCAN);
 }
 
 int cmd_set_export(const struct cli_args *args)
 {
-    return export(args, BOP_OP_SET_SCAN);
+    return export_one(args, BOP_OP_SET_SCAN);
 }
 
 int cmd_multimap_export(const struct cli_args *args)
 {
-    return export(args, BOP_OP_MULTIMAP_ENTRIES);
+    return export_one(args, BOP_OP_MULTIMAP_ENTRIES);
+}
+
+int cmd_counter_export(const struct cli_args *args)
+{
+    struct bop_operation operation = {.op = BOP_OP_NAMES, .kind = BOP_NAME_COUNTER};
+
+    if (args->aof.prefix) {
+        operation.prefix = bop_slice_cstr(args->aof.prefix);
+    }
+    return export(args, &operation, args->values[0]);
 }

@@ -1,5 +1,6 @@
 /*
- * bop map import, and that of sets and multimaps: a file to one of them, many requests under
+ * bop map import, and that of sets, multimaps and counters: a file to one of them (or to all
+ * counters it names), many requests under
  * way at a time.
  *
  * Entries are asked for in the order of the file, so of two with one key the later
@@ -23,7 +24,7 @@ struct job {
     struct source source;
     struct progress progress;
     enum bop_op op;
-    const char *map;
+    const char *map; /* "counters" where lines name what they are of. */
     const char *path;
     unsigned outstanding;
     uint64_t stored;
@@ -69,14 +70,23 @@ static bool send_held(struct job *job)
                                       .name = bop_slice_cstr(job->map),
                                       .key = bop_buf_slice(&job->source.key),
                                       .value = bop_buf_slice(&job->source.value)};
-    int rc = bop_client_execute(job->link.client, &operation, BOP_READ_LINEARIZABLE, on_stored,
-                                job);
+    int rc;
+
+    if (job->op == BOP_OP_COUNTER_SET) {
+        operation = (struct bop_operation){
+            .op = job->op, .name = bop_buf_slice(&job->source.key), .number = job->source.number};
+    }
+    rc = bop_client_execute(job->link.client, &operation, BOP_READ_LINEARIZABLE, on_stored, job);
 
     if (rc == 0) {
         job->outstanding++;
         job->holding = false;
     } else if (rc != BOP_EFULL) {
         job->code = rc;
+        if (rc == BOP_EINVAL && job->op == BOP_OP_COUNTER_SET) {
+            bop_error_say(&job->err, rc, "line %" PRIu64 ": a name has 1 to %d bytes and is UTF-8",
+                          job->source.line, BOP_NAME_MAX);
+        }
         if (rc == BOP_ETOOBIG) {
             bop_error_say(&job->err, rc,
                           "line %" PRIu64 ": too big: a key has at most %u bytes, a value %u",
@@ -156,22 +166,23 @@ static int open_input(const char *path)
     return strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static int import(const struct cli_args *args, enum bop_op op)
+static int import(const struct cli_args *args, enum bop_op op, const char *name, const char *path)
 {
     static struct job job; /* Large, and one a process. */
     struct link_options options = {
         .args = args, .timeout_ms = CLI_IMPORT_TIMEOUT_MS, .outstanding_max = OUTSTANDING_MAX};
-    int fd = open_input(args->values[1]);
+    int fd = open_input(path);
     int exit_code;
 
     if (fd < 0) {
-        return cli_complain(CLI_FAILED, "open %s: %s", args->values[1], bop_strerror(-errno));
+        return cli_complain(CLI_FAILED, "open %s: %s", path, bop_strerror(-errno));
     }
-    job = (struct job){.op = op, .map = args->values[0], .path = args->values[1]};
+    job = (struct job){.op = op, .map = name, .path = path};
     exit_code = link_open(&options, &job.link);
     if (exit_code == CLI_OK) {
         source_init(&job.source, fd, args->dpkg);
         job.source.members = op == BOP_OP_SET_ADD;
+        job.source.counters = op == BOP_OP_COUNTER_SET;
         progress_init(&job.progress, stderr, "imported", 0, false);
         run(&job);
         progress_clear(&job.progress);
@@ -185,15 +196,20 @@ static int import(const struct cli_args *args, enum bop_op op)
 
 int cmd_map_import(const struct cli_args *args)
 {
-    return import(args, BOP_OP_MAP_PUT);
+    return import(args, BOP_OP_MAP_PUT, args->values[0], args->values[1]);
 }
 
 int cmd_set_import(const struct cli_args *args)
 {
-    return import(args, BOP_OP_SET_ADD);
+    return import(args, BOP_OP_SET_ADD, args->values[0], args->values[1]);
 }
 
 int cmd_multimap_import(const struct cli_args *args)
 {
-    return import(args, BOP_OP_MULTIMAP_PUT);
+    return import(args, BOP_OP_MULTIMAP_PUT, args->values[0], args->values[1]);
+}
+
+int cmd_counter_import(const struct cli_args *args)
+{
+    return import(args, BOP_OP_COUNTER_SET, "counters", args->values[0]);
 }

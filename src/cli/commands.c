@@ -187,6 +187,31 @@ static const struct cli_command before_aof[] = {
         .run = cmd_counter_delete,
     },
     {
+        .group = "counter",
+        .name = "export",
+        .synopsis = "FILE|-",
+        .summary = "write all counters to a file",
+        .help =
+            "One a line: {\"counter\":NAME,\"value\":N}. FILE appears, or is replaced, only when\n"
+            "all of it is written. All is of one revision: as it was at one moment.\n"
+            "  --prefix TEXT   those that begin with TEXT: \"app/\" is the namespace app\n"
+            "  --stale         do not make sure that it is not behind, nor of one revision\n",
+        .values_min = 1,
+        .values_max = 1,
+        .flags = BIT(FLAG_PREFIX) | BIT(FLAG_STALE),
+        .run = cmd_counter_export,
+    },
+    {
+        .group = "counter",
+        .name = "import",
+        .synopsis = "FILE|-",
+        .summary = "set all counters that a file names",
+        .help = "The file is as `bop counter export` writes it.\n",
+        .values_min = 1,
+        .values_max = 1,
+        .run = cmd_counter_import,
+    },
+    {
         .name = "watch",
         .synopsis = "KIND [NAME [KEY]]",
         .summary = "tell what changes, as it changes",
@@ -222,7 +247,7 @@ static const struct cli_command before_aof[] = {
             "holder\n"
             "to holder, in BOP_LOCK_TOKEN. Without a COMMAND the token is printed and the lock\n"
             "held until standard input ends. If bop is killed COMMAND gets SIGTERM, and the\n"
-            "lock goes on to the next one when bop's session is over. Exit status 4 if the lock\n"
+            "lock goes on to the next one after two seconds. Exit status 4 if the lock\n"
             "was not free in time; 1 if it was lost, in which case COMMAND gets SIGTERM.\n"
             "  --timeout SECONDS   wait at most so long for the lock; else for ever\n"
             "  --shared            with others that share it, but not with those that do not\n"

@@ -147,6 +147,21 @@ int ndjson_write_member(struct bop_buf *buf, struct bop_slice member)
     return rc;
 }
 
+int ndjson_write_counter(struct bop_buf *buf, struct bop_slice name, int64_t value)
+{
+    json_t *object = json_object();
+    int rc = object ? ndjson_set_bytes(object, "counter", name) : BOP_ENOMEM;
+
+    if (rc == 0 && json_object_set_new(object, "value", json_integer(value)) != 0) {
+        rc = BOP_ENOMEM;
+    }
+    if (rc == 0) {
+        rc = ndjson_write_object(buf, object);
+    }
+    json_decref(object);
+    return rc;
+}
+
 /* ---- Reading ---- */
 
 int ndjson_get_bytes(const json_t *object, const char *name, struct bop_buf *out,
@@ -223,5 +238,26 @@ int ndjson_read_member(struct bop_slice line, struct bop_buf *member, struct bop
         rc = ndjson_get_bytes(object, "member", member, err);
         json_decref(object);
     }
+    return rc;
+}
+
+int ndjson_read_counter(struct bop_slice line, struct bop_buf *name, int64_t *out_value,
+                        struct bop_error *err)
+{
+    const json_t *value;
+    json_t *object;
+    int rc = load_object(line, &object, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = ndjson_get_bytes(object, "counter", name, err);
+    value = json_object_get(object, "value");
+    if (rc == 0 && !json_is_integer(value)) {
+        rc = bop_error_say(err, BOP_EMALFORMED, "\"value\" is not a whole number");
+    } else if (rc == 0) {
+        *out_value = json_integer_value(value);
+    }
+    json_decref(object);
     return rc;
 }

@@ -40,6 +40,13 @@ BOP_MUST_USE int ndjson_write_member(struct bop_buf *buf, struct bop_slice membe
 BOP_MUST_USE int ndjson_read_member(struct bop_slice line, struct bop_buf *member,
                                     struct bop_error *err);
 
+/** Append the line of a counter: {"counter":"hits","value":7}. Returns 0 or BOP_ENOMEM. */
+BOP_MUST_USE int ndjson_write_counter(struct bop_buf *buf, struct bop_slice name, int64_t value);
+
+/** As ndjson_read(), of such a line. */
+BOP_MUST_USE int ndjson_read_counter(struct bop_slice line, struct bop_buf *name,
+                                     int64_t *out_value, struct bop_error *err);
+
 /**
  * Read a line, with or without its line feed. key and value are cleared first.
  * Returns 0, BOP_EMALFORMED with what is wrong in err, or BOP_ENOMEM.

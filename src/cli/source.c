@@ -60,8 +60,9 @@ static int next_of_ndjson(struct source *source, struct bop_error *err)
             return rc;
         }
     } while (is_empty(line));
-    rc = source->members ? ndjson_read_member(line, &source->key, err)
-                         : ndjson_read(line, &source->key, &source->value, err);
+    rc = source->members    ? ndjson_read_member(line, &source->key, err)
+         : source->counters ? ndjson_read_counter(line, &source->key, &source->number, err)
+                            : ndjson_read(line, &source->key, &source->value, err);
     if (rc < 0) {
         bop_error_wrap(err, "line %" PRIu64, source->line);
         return rc;

@@ -68,7 +68,9 @@ struct source {
     struct bop_buf value;
     uint64_t line; /* The number of the last one read. */
     bool dpkg;
-    bool members; /* Of a set: lines have no key and value but a member, which comes as key. */
+    bool members;   /* Of a set: lines have no key and value but a member, which comes as key. */
+    bool counters;  /* Lines are of counters: their name comes as key, */
+    int64_t number; /* and this is their value. */
 };
 
 void source_init(struct source *source, int fd, bool dpkg);
