@@ -143,6 +143,9 @@ static void register_metrics(struct replica *replica)
                                                  "Linearizable reads served.");
     replica->metrics.snapshots_taken = bop_metrics_counter(metrics, "bop_snapshots_taken_total",
                                                            NULL, "Snapshots written.");
+    replica->metrics.digest_mismatches = bop_metrics_counter(
+        metrics, "bop_state_mismatches_total", NULL,
+        "Digests of another node's state that were not ours at that entry.");
     replica->metrics.snapshots_installed = bop_metrics_counter(
         metrics, "bop_snapshots_installed_total", NULL, "Snapshots installed from a peer.");
     replica->metrics.dropped_appends = bop_metrics_counter(

@@ -217,20 +217,31 @@ static bool apply_again(struct replica *replica, uint64_t first)
     return true;
 }
 
+/* The next entry of which a snapshot is taken. */
+static uint64_t next_stop(const struct replica *replica)
+{
+    uint64_t every = replica->options.snapshot_entries;
+
+    return (replica->applied / every + 1) * every;
+}
+
 /* What is committed and was not applied before. False if there is nothing to do now. */
 static bool apply_new(struct replica *replica, uint64_t first, uint64_t due_ms)
 {
     uint64_t last = bop_min_u64(replica->status.commit, replica->durable);
+    uint64_t stop = next_stop(replica);
     int count;
 
     if (first > last || (replica->state_full && replica->now_ms < replica->apply_again_ms) ||
         may_gather(replica, last, due_ms)) {
         return false;
     }
-    count = apply_and_settle(replica, first, last);
+    count = apply_and_settle(replica, first, bop_min_u64(last, stop));
     if (count > 0) {
         replica->state_full = false;
         tell(replica, first, (unsigned)count);
+        replica->apply_stopped = replica->applied == stop &&
+                                 bop__replica_snapshot_may_take(replica);
     }
     return count > 0 || replica->failed == 0;
 }
@@ -241,6 +252,10 @@ static bool apply_share(struct replica *replica, uint64_t due_ms)
     uint64_t first;
 
     if (replica->failed != 0 || !replica->machine || replica->status.installing) {
+        return false;
+    }
+    if (replica->apply_stopped) {
+        replica->apply_more = true; /* After the snapshot is begun, in this turn. */
         return false;
     }
     first = position(replica) + 1;

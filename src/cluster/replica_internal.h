@@ -6,6 +6,7 @@
  *      replica_step.c      one event into the engine, and what its update asks for
  *      replica_apply.c     committed entries into the state machine
  *      replica_request.c   writes and reads of clients, forwarding, sessions
+ *      replica_digest.c    whether all nodes hold the same
  *      replica_time.c      the cluster's time, and what is due by it
  *      replica_peer.c      frames from and messages to peers
  *      replica_snapshot.c  taking and installing snapshots, the state at start
@@ -60,14 +61,23 @@
 #define APPLY_GATHER_MS    10   /* Entries wait so long where nobody waits for them. */
 #define APPLY_TURN_MS      20   /* Of one turn; heartbeats must not wait longer. */
 #define DISK_RESERVE       (32u * 1024 * 1024) /* Free bytes below which no write is taken. */
+#define DIGESTS_KEPT       4                   /* Of each node, to compare. */
 #define LEVEL_WAIT_MS      3000 /* For servers that were never there, before the level is raised. */
 #define HOUSEKEEPING_MS    100
 #define PATH_MAX_BYTES     4096
 
 #define ALIVE_CUT (UINT64_C(1) << 63) /* With a session's id: its connection broke. */
 
+/** The digest of a state's content, as of an entry; index 0: none. */
+struct replica_digest {
+    uint64_t index;
+    uint64_t digest;
+    uint32_t format; /* Of the state. */
+};
+
 struct replica_peer {
-    uint64_t id; /* 0: free. */
+    uint64_t id;                                 /* 0: free. */
+    struct replica_digest digests[DIGESTS_KEPT]; /* Told by it. */
     bool connected;
     uint64_t heard_ms; /* 0: never. */
     /* As it introduced itself; 0: it did not say. */
@@ -202,6 +212,7 @@ struct replica {
         uint64_t bytes;
     } batch;
     bool apply_more;         /* The turn's time was up before all was applied. */
+    bool apply_stopped;      /* At an entry of which a snapshot is to be taken. */
     uint64_t apply_due_ms;   /* Committed entries gather until then; 0: there are none. */
     bool disk_low;           /* Less than DISK_RESERVE is free. */
     bool state_full;         /* The last batch found no room... */
@@ -243,6 +254,7 @@ struct replica {
 
     /* Snapshots. */
     struct snapshot_info snapshot; /* The newest; raft.index 0: none. */
+    struct replica_digest digests[DIGESTS_KEPT];
     struct incoming_snapshot incoming;
     struct snapshot_taking taking;
     struct snapshot_install install;
@@ -255,7 +267,8 @@ struct replica {
     /* Metrics. */
     struct {
         struct bop_metric *applied, *commit, *term, *leader, *proposals, *reads, *elections;
-        struct bop_metric *snapshots_taken, *snapshots_installed, *dropped_appends;
+        struct bop_metric *snapshots_taken, *snapshots_installed, *digest_mismatches,
+            *dropped_appends;
         struct bop_histogram *apply_batch;
     } metrics;
 };
@@ -333,6 +346,15 @@ int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
 void bop__replica_snapshot_ack(struct replica *replica, struct replica_peer *peer,
                                const struct peer_chunk_ack *ack);
 void bop__replica_snapshot_deinit(struct replica *replica);
+
+/** May one be taken now? */
+bool bop__replica_snapshot_may_take(const struct replica *replica);
+
+/* replica_digest.c */
+/** A snapshot was taken: its content has this digest. */
+void bop__replica_digest_taken(struct replica *replica, uint64_t index, uint64_t digest);
+BOP_MUST_USE int bop__replica_digest_told(struct replica *replica, struct replica_peer *peer,
+                                          struct bop_slice payload);
 
 /* replica_join.c */
 void bop__replica_join_turn(struct replica *replica);

@@ -346,8 +346,8 @@ static void record_one(struct replica *replica)
 }
 
 /* A server of the configuration that has never been there: its incarnation would be known. It will
- * start with a version that knows the level, or be told. After a while it is not waited for, or a new
- * cluster would be kept back by one that is not there yet. */
+ * start with a version that knows the level, or be told. After a while it is not waited for, or a
+ * new cluster would be kept back by one that is not there yet. */
 static bool never_there(const struct replica *replica, const struct bop_raft_server *server,
                         const struct replica_peer *peer)
 {

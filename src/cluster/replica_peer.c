@@ -377,6 +377,8 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
         return receive_chunk(replica, id, frame->payload);
     case BOP_WIRE_KIND_PEER_SNAPSHOT_ACK:
         return receive_chunk_ack(replica, peer, frame->payload);
+    case BOP_WIRE_KIND_PEER_DIGEST:
+        return bop__replica_digest_told(replica, peer, frame->payload);
     case BOP_WIRE_KIND_PEER_JOIN:
         return bop__replica_join_asked(replica, frame->payload);
     case BOP_WIRE_KIND_PEER_ADMIN:

@@ -335,6 +335,7 @@ static void take_finish(struct replica *replica)
         bop__replica_fail(replica, rc, "truncate the log: %s", bop_strerror(rc));
     }
     remove_old(replica);
+    bop__replica_digest_taken(replica, index, replica->snapshot.digest);
 }
 
 static void take_done(struct bop_task *task)
@@ -475,11 +476,19 @@ static void install_finish(struct replica *replica)
 }
 
 /* True after so many entries or bytes since the last snapshot. */
+bool bop__replica_snapshot_may_take(const struct replica *replica)
+{
+    return replica->install.phase == INSTALL_IDLE && !replica->taking.active && replica->machine &&
+           replica->now_ms >= replica->take_again_ms;
+}
+
+/* At multiples of the entries between two, where other nodes take theirs; or if that was missed. */
 static bool take_is_due(const struct replica *replica)
 {
     uint64_t last = replica->snapshot.raft.index;
 
-    return replica->applied >= last + replica->options.snapshot_entries ||
+    return (replica->applied > last && replica->applied % replica->options.snapshot_entries == 0) ||
+           replica->applied >= last + 2 * replica->options.snapshot_entries ||
            (replica->applied_bytes >= SNAPSHOT_SEGMENTS * replica->options.segment_bytes &&
             replica->applied > last);
 }
@@ -492,8 +501,8 @@ void bop__replica_snapshot_turn(struct replica *replica)
     if (replica->install.phase == INSTALL_SETTLING && !bop_aof_busy(replica->aof)) {
         install_finish(replica);
     }
-    if (replica->install.phase == INSTALL_IDLE && !replica->taking.active && replica->machine &&
-        replica->now_ms >= replica->take_again_ms && take_is_due(replica)) {
+    if (bop__replica_snapshot_may_take(replica) && take_is_due(replica)) {
         take(replica);
     }
+    replica->apply_stopped = false;
 }

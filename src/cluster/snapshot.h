@@ -18,6 +18,7 @@ struct snapshot_info {
     struct machine_position position;
     uint64_t bytes;   /* Of the file. */
     uint64_t entries; /* Key-value pairs. */
+    uint64_t digest;  /* Of the content, as bop__machine_content_digest(). */
 };
 
 /**

@@ -1,5 +1,6 @@
 #include <bop/sim.h>
 
+#include "machine_record.h"
 #include "replica_help.h"
 
 struct fixture {
@@ -38,6 +39,80 @@ static void take_snapshot(struct world *w)
     w->replica->options.snapshot_entries = 1000000;
     world_run(w, 2);
     REQUIRE(w->replica->snapshot.raft.index > before);
+}
+
+/* ---- Whether all nodes hold the same ---- */
+
+/* A peer says what it holds: ours, or something else. */
+static void tell_digest(struct world *w, uint64_t peer, uint64_t index, uint64_t digest)
+{
+    struct bop_wire_frame frame = {.flags = BOP_WIRE_REQUEST, .kind = BOP_WIRE_KIND_PEER_DIGEST};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    bop_buf_init(&buf, NULL, 0);
+    bop_write_u64(&writer, index);
+    bop_write_u32(&writer, MACHINE_FORMAT);
+    bop_write_u64(&writer, digest);
+    frame.payload = bop_buf_slice(&buf);
+    CHECK_EQ(bop__replica_peer_frame(w->replica, peer, &frame), 0);
+    frame.payload.size--;
+    if (w->replica->failed == 0) {
+        CHECK_EQ(bop__replica_peer_frame(w->replica, peer, &frame), BOP_EMALFORMED);
+    }
+    bop_buf_deinit(&buf);
+}
+
+TEST(replica, whose_state_a_majority_has_not_stops)
+{
+    struct world *w = &f->w;
+    uint64_t index, digest;
+
+    start(w);
+    world_added(w, 5);
+    for (uint64_t id = 2; id <= 3; id++) {
+        bop__replica_peer_connected(w->replica, id);
+    }
+    w->replica->conf.count = 3; /* As if these were its servers. */
+    tell_digest(w, 2, w->replica->applied, 77);
+    take_snapshot(w);
+    index = w->replica->snapshot.raft.index;
+    digest = w->replica->snapshot.digest;
+    CHECK(digest != 0);
+    tell_digest(w, 2, index, digest);
+    tell_digest(w, 3, index, digest);
+    CHECK_EQ(w->replica->failed, 0);
+    tell_digest(w, 2, index + 100, digest + 1); /* Of another entry. */
+    CHECK_EQ(w->replica->failed, 0);
+    world_added(w, 5);
+    take_snapshot(w);
+    index = w->replica->snapshot.raft.index;
+    tell_digest(w, 2, index, 78);
+    CHECK_EQ(w->replica->failed, 0); /* One against one. */
+    tell_digest(w, 3, index, 78);
+    CHECK_EQ(w->replica->failed, BOP_ECORRUPT);
+    CHECK_STR_HAS(w->replica->failure, "bop cluster replace");
+    world_run(w, 1);
+    CHECK_EQ(w->failed, BOP_ECORRUPT);
+    w->failed = 0;
+}
+
+/* Snapshots are taken at entries that other nodes take theirs at too, whatever a turn applies. */
+TEST(replica, takes_snapshots_at_multiples)
+{
+    struct world *w = &f->w;
+    struct world_write writes[25];
+
+    start(w);
+    w->replica->options.snapshot_entries = 10;
+    for (size_t n = 0; n < BOP_COUNT_OF(writes); n++) {
+        REQUIRE_EQ(world_add(w, &writes[n], 1), BOP_STATUS_OK);
+    }
+    REQUIRE(world_settle(w));
+    world_run(w, 5);
+    CHECK_EQ(w->replica->snapshot.raft.index % 10, 0);
+    CHECK(w->replica->snapshot.raft.index >= 10);
+    CHECK_EQ(world_counter(w), 25);
 }
 
 /* ---- Starting ---- */
