@@ -12,6 +12,7 @@
  */
 #include <stdlib.h>
 
+#include <bop/backup.h>
 #include <bop/watch.h>
 #include <bop/wire.h>
 
@@ -155,6 +156,18 @@ static void watch_payload_of(uint16_t kind, struct bop_slice payload)
         break;
     case BOP_WIRE_KIND_VIEW_READ_RESPONSE:
         reply(payload);
+        break;
+    case BOP_WIRE_KIND_BACKUP_REQUEST:
+        ROUND_TRIP(backup_request, payload);
+        break;
+    case BOP_WIRE_KIND_BACKUP_RESPONSE:
+        ROUND_TRIP(backup_response, payload);
+        break;
+    case BOP_WIRE_KIND_BACKUP_READ_REQUEST:
+        ROUND_TRIP(backup_read_request, payload);
+        break;
+    case BOP_WIRE_KIND_BACKUP_READ_RESPONSE:
+        ROUND_TRIP(backup_read_response, payload);
         break;
     default:
         break;

@@ -76,9 +76,9 @@ struct bop_client_options {
      * once all its writes have ended with BOP_ESESSION; may ask for more. The next write opens
      * another one. NULL: nobody wants to know. */
     void (*on_session_lost)(void *user);
-    void *user; /* Of on_session_lost. */
-    uint64_t request_timeout_ms;  /* From asking to giving up. Default 30,000. */
-    uint64_t connect_timeout_ms;  /* Default 2,000. */
+    void *user;                  /* Of on_session_lost. */
+    uint64_t request_timeout_ms; /* From asking to giving up. Default 30,000. */
+    uint64_t connect_timeout_ms; /* Default 2,000. */
     uint64_t
         silence_timeout_ms;   /* A server that says nothing for so long is left. Default 2,000. */
     unsigned outstanding_max; /* Requests under way; more are BOP_EFULL. Default 4,096. */
@@ -347,8 +347,8 @@ BOP_API BOP_MUST_USE int bop_client_member_get(struct bop_client *client, struct
  * bop_client_member_next(). */
 BOP_API BOP_MUST_USE int bop_client_member_list(struct bop_client *client, struct bop_slice group,
                                                 struct bop_slice cursor, uint32_t limit,
-                                                enum bop_consistency consistency,
-                                                bop_client_fn fn, void *user);
+                                                enum bop_consistency consistency, bop_client_fn fn,
+                                                void *user);
 struct bop_client_member {
     struct bop_slice name;
     uint64_t number;
@@ -381,12 +381,10 @@ BOP_API BOP_MUST_USE int bop_client_registration_add_all(struct bop_client *clie
                                                          void *user);
 /** Pages, as of bop_client_map_scan(), to be walked by bop_client_registration_next(): of an
  * address, whose entries lack it, */
-BOP_API BOP_MUST_USE int bop_client_registration_get(struct bop_client *client,
-                                                     struct bop_slice registry,
-                                                     struct bop_slice address,
-                                                     struct bop_slice cursor, uint32_t limit,
-                                                     enum bop_consistency consistency,
-                                                     bop_client_fn fn, void *user);
+BOP_API BOP_MUST_USE int
+bop_client_registration_get(struct bop_client *client, struct bop_slice registry,
+                            struct bop_slice address, struct bop_slice cursor, uint32_t limit,
+                            enum bop_consistency consistency, bop_client_fn fn, void *user);
 /** or of all. */
 BOP_API BOP_MUST_USE int bop_client_registration_list(struct bop_client *client,
                                                       struct bop_slice registry,
@@ -403,8 +401,8 @@ struct bop_client_registration {
 BOP_API bool bop_client_registration_next(struct bop_slice *entries,
                                           struct bop_client_registration *out_registration);
 
-/** The names of one kind that begin with prefix, which may be a namespace and its '/'. A page, as of
- * bop_client_map_scan(), to be walked by bop_client_name_next(). */
+/** The names of one kind that begin with prefix, which may be a namespace and its '/'. A page, as
+ * of bop_client_map_scan(), to be walked by bop_client_name_next(). */
 BOP_API BOP_MUST_USE int bop_client_names(struct bop_client *client, enum bop_name_kind kind,
                                           struct bop_slice prefix, struct bop_slice cursor,
                                           uint32_t limit, enum bop_consistency consistency,
@@ -430,9 +428,9 @@ typedef void (*bop_client_admin_fn)(void *user, int code, struct bop_slice respo
 
 /**
  * Ask the server we are connected to for a piece of administration: kind is one of
- * BOP_WIRE_KIND_CLUSTER_..._REQUEST (BOP_EINVAL else), payload what its encoder made. If the
- * connection breaks meanwhile it is asked again, which does no harm. Returns as
- * bop_client_execute().
+ * BOP_WIRE_KIND_CLUSTER_..._REQUEST or BACKUP_..._REQUEST (BOP_EINVAL else), payload what its
+ * encoder made. If the connection breaks meanwhile it is asked again, which does no harm. Returns
+ * as bop_client_execute().
  */
 BOP_API BOP_MUST_USE int bop_client_admin(struct bop_client *client, uint16_t kind,
                                           struct bop_slice payload, bop_client_admin_fn fn,
@@ -567,12 +565,10 @@ BOP_API BOP_MUST_USE int bop_client_blocking_multimap_contains_entry(
     struct bop_slice value, enum bop_consistency consistency, bool *out_contained,
     struct bop_error *err);
 /** *out_number, which may be NULL: its own; with BOP_ECONDITION, that of the one there is. */
-BOP_API BOP_MUST_USE int bop_client_blocking_member_join(struct bop_client_blocking *client,
-                                                         struct bop_slice group,
-                                                         struct bop_slice member,
-                                                         struct bop_slice info,
-                                                         uint64_t *out_number,
-                                                         struct bop_error *err);
+BOP_API BOP_MUST_USE int
+bop_client_blocking_member_join(struct bop_client_blocking *client, struct bop_slice group,
+                                struct bop_slice member, struct bop_slice info,
+                                uint64_t *out_number, struct bop_error *err);
 BOP_API BOP_MUST_USE int bop_client_blocking_member_set(struct bop_client_blocking *client,
                                                         struct bop_slice group,
                                                         struct bop_slice member,
@@ -582,10 +578,11 @@ BOP_API BOP_MUST_USE int bop_client_blocking_member_leave(struct bop_client_bloc
                                                           struct bop_slice group,
                                                           struct bop_slice member, bool *out_left,
                                                           struct bop_error *err);
-BOP_API BOP_MUST_USE int
-bop_client_blocking_registration_add(struct bop_client_blocking *client, struct bop_slice registry,
-                                     struct bop_slice address, uint64_t sequence, bool *out_added,
-                                     struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_registration_add(struct bop_client_blocking *client,
+                                                              struct bop_slice registry,
+                                                              struct bop_slice address,
+                                                              uint64_t sequence, bool *out_added,
+                                                              struct bop_error *err);
 BOP_API BOP_MUST_USE int bop_client_blocking_registration_remove(
     struct bop_client_blocking *client, struct bop_slice registry, struct bop_slice address,
     uint64_t sequence, bool *out_removed, struct bop_error *err);

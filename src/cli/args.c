@@ -163,6 +163,9 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_INFO] = {"--info", "TEXT"},
     [FLAG_TTL] = {"--ttl", "SECONDS"},
     [FLAG_WITH_TTL] = {"--with-ttl", NULL},
+    [FLAG_DATA] = {"--data", "DIR"},
+    [FLAG_ID] = {"--id", "N"},
+    [FLAG_PEER] = {"--peer", "ID=HOST:PORT"},
     [FLAG_PREVIOUS] = {"--previous", NULL},
     [FLAG_SNAPSHOT] = {"--snapshot", NULL},
     [FLAG_REVISION] = {"--revision", "N"},
@@ -339,6 +342,15 @@ static bool set_flag_of_trust(struct cli_args *args, enum cli_flag flag, const c
     }
 }
 
+static int add_peer(struct cli_args *args, const char *value, struct bop_error *err)
+{
+    if (args->peer_count == CLI_PEERS_MAX) {
+        return bop_error_say(err, BOP_EINVAL, "more than %d times --peer", CLI_PEERS_MAX);
+    }
+    args->peers[args->peer_count++] = value;
+    return 0;
+}
+
 static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value,
                     struct bop_error *err)
 {
@@ -419,6 +431,13 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
     case FLAG_INFO:
         args->info = value;
         return 0;
+    case FLAG_DATA:
+        args->data = value;
+        return 0;
+    case FLAG_ID:
+        return parse_number(value, 1, UINT64_MAX, &args->id, "--id", err);
+    case FLAG_PEER:
+        return add_peer(args, value, err);
     case FLAG_TTL:
         return parse_seconds(value, "--ttl", &args->ttl_ms, err);
     case FLAG_WITH_TTL:
@@ -486,7 +505,7 @@ struct parse {
     const char *words[CLI_VALUES_MAX + 4];
     size_t word_count;
     size_t words_before; /* Of these, in front of "--". */
-    uint64_t seen;       /* 1 << flag. */
+    cli_flag_set seen;
 };
 
 /* One flag at argv[*at], which moves on to its value if that is the next word. */
@@ -509,7 +528,7 @@ static int take_flag(struct parse *parse, int argc, char **argv, int *at, struct
     } else if (!flags[flag].value && value) {
         return bop_error_say(err, BOP_EINVAL, "%s takes no value", flags[flag].name);
     }
-    parse->seen |= UINT64_C(1) << flag;
+    parse->seen |= FLAG_BIT(flag);
     return set_flag(parse->args, (enum cli_flag)flag, value, err);
 }
 
@@ -685,7 +704,7 @@ static int check_command(const struct parse *parse, struct bop_error *err)
 {
     const struct cli_args *args = parse->args;
     const struct cli_command *command = args->command;
-    uint64_t strange = parse->seen & ~(command->flags | FLAGS_EVERYWHERE);
+    cli_flag_set strange = parse->seen & ~(command->flags | FLAGS_EVERYWHERE);
     char name[32];
 
     full_name(command, name, sizeof(name));

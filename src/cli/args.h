@@ -71,18 +71,22 @@ enum cli_flag {
     FLAG_INFO,
     FLAG_TTL,
     FLAG_WITH_TTL,
+    FLAG_DATA,
+    FLAG_ID,
+    FLAG_PEER,
     FLAG_COUNT,
 };
 
-_Static_assert(FLAG_COUNT <= 64, "a set of flags is a u64");
+_Static_assert(FLAG_COUNT <= 128, "a set of flags has 128 bits");
+
+#define FLAG_BIT(flag) ((cli_flag_set)1 << (flag))
 
 #define FLAGS_TRUST                                                                                \
-    (UINT64_C(1) << FLAG_TLS | UINT64_C(1) << FLAG_CA | UINT64_C(1) << FLAG_CERT |                 \
-     UINT64_C(1) << FLAG_KEY | UINT64_C(1) << FLAG_TLS_NAME | UINT64_C(1) << FLAG_TOKEN_FILE)
+    (FLAG_BIT(FLAG_TLS) | FLAG_BIT(FLAG_CA) | FLAG_BIT(FLAG_CERT) | FLAG_BIT(FLAG_KEY) |           \
+     FLAG_BIT(FLAG_TLS_NAME) | FLAG_BIT(FLAG_TOKEN_FILE))
 #define FLAGS_EVERYWHERE                                                                           \
-    (UINT64_C(1) << FLAG_SERVER | UINT64_C(1) << FLAG_CLUSTER | UINT64_C(1) << FLAG_TIMEOUT |      \
-     UINT64_C(1) << FLAG_JSON | UINT64_C(1) << FLAG_HELP | UINT64_C(1) << FLAG_VERSION |           \
-     FLAGS_TRUST)
+    (FLAG_BIT(FLAG_SERVER) | FLAG_BIT(FLAG_CLUSTER) | FLAG_BIT(FLAG_TIMEOUT) |                     \
+     FLAG_BIT(FLAG_JSON) | FLAG_BIT(FLAG_HELP) | FLAG_BIT(FLAG_VERSION) | FLAGS_TRUST)
 
 /**
  * Read a command line. Flags may stand anywhere before "--"; a word that begins

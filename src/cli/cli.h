@@ -15,6 +15,7 @@
 
 #define CLI_PORT              "4700" /* Of an address that names none. */
 #define CLI_VALUES_MAX        4      /* Arguments of a command. */
+#define CLI_PEERS_MAX         15
 #define CLI_TIMEOUT_MS        10000
 #define CLI_GRACE_MS          2000 /* Of what is there as long as bop is. */
 #define CLI_IMPORT_TIMEOUT_MS 30000
@@ -121,7 +122,11 @@ struct cli_args {
     uint64_t capacity;
     const char *label;
     const char *info; /* Of a member. */
-    uint64_t ttl_ms;  /* 0: for good. */
+    const char *data; /* Of restore, as the next three. */
+    uint64_t id;
+    const char *peers[CLI_PEERS_MAX]; /* "ID=HOST:PORT". */
+    size_t peer_count;
+    uint64_t ttl_ms; /* 0: for good. */
     bool with_ttl;
     bool previous; /* Of watches, as the next four. */
     bool snapshot;
@@ -131,6 +136,9 @@ struct cli_args {
     char *const *rest; /* What stands behind "--", NULL at its end; NULL: there is none. */
 };
 
+/** A set of enum cli_flag, a bit each. */
+__extension__ typedef unsigned __int128 cli_flag_set;
+
 struct cli_command {
     const char *group;    /* "map", or NULL. */
     const char *name;     /* Of one word or two. */
@@ -139,8 +147,8 @@ struct cli_command {
     const char *help;
     unsigned values_min;
     unsigned values_max;
-    uint64_t flags; /* 1 << enum cli_flag for each that is its own. */
-    bool rest;      /* What stands behind "--" are no arguments but another command. */
+    cli_flag_set flags; /* Those that are its own. */
+    bool rest;          /* What stands behind "--" are no arguments but another command. */
     int (*run)(const struct cli_args *args);
 };
 
@@ -198,6 +206,9 @@ int cmd_counter_import(const struct cli_args *args);
 int cmd_lock(const struct cli_args *args);
 int cmd_lock_list(const struct cli_args *args);
 int cmd_lock_release(const struct cli_args *args);
+int cmd_backup(const struct cli_args *args);
+int cmd_backup_check(const struct cli_args *args);
+int cmd_restore(const struct cli_args *args);
 int cmd_watch(const struct cli_args *args);
 int cmd_kv_check(const struct cli_args *args);
 int cmd_kv_stat(const struct cli_args *args);

@@ -425,6 +425,7 @@ const struct cli_command *args_commands(size_t *out_count)
         add_commands(before_aof, BOP_COUNT_OF(before_aof));
         add_commands(state_commands, state_command_count);
         add_commands(cluster_commands, cluster_command_count);
+        add_commands(backup_commands, backup_command_count);
         add_commands(aof_commands, aof_command_count);
         add_commands(behind_aof, BOP_COUNT_OF(behind_aof));
     }

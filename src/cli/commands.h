@@ -6,7 +6,7 @@
 
 #include "args.h"
 
-#define BIT(flag) (UINT64_C(1) << (flag))
+#define BIT(flag) FLAG_BIT(flag)
 
 #define COMMANDS_MAX 96
 
@@ -14,6 +14,8 @@ extern const struct cli_command cluster_commands[];
 extern const size_t cluster_command_count;
 extern const struct cli_command state_commands[];
 extern const size_t state_command_count;
+extern const struct cli_command backup_commands[];
+extern const size_t backup_command_count;
 extern const struct cli_command aof_commands[];
 extern const size_t aof_command_count;
 

@@ -482,7 +482,7 @@ static int on_admin(struct bop_client *client, struct client_request *request,
 static bool is_admin_response(uint16_t kind)
 {
     return kind >= BOP_WIRE_KIND_CLUSTER_MEMBERS_RESPONSE &&
-           kind <= BOP_WIRE_KIND_CLUSTER_PARAMS_RESPONSE && kind % 2 == 1;
+           kind <= BOP_WIRE_KIND_BACKUP_READ_RESPONSE && kind % 2 == 1;
 }
 
 int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *frame)

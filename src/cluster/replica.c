@@ -340,6 +340,7 @@ static int recover(struct replica *replica, struct bop_error *err)
                                                : -ENAMETOOLONG
                                          : bop__replica_path(replica, replica->state_path, "state");
 
+    bop__replica_backups_open(replica);
     if (rc == 0) {
         rc = bop__replica_path(replica, path, "vote");
     }
@@ -452,6 +453,7 @@ void bop__replica_close(struct replica *replica)
     }
     bop__replica_admins_deinit(replica);
     bop__replica_snapshot_deinit(replica);
+    bop__replica_backups_deinit(replica);
     if (replica->options.events.on_release) {
         replica->options.events.on_release(replica->options.events.user);
     }
@@ -476,7 +478,8 @@ void bop__replica_close(struct replica *replica)
 bool bop__replica_busy(const struct replica *replica)
 {
     return bop_aof_busy(replica->aof) || replica->taking.active ||
-           replica->install.phase == INSTALL_CHECKING || replica->install.phase == INSTALL_LOADING;
+           bop__replica_backups_cutting(replica) || replica->install.phase == INSTALL_CHECKING ||
+           replica->install.phase == INSTALL_LOADING;
 }
 
 /* ---- Turning ---- */
@@ -525,6 +528,7 @@ static void tick(struct replica *replica)
         bop__replica_requests_housekeeping(replica);
         bop__replica_members_turn(replica);
         bop__replica_join_turn(replica);
+        bop__replica_backups_turn(replica);
         bop_metric_set(replica->metrics.commit, (int64_t)replica->status.commit);
     }
 }
@@ -564,6 +568,7 @@ uint64_t bop__replica_deadline_ms(const struct replica *replica)
     if (replica->apply_more) {
         return replica->now_ms;
     }
+    deadline = bop_min_u64(deadline, bop__replica_snapshot_due_ms(replica));
     deadline = bop_min_u64(deadline, bop__replica_timers_due_ms(replica));
     if (replica->batch.open) {
         deadline = bop_min_u64(deadline, replica->batch.due_ms);

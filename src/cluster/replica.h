@@ -83,6 +83,7 @@ struct replica_options {
     unsigned inflight_entries;  /* Sent to a peer ahead of its answers. Default 65,536. */
     uint64_t uncommitted_bytes; /* Of writes taken ahead of commit. Default 32 MiB. */
     uint64_t segment_bytes;     /* Of the log. Default 64 MiB. */
+    uint64_t send_bytes_s;      /* Of snapshots and backups, a second. Default: no bound. */
     uint64_t state_bytes_max;   /* As bop_kv_options.bytes_max. */
     uint64_t state_step_bytes;  /* As bop_kv_options.grow_step_bytes. */
 };

@@ -11,6 +11,7 @@
  *      replica_peer.c      frames from and messages to peers
  *      replica_snapshot.c  taking and installing snapshots, the state at start
  *      replica_transfer.c  snapshots on their way to and from peers
+ *      replica_backup.c    snapshots that clients take with them
  *      replica_join.c      a node that asks to be added
  *      replica_member.c    who belongs to the cluster, and who should lead it
  *      replica_admin.c     changes that an operator asks for
@@ -28,6 +29,7 @@
 #include "peer_wire.h"
 #include "replica.h"
 #include "replica_admin.h"
+#include "replica_backup.h"
 #include "replica_member.h"
 #include "snapshot.h"
 #include "vote_file.h"
@@ -49,6 +51,7 @@
 #define SETTLE_MS          20            /* ...which stays open so long at most. */
 #define READ_BATCHES_MAX   8             /* Asked for and not granted; later reads join the next. */
 #define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
+#define SEND_AHEAD_US      5000 /* Of the rate that is allowed: turns are not on the microsecond. */
 #define SEND_STALL_MS      10000 /* Without an acknowledgement; then a transfer is given up. */
 #define SNAPSHOT_BYTES_MAX (1ull << 40)   /* That a peer may announce. */
 #define CHUNK_WINDOW       (1024u * 1024) /* Sent and not acknowledged. */
@@ -258,6 +261,8 @@ struct replica {
     struct incoming_snapshot incoming;
     struct snapshot_taking taking;
     struct snapshot_install install;
+    struct replica_backup backups[BACKUPS_MAX];
+    uint64_t send_due_us; /* When more of snapshots and backups may be sent. */
     char state_path[PATH_MAX_BYTES];
     uint64_t take_again_ms; /* After one that could not be taken. */
     uint64_t join_ms;       /* When to ask next. */
@@ -340,12 +345,25 @@ void bop__replica_snapshot_install(struct replica *replica,
 void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message);
 /** Send what found no room in a peer's queue before. */
 void bop__replica_snapshot_send_on(struct replica *replica);
+/** When that may go on, on the monotonic clock; UINT64_MAX: nothing waits for the time. */
+uint64_t bop__replica_snapshot_due_ms(const struct replica *replica);
 void bop__replica_snapshot_stop_sending(struct replica *replica, struct replica_peer *peer);
 int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
                                 const struct peer_chunk *chunk);
 void bop__replica_snapshot_ack(struct replica *replica, struct replica_peer *peer,
                                const struct peer_chunk_ack *ack);
 void bop__replica_snapshot_deinit(struct replica *replica);
+/** How long to wait before more of a snapshot or a backup is sent; 0: not at all. */
+uint32_t bop__replica_send_wait_ms(const struct replica *replica);
+/** So much of one was sent. */
+void bop__replica_send_count(struct replica *replica, uint64_t bytes);
+
+/* replica_backup.c */
+/** Remove what an earlier run left. */
+void bop__replica_backups_open(struct replica *replica);
+void bop__replica_backups_turn(struct replica *replica);
+bool bop__replica_backups_cutting(const struct replica *replica);
+void bop__replica_backups_deinit(struct replica *replica);
 
 /** May one be taken now? */
 bool bop__replica_snapshot_may_take(const struct replica *replica);

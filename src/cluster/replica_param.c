@@ -17,6 +17,7 @@ struct values {
     uint64_t snapshot_entries;
     uint64_t trailing_entries;
     uint64_t uncommitted_bytes;
+    uint64_t send_bytes_s;
     uint64_t segment_bytes;
     uint64_t state_bytes_max;
 };
@@ -42,6 +43,8 @@ static const struct param params[] = {
      "entries kept in the log below a snapshot, for nodes that lag"},
     {AT(uncommitted_bytes), 65536, UINT64_C(1) << 30,
      "bytes of writes a leader takes ahead of what is committed; then it answers BUSY"},
+    {AT(send_bytes_s), 0, UINT64_C(1) << 40,
+     "bytes a second that this node sends of snapshots and backups, all together; 0: no bound"},
     {AT(segment_bytes), 0, 0, "size of a file of the log"},
     {AT(state_bytes_max), 0, 0, "upper bound of the state on disk; 0: 64 GiB"},
 };
@@ -62,6 +65,7 @@ static void collect(const struct replica *replica, struct values *out)
         .snapshot_entries = options->snapshot_entries,
         .trailing_entries = options->trailing_entries,
         .uncommitted_bytes = options->uncommitted_bytes,
+        .send_bytes_s = options->send_bytes_s,
         .segment_bytes = options->segment_bytes,
         .state_bytes_max = options->state_bytes_max,
     };
@@ -86,6 +90,7 @@ static int use(struct replica *replica, const struct values *values)
     options->snapshot_entries = values->snapshot_entries;
     options->trailing_entries = values->trailing_entries;
     options->uncommitted_bytes = values->uncommitted_bytes;
+    options->send_bytes_s = values->send_bytes_s;
     return 0;
 }
 

@@ -495,7 +495,8 @@ static bool take_is_due(const struct replica *replica)
 
 void bop__replica_snapshot_turn(struct replica *replica)
 {
-    if (replica->install.phase == INSTALL_WAITING && !replica->taking.active) {
+    if (replica->install.phase == INSTALL_WAITING && !replica->taking.active &&
+        !bop__replica_backups_cutting(replica)) {
         install_load(replica);
     }
     if (replica->install.phase == INSTALL_SETTLING && !bop_aof_busy(replica->aof)) {

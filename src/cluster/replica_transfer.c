@@ -61,13 +61,50 @@ static bool send_chunk(struct replica *replica, struct replica_peer *peer)
         return false;
     }
     peer->send.sent += size;
+    bop__replica_send_count(replica, size);
     return true;
+}
+
+uint32_t bop__replica_send_wait_ms(const struct replica *replica)
+{
+    uint64_t now_us = replica->now_ms * 1000 + SEND_AHEAD_US;
+
+    return replica->options.send_bytes_s == 0 || replica->send_due_us <= now_us
+               ? 0
+               : (uint32_t)((replica->send_due_us - now_us) / 1000 + 1);
+}
+
+void bop__replica_send_count(struct replica *replica, uint64_t bytes)
+{
+    uint64_t bytes_s = replica->options.send_bytes_s;
+
+    if (bytes_s > 0) {
+        replica->send_due_us = bop_max_u64(replica->send_due_us, replica->now_ms * 1000) +
+                               bytes * 1000000 / bytes_s;
+    }
+}
+
+static bool has_more(const struct replica_peer *peer)
+{
+    return peer->send.active && peer->send.sent < peer->send.size &&
+           peer->send.sent - peer->send.acked < CHUNK_WINDOW;
+}
+
+uint64_t bop__replica_snapshot_due_ms(const struct replica *replica)
+{
+    uint32_t wait_ms = bop__replica_send_wait_ms(replica);
+
+    for (size_t n = 0; wait_ms > 0 && n < BOP_COUNT_OF(replica->peers); n++) {
+        if (has_more(&replica->peers[n])) {
+            return replica->now_ms + wait_ms;
+        }
+    }
+    return UINT64_MAX;
 }
 
 static void send_window(struct replica *replica, struct replica_peer *peer)
 {
-    while (peer->send.active && peer->send.sent < peer->send.size &&
-           peer->send.sent - peer->send.acked < CHUNK_WINDOW && send_chunk(replica, peer)) {
+    while (has_more(peer) && bop__replica_send_wait_ms(replica) == 0 && send_chunk(replica, peer)) {
     }
 }
 

@@ -501,6 +501,9 @@ int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *f
     case BOP_WIRE_KIND_CLUSTER_TRANSFER_REQUEST:
     case BOP_WIRE_KIND_CLUSTER_PARAMS_REQUEST:
         return bop__service_admin(conn, frame);
+    case BOP_WIRE_KIND_BACKUP_REQUEST:
+    case BOP_WIRE_KIND_BACKUP_READ_REQUEST:
+        return bop__service_backup(conn, frame);
     case BOP_WIRE_KIND_AUTH_REQUEST:
         return bop__service_show_token(conn, frame);
     case BOP_WIRE_KIND_WATCH_OPEN_REQUEST:

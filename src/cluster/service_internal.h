@@ -121,6 +121,9 @@ BOP_MUST_USE int bop__service_legacy(struct service_conn *conn, const struct bop
 
 /** Kinds 160 to 167. */
 BOP_MUST_USE int bop__service_admin(struct service_conn *conn, const struct bop_wire_frame *frame);
+/** Kinds 170 to 173. */
+BOP_MUST_USE int bop__service_backup(struct service_conn *conn, const struct bop_wire_frame *frame);
+
 /* ---- service_auth.c ---- */
 
 bool bop__service_admits_slowly(struct service_conn *conn, const struct bop_wire_frame *frame);

@@ -19,6 +19,7 @@ struct snapshot_info {
     uint64_t bytes;   /* Of the file. */
     uint64_t entries; /* Key-value pairs. */
     uint64_t digest;  /* Of the content, as bop__machine_content_digest(). */
+    uint32_t format;  /* Of the state in it. */
 };
 
 /**

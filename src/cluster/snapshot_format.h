@@ -68,6 +68,7 @@ struct snapshot_reader {
     int fd;
     uint64_t size;
     uint64_t offset;
+    uint64_t block_at; /* Where the block read last begins. */
     uint32_t crc;
     struct bop_buf block; /* The payload of the block read last. */
     struct snapshot_info info;

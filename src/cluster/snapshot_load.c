@@ -10,6 +10,8 @@
  */
 #include "snapshot_format.h"
 
+#include <inttypes.h>
+
 #include <bop/mem.h>
 
 /* How often a transaction is begun again that found no room: each time with more reserved. */
@@ -173,7 +175,7 @@ int bop__snapshot_load(struct bop_fs *fs, const char *path, const struct machine
         rc = read_through(&reader, NULL);
     }
     if (rc < 0) {
-        bop_error_set(err, rc, "snapshot %s", path);
+        bop_error_set(err, rc, "snapshot %s, block at byte %" PRIu64, path, reader.block_at);
     } else {
         rc = load_store(&reader, options, err);
         if (rc < 0) {

@@ -18,6 +18,7 @@ static int read_block(struct snapshot_reader *reader, uint32_t *out_kind)
     uint32_t size;
     int rc;
 
+    reader->block_at = reader->offset;
     if (left < sizeof(head)) {
         return BOP_ETRUNCATED;
     }
@@ -54,6 +55,8 @@ static int read_preamble(struct snapshot_reader *reader)
     uint8_t bytes[SNAPSHOT_PREAMBLE];
     uint32_t version;
     int rc = reader->fs->size(reader->fs, reader->fd, &reader->size);
+
+    reader->block_at = 0;
 
     if (rc == 0 && reader->size < sizeof(bytes)) {
         rc = BOP_ETRUNCATED;
@@ -102,7 +105,7 @@ static int read_header(struct snapshot_reader *reader)
         conf.size > MACHINE_CONF_MAX) {
         return BOP_ECORRUPT;
     }
-    *info = (struct snapshot_info){.bytes = reader->size};
+    *info = (struct snapshot_info){.bytes = reader->size, .format = reader->format};
     rc = bop__machine_position_decode(position, &info->position);
     if (rc == 0 && conf.size > 0 && bop_raft_configuration_decode(conf, &info->raft.conf) < 0) {
         rc = BOP_ECORRUPT;
@@ -306,7 +309,7 @@ int bop__snapshot_check(struct bop_allocator *allocator, struct bop_fs *fs, cons
     }
     bop__snapshot_reader_close(&reader);
     if (rc < 0) {
-        return bop_error_set(err, rc, "snapshot %s at byte %" PRIu64, path, reader.offset);
+        return bop_error_set(err, rc, "snapshot %s, block at byte %" PRIu64, path, reader.block_at);
     }
     *out_info = reader.info;
     return 0;

@@ -203,6 +203,7 @@ int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs, cons
     info.raft.conf_index = position.conf_index;
     info.bytes = writer.offset;
     info.digest = writer.tally.digest;
+    info.format = MACHINE_FORMAT;
     for (size_t i = 0; i < MACHINE_TABLES; i++) {
         info.entries += writer.tally.records[i];
     }

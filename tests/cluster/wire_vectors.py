@@ -241,6 +241,11 @@ VECTORS = [
     ("VIEW_READ_RESPONSE", 177, 2, u8(0) + u64(100) + b(b"v")),
     ("VIEW_CLOSE_REQUEST", 178, 1, u64(0x1122334455667788)),
     ("VIEW_CLOSE_RESPONSE", 179, 2, u8(16)),
+    ("BACKUP_REQUEST", 170, 1, u8(3) + u64(0x1122334455667788)),
+    ("BACKUP_RESPONSE", 171, 2,
+     u8(0) + s("ok") + u64(0x1122334455667788) + u64(2) + u64(1020) + u64(26) + u64(3)),
+    ("BACKUP_READ_REQUEST", 172, 1, u64(0x1122334455667788) + u64(1000) + u32(20)),
+    ("BACKUP_READ_RESPONSE", 173, 2, u8(6) + u32(7) + u64(1000) + b"piece"),
 ]
 
 print("/*")

@@ -29,7 +29,7 @@ HEADERS = {
            "socket.h tls.h udp.h url.h ws.h ws_codec.h",
     "store": "aof.h aof_admin.h kv.h kv_admin.h object_store.h tiers.h",
     "raft": "raft.h",
-    "cluster": "client.h client_election.h client_lock.h client_view.h client_watch.h cluster_admin.h node.h presence.h "
+    "cluster": "backup.h client.h client_election.h client_lock.h client_view.h client_watch.h cluster_admin.h node.h presence.h "
                "transaction.h watch.h wire.h wire_kinds.def",
 }
 PROGRAMS = ["bopd", "cli"]  # Public headers of any layer, and their own.
