@@ -44,7 +44,7 @@ model: ## the queues' protocols in every interleaving, within larger bounds than
 
 bench: bench-cluster bench-alloc bench-queue bench-kv bench-aof bench-net ## all benchmarks
 
-bench-cluster: release ## writes, reads, failover and memory, with etcd beside us
+bench-cluster: release ## a cluster's bars, with etcd and ZooKeeper beside us
 	scripts/deps bench
 	bench/cluster
 

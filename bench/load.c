@@ -4,6 +4,7 @@
  *
  *     load --servers HOST:PORT,... --mode MODE [--outstanding K] [--clients C]
  *          [--seconds S] [--warmup S] [--keys N] [--size BYTES] [--seed N]
+ *          [--trace] [--count-failed]
  *
  *     write     put values of --size bytes under random keys
  *     read      get random keys, linearizably
@@ -12,15 +13,20 @@
  *     register  add registrations, each another one, at one of the keys' addresses
  *     failover  as write; what counts is the longest gap between answers
  *     fill      put each of the keys once, then end
+ *     bulk      likewise, 1,000 with each request
  *     leader    end as soon as somebody leads
  *
  * It prints "NAME VALUE" lines. Latencies run from the call that asks to the
  * callback that answers, and are counted in buckets 1/64 of their value wide.
  * Answers before the warm-up is over are not counted. Exit status 1 if any
- * request failed: a figure with errors in it is none.
+ * request failed: a figure with errors in it is none; but with --count-failed
+ * they are told as "failed". With --trace there is a line "# SECONDS ANSWERS"
+ * for every 50 ms on CLOCK_MONOTONIC, warm-up included. SIGTERM ends it early, and in
+ * order: then "ops" and the quantiles mean nothing, the rest does.
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +43,9 @@
 #define NS_PER_S        1000000000ull
 #define TICK_MS         5
 #define GIVE_UP_S       30 /* After the end, and before the first answer. */
+#define BULK_KEYS       1000
+#define TRACE_NS        50000000ull
+#define TRACE_SLOTS     12000 /* What is later is not traced. */
 
 /* Buckets: 64 below 64 ns, then 64 an octave. */
 #define SUB_BITS 6
@@ -50,12 +59,13 @@ enum mode {
     MODE_REGISTER,
     MODE_FAILOVER,
     MODE_FILL,
+    MODE_BULK,
     MODE_LEADER,
     MODE_COUNT
 };
 
-static const char *const mode_names[MODE_COUNT] = {"write",    "read",     "counter", "lock",
-                                                   "register", "failover", "fill",    "leader"};
+static const char *const mode_names[MODE_COUNT] = {
+    "write", "read", "counter", "lock", "register", "failover", "fill", "bulk", "leader"};
 
 struct settings {
     enum mode mode;
@@ -68,6 +78,8 @@ struct settings {
     unsigned keys;
     unsigned size;
     uint64_t seed;
+    bool trace;
+    bool count_failed;
 };
 
 /* One of K requests, again and again. */
@@ -86,7 +98,8 @@ struct load {
     struct bop_random random;
     struct bop_timer tick;
     uint8_t value[VALUE_MAX];
-    unsigned next_key; /* Of fill. */
+    unsigned next_key;    /* Of fill; of bulk the next thousand. */
+    struct bop_buf items; /* Of bulk. */
     uint64_t registrations;
     unsigned under_way;
     bool stopping;
@@ -103,7 +116,16 @@ struct load {
     uint64_t slowest_ns;
     int first_error;
     uint64_t buckets[BUCKETS];
+    uint32_t trace[TRACE_SLOTS];
 };
+
+static volatile sig_atomic_t told_to_stop;
+
+static void on_signal(int number)
+{
+    BOP_IGNORE(number);
+    told_to_stop = 1;
+}
 
 static uint64_t now_ns(void)
 {
@@ -164,6 +186,9 @@ static void count(struct load *load, uint64_t asked_ns, uint64_t now)
     }
     load->last_ns = now;
     load->answers++;
+    if ((now - load->begun_ns) / TRACE_NS < TRACE_SLOTS) {
+        load->trace[(now - load->begun_ns) / TRACE_NS]++;
+    }
     if (now >= load->count_from_ns && now < load->count_to_ns) {
         load->buckets[bucket_of(ns)]++;
         load->counted++;
@@ -203,11 +228,56 @@ static void on_answer(void *user, int code, const struct bop_result *result)
     }
 }
 
+static bool is_fill(enum mode mode)
+{
+    return mode == MODE_FILL || mode == MODE_BULK;
+}
+
 static unsigned pick_key(struct load *load)
 {
-    return load->settings.mode == MODE_FILL
+    return is_fill(load->settings.mode)
                ? load->next_key++
                : (unsigned)bop_random_below(&load->random, load->settings.keys);
+}
+
+static struct bop_slice make_key(char out_key[KEY_BYTES], unsigned number)
+{
+    memcpy(out_key, "key-", 4);
+    for (int digit = KEY_BYTES - 1; digit >= 4; digit--, number /= 10) {
+        out_key[digit] = (char)('0' + number % 10);
+    }
+    return bop_slice(out_key, KEY_BYTES);
+}
+
+static int ask_bulk(struct slot *slot, unsigned number)
+{
+    struct load *load = slot->load;
+    unsigned first = number * BULK_KEYS;
+    unsigned end = (unsigned)bop_min_u64(first + BULK_KEYS, load->settings.keys);
+    struct bop_writer writer = bop_writer(&load->items);
+    char key[KEY_BYTES];
+
+    bop_buf_clear(&load->items);
+    for (unsigned n = first; n < end; n++) {
+        struct bop_item item = {.key = make_key(key, n),
+                                .value = bop_slice(load->value, load->settings.size)};
+
+        bop_item_encode(&writer, BOP_OP_MAP_PUT_ALL, &item);
+    }
+    if (writer.code < 0) {
+        return writer.code;
+    }
+    return bop_client_map_put_all(slot->client, bop_slice("bench", 5),
+                                  bop_slice(load->items.data, load->items.size), end - first, 0,
+                                  on_answer, slot);
+}
+
+static bool is_over(const struct load *load, unsigned number)
+{
+    const struct settings *settings = &load->settings;
+
+    return (settings->mode == MODE_FILL && number >= settings->keys) ||
+           (settings->mode == MODE_BULK && number * (uint64_t)BULK_KEYS >= settings->keys);
 }
 
 /* What the modes ask that are neither of a map nor of a key alone. */
@@ -249,26 +319,25 @@ static void ask(struct slot *slot)
     struct load *load = slot->load;
     struct bop_slice map = bop_slice("bench", 5);
     unsigned number = pick_key(load);
-    char key[KEY_BYTES + 1];
+    char bytes[KEY_BYTES];
+    struct bop_slice key;
     int rc;
 
-    if (load->settings.mode == MODE_FILL && number >= load->settings.keys) {
+    if (is_over(load, number)) {
         load->stopping = true;
         return;
     }
-    memcpy(key, "key-", 4);
-    for (int digit = KEY_BYTES - 1; digit >= 4; digit--, number /= 10) {
-        key[digit] = (char)('0' + number % 10);
-    }
+    key = make_key(bytes, number);
     if (load->settings.mode == MODE_READ) {
-        rc = bop_client_map_get(slot->client, map, bop_slice(key, KEY_BYTES), BOP_READ_LINEARIZABLE,
-                                on_answer, slot);
+        rc = bop_client_map_get(slot->client, map, key, BOP_READ_LINEARIZABLE, on_answer, slot);
+    } else if (load->settings.mode == MODE_BULK) {
+        rc = ask_bulk(slot, number);
     } else if (is_other(load->settings.mode)) {
-        rc = ask_other(slot, bop_slice(key, KEY_BYTES));
+        rc = ask_other(slot, key);
     } else {
         bop_store_u64(load->value, bop_random_next(&load->random));
-        rc = bop_client_map_put(slot->client, map, bop_slice(key, KEY_BYTES),
-                                bop_slice(load->value, load->settings.size), NULL, on_answer, slot);
+        rc = bop_client_map_put(slot->client, map, key, bop_slice(load->value, load->settings.size),
+                                NULL, on_answer, slot);
     }
     if (rc < 0) {
         load->errors++;
@@ -296,8 +365,12 @@ static void on_tick(struct bop_timer *timer)
     if (load->settings.mode == MODE_LEADER && somebody_leads(load)) {
         load->stopping = true;
     }
-    if (load->settings.mode != MODE_FILL && load->first_ns && now >= load->count_to_ns) {
+    if (!is_fill(load->settings.mode) && load->first_ns && now >= load->count_to_ns) {
         load->stopping = true;
+    }
+    if (told_to_stop && !load->stopping) {
+        load->stopping = true;
+        load->count_to_ns = now;
     }
     if ((load->stopping && load->under_way == 0) ||
         (now > since && now - since > GIVE_UP_S * NS_PER_S)) {
@@ -310,6 +383,16 @@ static void on_tick(struct bop_timer *timer)
 
 /* ---- Beginning and end ---- */
 
+static void print_trace(const struct load *load)
+{
+    uint64_t slots = bop_min_u64((load->last_ns - load->begun_ns) / TRACE_NS, TRACE_SLOTS);
+
+    for (uint64_t n = 0; n < slots; n++) {
+        printf("# %.3f %" PRIu32 "\n", (double)(load->begun_ns + n * TRACE_NS) / 1e9,
+               load->trace[n]);
+    }
+}
+
 static void print_results(const struct load *load)
 {
     struct bop_client_info info;
@@ -319,6 +402,9 @@ static void print_results(const struct load *load)
     if (load->settings.mode == MODE_LEADER) {
         printf("leader %" PRIu64 "\n", info.leader);
         return;
+    }
+    if (load->settings.trace) {
+        print_trace(load);
     }
     getrusage(RUSAGE_SELF, &usage);
     printf("ops %.0f\n", (double)load->counted / load->settings.seconds);
@@ -331,6 +417,7 @@ static void print_results(const struct load *load)
     printf("gap_end_s %.6f\n", (double)load->gap_end_ns / 1e9);
     printf("answers %" PRIu64 "\n", load->answers);
     printf("resent %" PRIu64 "\n", info.resent);
+    printf("failed %" PRIu64 "\n", load->errors);
     printf("cpu_us %.3f\n", ((double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
                              (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)) /
                                 (double)bop_max_u64(load->answers, 1));
@@ -374,6 +461,7 @@ static int run(struct load *load)
         fprintf(stderr, "load: %s\n", bop_strerror(rc));
         return 1;
     }
+    bop_buf_init(&load->items, NULL, BOP_WIRE_FRAME_MAX);
     bop_random_seed(&load->random, load->settings.seed);
     for (unsigned n = 0; n < load->settings.size; n++) {
         load->value[n] = (uint8_t)bop_random_next(&load->random);
@@ -387,8 +475,9 @@ static int run(struct load *load)
     } else if (load->errors > 0) {
         fprintf(stderr, "load: %" PRIu64 " requests failed, the first one: %s\n", load->errors,
                 load->first_error ? bop_strerror(load->first_error) : "no answer");
-        rc = 1;
-    } else {
+        rc = load->settings.count_failed ? 0 : 1;
+    }
+    if (rc == 0) {
         print_results(load);
     }
     for (unsigned n = 0; n < load->settings.clients; n++) {
@@ -397,6 +486,7 @@ static int run(struct load *load)
     /* The turn that sends the last word on each session. */
     BOP_IGNORE(bop_loop_run_once(load->loop, 0));
     bop_loop_destroy(load->loop);
+    bop_buf_deinit(&load->items);
     return rc == 0 ? 0 : 1;
 }
 
@@ -438,7 +528,8 @@ static bool take_options(struct settings *settings, int argc, char **argv)
         {"outstanding", required_argument, NULL, 'k'}, {"clients", required_argument, NULL, 'c'},
         {"seconds", required_argument, NULL, 't'},     {"warmup", required_argument, NULL, 'w'},
         {"keys", required_argument, NULL, 'n'},        {"size", required_argument, NULL, 's'},
-        {"seed", required_argument, NULL, 'r'},        {0},
+        {"seed", required_argument, NULL, 'r'},        {"trace", no_argument, NULL, 'x'},
+        {"count-failed", no_argument, NULL, 'f'},      {0},
     };
     bool good = true;
     int option;
@@ -472,6 +563,12 @@ static bool take_options(struct settings *settings, int argc, char **argv)
         case 'r':
             settings->seed = strtoull(optarg, NULL, 10);
             break;
+        case 'x':
+            settings->trace = true;
+            break;
+        case 'f':
+            settings->count_failed = true;
+            break;
         default:
             good = false;
             break;
@@ -498,7 +595,7 @@ int main(int argc, char **argv)
     if (!take_options(settings, argc, argv) || settings->server_count == 0 ||
         settings->mode == MODE_COUNT) {
         return usage("give --servers HOST:PORT,... and --mode write, read, counter, lock, "
-                     "register, failover, fill or leader; see the head of bench/load.c");
+                     "register, failover, fill, bulk or leader; see the head of bench/load.c");
     }
     if (settings->outstanding < 1 || settings->outstanding >= OUTSTANDING_MAX ||
         settings->clients < 1 || settings->clients > CLIENTS_MAX || settings->keys < 1 ||
@@ -510,6 +607,7 @@ int main(int argc, char **argv)
     if (!load.slots) {
         return usage("out of memory");
     }
+    signal(SIGTERM, on_signal);
     exit_code = run(&load);
     free(load.slots);
     return exit_code;
