@@ -276,6 +276,28 @@ static int begin_term(struct replica *replica, struct bop_error *err)
     return rc < 0 ? bop_error_set(err, rc, "begin a term") : 0;
 }
 
+/* The last configuration but one: it is committed, for only one at a time is not. Returns the
+ * entry of the last one; 0: there is none. */
+static uint64_t configuration_before(const struct replica *replica,
+                                     const struct bop_raft_entry *entries, uint64_t first,
+                                     size_t count, struct bop_raft_configuration *out_before)
+{
+    struct bop_raft_configuration last = replica->snapshot.raft.conf;
+    uint64_t index = replica->snapshot.raft.conf_index;
+
+    *out_before = (struct bop_raft_configuration){0};
+    for (size_t n = 0; n < count; n++) {
+        if (entries[n].type == BOP_RAFT_CHANGE && first + n > replica->snapshot.raft.index) {
+            *out_before = last;
+            index = first + n;
+            if (bop_raft_configuration_decode(entries[n].data, &last) < 0) {
+                last.count = 0; /* Consensus will say so. */
+            }
+        }
+    }
+    return index;
+}
+
 static int start_engine(struct replica *replica, struct bop_error *err)
 {
     uint64_t first = bop_aof_first(replica->aof);
@@ -283,7 +305,9 @@ static int start_engine(struct replica *replica, struct bop_error *err)
     size_t size = sizeof(struct bop_raft_entry);
     struct bop_raft_event event = {.type = BOP_RAFT_EVENT_START, .now_ms = replica->now_ms};
     struct bop_raft_entry *entries = bop_alloc_array(replica->allocator, count + 1, size);
+    struct bop_raft_configuration before;
     struct bop_buf configurations;
+    uint64_t conf_index;
     int rc = BOP_ENOMEM;
 
     bop_buf_init(&configurations, replica->allocator, 0);
@@ -296,6 +320,8 @@ static int start_engine(struct replica *replica, struct bop_error *err)
         rc = begin_term(replica, err);
     }
     if (rc == 0) {
+        conf_index = configuration_before(replica, entries, first, count, &before);
+        replica->conf = before;
         event.start.term = replica->votes.term;
         event.start.vote = replica->votes.vote;
         event.start.snapshot = replica->snapshot.raft.index ? &replica->snapshot.raft : NULL;
@@ -303,6 +329,7 @@ static int start_engine(struct replica *replica, struct bop_error *err)
         event.start.entries = entries;
         event.start.count = count;
         rc = bop__replica_step(replica, &event);
+        bop__replica_members_started(replica, &before, conf_index);
         if (rc < 0) {
             bop_error_set(err, rc, "start consensus from %s: %s", replica->options.path,
                           bop_raft_last_error(replica->raft));

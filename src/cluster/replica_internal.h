@@ -388,6 +388,10 @@ uint32_t bop__replica_level(struct replica *replica);
 /** The newest configuration is another one than before. */
 void bop__replica_members_configured(struct replica *replica,
                                      const struct bop_raft_configuration *before);
+/** The log is read. The newest configuration is of the entry `index`, and followed this one; if it
+ * was the first that had us, it is committed if we know that one was. */
+void bop__replica_members_started(struct replica *replica,
+                                  const struct bop_raft_configuration *before, uint64_t index);
 
 /* replica_admin.c */
 void bop__replica_admins_turn(struct replica *replica);

@@ -253,6 +253,13 @@ static bool has_us(const struct replica *replica, const struct bop_raft_configur
     return known.incarnation == 0 || known.incarnation == replica->members.file.incarnation;
 }
 
+/* The committed configuration of this entry has us: no older one can say that we were removed. */
+static void belong(struct replica *replica, uint64_t index)
+{
+    replica->members.belongs = true;
+    replica->members.committed_index = bop_max_u64(replica->members.committed_index, index);
+}
+
 /*
  * Only one configuration at a time is not committed. So of two that follow each other,
  * or of which one was taken back, one is; and if both have us, that one has.
@@ -260,8 +267,12 @@ static bool has_us(const struct replica *replica, const struct bop_raft_configur
 void bop__replica_members_configured(struct replica *replica,
                                      const struct bop_raft_configuration *before)
 {
+    struct bop_raft_configuration conf;
+    uint64_t index;
+
     if (has_us(replica, before) && has_us(replica, &replica->conf)) {
-        replica->members.belongs = true;
+        bop_raft_configuration(replica->raft, &conf, &index);
+        belong(replica, replica->status.changing || index <= replica->status.commit ? index : 0);
     }
     for (unsigned n = 0; n < replica->conf.count; n++) {
         struct replica_peer *peer = bop__replica_peer(replica, replica->conf.servers[n].id);
@@ -269,6 +280,15 @@ void bop__replica_members_configured(struct replica *replica,
         if (peer) {
             peer->was_member = true;
         }
+    }
+}
+
+void bop__replica_members_started(struct replica *replica,
+                                  const struct bop_raft_configuration *before, uint64_t index)
+{
+    if (replica->members.file.state == MEMBER_YES && !has_us(replica, before) &&
+        has_us(replica, &replica->conf)) {
+        belong(replica, index);
     }
 }
 
@@ -301,9 +321,15 @@ static void judge_self(struct replica *replica)
 /* Keep up with what is committed. */
 static void note_committed(struct replica *replica)
 {
+    const struct bop_raft_snapshot *snapshot = &replica->snapshot.raft;
     struct bop_raft_configuration conf;
     uint64_t index;
 
+    /* Another change may be under way from then on. */
+    if (snapshot->conf_index > replica->members.committed_index &&
+        has_us(replica, &snapshot->conf)) {
+        belong(replica, snapshot->conf_index);
+    }
     bop_raft_configuration(replica->raft, &conf, &index);
     if (replica->status.changing || index == 0 || index > replica->status.commit) {
         return;
