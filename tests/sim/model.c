@@ -401,6 +401,26 @@ static uint64_t event_digest(uint64_t digest, const struct state_event *event)
     return state_mix(state_mix(digest, event->digest), event->previous);
 }
 
+/* Who was a member, by the directory it has now, and is not any more may say that it was removed.
+ */
+static void note_removed(struct sim *sim)
+{
+    for (unsigned n = 0; n < sim->node_count; n++) {
+        struct sim_node *node = &sim->nodes[n];
+        const struct bop_raft_server *server = bop__member_find(&sim->model->conf, node->id);
+        struct member member = {0};
+
+        if (server) {
+            bop__member_of(server, &member);
+        }
+        if (server && (member.incarnation == 0 || member.incarnation != node->lost_incarnation)) {
+            node->was_member = true;
+        } else {
+            node->was_removed |= node->was_member;
+        }
+    }
+}
+
 static void run_entry(struct sim *sim, uint64_t index, const struct bop_raft_entry *entry)
 {
     struct sim_model *model = sim->model;
@@ -416,6 +436,7 @@ static void run_entry(struct sim *sim, uint64_t index, const struct bop_raft_ent
             sim_fail(sim, "entry %" PRIu64 " holds what is no configuration", index);
         }
         sim->stats.changes++;
+        note_removed(sim);
     }
     if (entry->type == BOP_RAFT_COMMAND) {
         if (bop__command_decode(entry->data, &command) < 0) {
@@ -912,7 +933,7 @@ bool sim_model_at_rest(const struct sim *sim)
     for (unsigned n = 0; n < sim->node_count; n++) {
         const struct sim_node *node = &sim->nodes[n];
 
-        if (!node->up || node->replica->applied != sim->model->applied) {
+        if (node->exists && (!node->up || node->replica->applied != sim->model->applied)) {
             return false;
         }
     }
@@ -927,6 +948,9 @@ void sim_model_finish(struct sim *sim)
         struct sim_node *node = &sim->nodes[n];
         struct replica *replica = node->replica;
 
+        if (!node->exists) {
+            continue; /* It was removed. */
+        }
         leaders += replica->status.state == BOP_RAFT_LEADER;
         if (replica->applied != sim->model->applied || !replica->machine) {
             sim_fail(sim,

@@ -25,6 +25,7 @@ enum fault {
     FAULT_FULL,
     FAULT_TRANSFER,
     FAULT_CLOCK,
+    FAULT_OPERATOR, /* That is no fault, but comes among them. */
     FAULT_COUNT,
 };
 
@@ -35,7 +36,7 @@ void sim_nemesis_init(struct sim *sim)
         [FAULT_TEAR] = 10,    [FAULT_STOP] = 3,          [FAULT_REBOOT] = 3,    [FAULT_PAUSE] = 4,
         [FAULT_BREAK] = 10,   [FAULT_CLIENT_BREAK] = 10, [FAULT_PARTITION] = 6, [FAULT_ONE_WAY] = 4,
         [FAULT_HEAL] = 12,    [FAULT_HANG] = 4,          [FAULT_SYNC] = 8,      [FAULT_FULL] = 2,
-        [FAULT_TRANSFER] = 4, [FAULT_CLOCK] = 2,
+        [FAULT_TRANSFER] = 4, [FAULT_CLOCK] = 2,         [FAULT_OPERATOR] = 30,
     };
 
     _Static_assert(BOP_COUNT_OF(sim->fault_weights) == FAULT_COUNT, "one weight a fault");
@@ -47,7 +48,9 @@ void sim_nemesis_init(struct sim *sim)
     }
     sim->fault_weights[FAULT_HEAL] += 8;
     sim->fault_pause_us = sim_between(sim, 100 * SIM_MS, 1500 * SIM_MS);
+    sim->replaces = sim_chance(sim, 1, 2);
     sim_push(sim, sim->now_us + sim_between(sim, SIM_S, 3 * SIM_S), SIM_EVENT_NEMESIS, 0, 0, 0);
+    sim_push(sim, sim->now_us + SIM_S, SIM_EVENT_OPERATOR, 0, 0, 0);
 }
 
 static enum fault choose(struct sim *sim)
@@ -238,6 +241,9 @@ static void harm(struct sim *sim, enum fault fault)
         break;
     case FAULT_FULL:
         fill(sim, victim(sim));
+        break;
+    case FAULT_OPERATOR:
+        sim_operator_act(sim);
         break;
     default:
         harm_node(sim, victim(sim), fault);

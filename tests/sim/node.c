@@ -370,7 +370,10 @@ static void on_failed(void *user, int code, const char *message)
 
     sim_say(node->sim, node, "failed: %s", message);
     node->gave_up = true;
-    if (!node->excused && node->stop_at == 0) {
+    if (code == BOP_EREMOVED) {
+        node->removed = true;
+        node->sim->stats.removed++;
+    } else if (!node->excused && node->stop_at == 0) {
         sim_fail(node->sim, "node %" PRIu64 " fails without a reason: %s", node->id, message);
     }
 }
@@ -481,6 +484,37 @@ static void start_later(struct sim_node *node)
              node->index, 0, node->life);
 }
 
+void sim_node_wipe(struct sim_node *node)
+{
+    BOP_ASSERT(!node->up);
+    bop_fs_sim_destroy(node->disk);
+    make_disk(node);
+    remove_state(node);
+    node->join = true;
+    node->removed = false;
+    node->was_member = false;
+    node->was_removed = false;
+    node->lost_power = false;
+    node->full_until_us = 0;
+    node->excused = false;
+}
+
+/* It was removed from the cluster, and is told so. Some come back with nothing. */
+static void retire(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+
+    if (!node->was_removed) {
+        sim_fail(sim, "node %" PRIu64 " believes that it was removed, and was not", node->id);
+    }
+    sim_node_wipe(node);
+    if (!sim->calm && sim_chance(sim, 1, 2)) {
+        start_later(node);
+    } else {
+        node->exists = false;
+    }
+}
+
 /* What the disk makes of a life's end. */
 static void end_disk(struct sim_node *node, bool power)
 {
@@ -503,6 +537,12 @@ static void start_failed(struct sim_node *node, int code, const struct bop_error
     bool power;
 
     sim_say(sim, node, "does not start: %s", err->message);
+    if (code == BOP_EREMOVED && !disk_stopped(node)) {
+        node->removed = true; /* It wrote that down before, and died before it said so. */
+        node->life++;
+        retire(node);
+        return;
+    }
     if (tasks_wait(node)) {
         sim_fail(sim, "node %" PRIu64 " could not start and left tasks behind", node->id);
     } else if (!node->excused && !disk_stopped(node)) {
@@ -527,6 +567,8 @@ void sim_node_start(struct sim_node *node)
     struct bop_error err = {0};
     int rc;
 
+    /* Events that the memory of the last life gave rise to as it was freed are none of this. */
+    node->life++;
     if (!node->exists) {
         node->exists = true;
         sim->stats.joins++;
@@ -671,7 +713,11 @@ void sim_node_crash(struct sim_node *node, bool power)
         lose_state(node);
     }
     /* The descriptors were gone before, and nothing could be opened since. */
-    start_later(node);
+    if (node->removed) {
+        retire(node);
+    } else {
+        start_later(node);
+    }
 }
 
 /* In order, as on SIGTERM; then perhaps the machine is started anew. */
@@ -747,6 +793,7 @@ void sim_node_init(struct sim *sim, unsigned index)
     node->id = index + 1;
     node->join = index >= sim->founders;
     node->exists = !node->join;
+    node->was_member = !node->join;
     node->life = 1;
     node->clock = (struct bop_clock){.monotonic_us = monotonic_us, .wall_ms = wall_ms};
     node->wall_offset_ms = (int64_t)sim_below(sim, 20000) - 10000;

@@ -14,6 +14,7 @@
  *      watcher.c   their watches
  *      workload.c  what they ask for
  *      nemesis.c   what goes wrong, and when
+ *      operator.c  who changes the cluster meanwhile
  *      model.c     what must hold, checked against the committed entries
  *      state.c     the model's state
  *      main.c      options, many seeds, reports
@@ -33,6 +34,7 @@
 #include <bop/slice.h>
 
 #include "replica.h"
+#include "replica_admin.h"
 #include "replica_member.h"
 #include "service.h"
 #include "state.h"
@@ -72,7 +74,7 @@ struct sim_options {
 struct sim_stats {
     uint64_t committed, leaders, crashes, power_losses, stops, installs, snapshots, exits;
     uint64_t writes, reads, repeats, expired_sessions, events, joins, breaks;
-    uint64_t watched, resyncs, changes;
+    uint64_t watched, resyncs, changes, answers, removed, replaced;
 };
 
 enum sim_event_kind {
@@ -92,6 +94,7 @@ enum sim_event_kind {
     SIM_EVENT_REPLY,   /* As REQUEST. */
     SIM_EVENT_HANGUP,  /* As REQUEST: the client learns that it is gone. */
     SIM_EVENT_NEMESIS,
+    SIM_EVENT_OPERATOR,
 };
 
 struct sim_event {
@@ -153,8 +156,12 @@ struct sim_node {
     unsigned index;
     uint64_t id;
     char address[32];
-    uint64_t life; /* Events of an earlier life mean nothing. */
-    bool exists;   /* False: it is to join and has not begun yet. */
+    uint64_t life;    /* Events of an earlier life mean nothing. */
+    bool exists;      /* False: it is to join and has not begun yet, or is gone for good. */
+    bool removed;     /* It says that it was removed from the cluster. */
+    bool was_member;  /* By a committed configuration, with this directory... */
+    bool was_removed; /* ...and not any more. */
+    uint64_t lost_incarnation; /* Of the directory that it had before. */
     bool up;
     bool join;
     struct replica *replica;
@@ -307,7 +314,9 @@ struct sim {
     bool big_values;
 
     uint64_t faults_end_us, quiet_us, end_us;
-    uint32_t fault_weights[18];
+    uint32_t fault_weights[19];
+    bool replaces;              /* What kind of operator there is. */
+    struct sim_node *replacing; /* Its disk is gone. */
     uint64_t fault_pause_us;
     bool calm;  /* No more faults. */
     bool quiet; /* No more new requests. */
@@ -353,6 +362,8 @@ void sim_node_touch(struct sim_node *node);
 void sim_node_after(struct sim_node *node);
 void sim_node_crash(struct sim_node *node, bool power);
 void sim_node_stop(struct sim_node *node, bool reboot);
+/** It is down, and comes back with nothing and asks to be added. */
+void sim_node_wipe(struct sim_node *node);
 void sim_node_event(struct sim *sim, const struct sim_event *event);
 bool sim_node_leads(const struct sim_node *node);
 
@@ -397,6 +408,10 @@ void sim_nemesis_event(struct sim *sim);
 void sim_nemesis_calm(struct sim *sim);
 /** A node is about to start: perhaps not for long. */
 void sim_nemesis_start(struct sim_node *node);
+
+/* operator.c */
+void sim_operator_event(struct sim *sim);
+void sim_operator_act(struct sim *sim);
 
 /* model.c */
 void sim_model_init(struct sim *sim);

@@ -208,6 +208,9 @@ static void dispatch(struct sim *sim, const struct sim_event *event)
     case SIM_EVENT_NEMESIS:
         sim_nemesis_event(sim);
         break;
+    case SIM_EVENT_OPERATOR:
+        sim_operator_event(sim);
+        break;
     }
 }
 
@@ -329,7 +332,7 @@ static void step(struct sim *sim)
 static bool some_node_is_down(const struct sim *sim, unsigned *out_index)
 {
     for (unsigned n = 0; n < sim->node_count; n++) {
-        if (!sim->nodes[n].up) {
+        if (!sim->nodes[n].up && sim->nodes[n].exists) {
             *out_index = n;
             return true;
         }
