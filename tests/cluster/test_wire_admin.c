@@ -4,40 +4,7 @@
  */
 #include <bop/cluster_admin.h>
 
-#include "tap.h"
-
-#include "wire_vectors.h"
-
-struct fixture {
-    uint8_t bytes[VECTOR_BYTES_MAX + 1];
-    struct bop_buf buf;
-    struct bop_writer writer;
-};
-
-static void setup(struct fixture *f)
-{
-    bop_buf_init(&f->buf, NULL, 0);
-    f->writer = bop_writer(&f->buf);
-}
-
-static void teardown(struct fixture *f)
-{
-    CHECK_EQ(f->writer.code, 0);
-    bop_buf_deinit(&f->buf);
-}
-
-FIXTURE(setup, teardown)
-
-static struct bop_slice golden(struct fixture *f, uint16_t kind)
-{
-    for (size_t i = 0; i < BOP_COUNT_OF(vectors); i++) {
-        if (vectors[i].kind == kind) {
-            return vector_payload(&vectors[i], f->bytes);
-        }
-    }
-    REQUIRE(!"a golden frame of this kind");
-    return bop_slice(NULL, 0);
-}
+#include "wire_golden.h"
 
 /* Encodes to the same bytes; cut anywhere and with a byte more it is refused. */
 #define COMES_BACK(decode, encode, payload, message)                                               \

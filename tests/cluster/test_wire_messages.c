@@ -2,40 +2,7 @@
  * Messages of our own kinds: golden payloads decode to these values and encode
  * to the same bytes; everything near them is refused.
  */
-#include "tap.h"
-
-#include "wire_vectors.h"
-
-struct fixture {
-    uint8_t bytes[VECTOR_BYTES_MAX + 1];
-    struct bop_buf buf;
-    struct bop_writer writer;
-};
-
-static void setup(struct fixture *f)
-{
-    bop_buf_init(&f->buf, NULL, 0);
-    f->writer = bop_writer(&f->buf);
-}
-
-static void teardown(struct fixture *f)
-{
-    CHECK_EQ(f->writer.code, 0);
-    bop_buf_deinit(&f->buf);
-}
-
-FIXTURE(setup, teardown)
-
-static struct bop_slice golden(struct fixture *f, uint16_t kind)
-{
-    for (size_t i = 0; i < BOP_COUNT_OF(vectors); i++) {
-        if (vectors[i].kind == kind) {
-            return vector_payload(&vectors[i], f->bytes);
-        }
-    }
-    REQUIRE(!"a golden frame of this kind");
-    return bop_slice(NULL, 0);
-}
+#include "wire_golden.h"
 
 static bool token_is_golden(const uint8_t *token)
 {
@@ -46,19 +13,6 @@ static bool token_is_golden(const uint8_t *token)
     }
     return true;
 }
-
-/* Every message but those that end in "the rest" is refused cut and with a byte
- * more. `name` is of the struct and the functions. */
-#define REFUSES_ALL_BUT(name, payload)                                                             \
-    do {                                                                                           \
-        struct bop_##name message_;                                                                \
-        for (size_t size_ = 0; size_ < (payload).size; size_++) {                                  \
-            CHECK_EQ(bop_##name##_decode(bop_slice((payload).data, size_), &message_),             \
-                     BOP_EMALFORMED);                                                              \
-        }                                                                                          \
-        CHECK_EQ(bop_##name##_decode(bop_slice((payload).data, (payload).size + 1), &message_),    \
-                 BOP_EMALFORMED);                                                                  \
-    } while (0)
 
 TEST(wire_messages, hello_request)
 {
