@@ -8,6 +8,7 @@
  */
 #include <bop/crc32c.h>
 
+#include "buggify.h"
 #include "machine_internal.h"
 
 /* ---- The cache ---- */
@@ -125,7 +126,8 @@ int bop__machine_collection_find(struct machine *machine, enum collection_kind k
     if (rc < 0) {
         return rc == BOP_ENOTFOUND ? 0 : rc;
     }
-    if (cache->count == MACHINE_COLLECTIONS_CACHED_MAX) {
+    if (cache->count == MACHINE_COLLECTIONS_CACHED_MAX ||
+        (cache->count > 0 && buggify(BUGGIFY_COLLECTIONS_FORGET))) {
         rc = bop__machine_collections_flush(machine);
         if (rc < 0) {
             return rc;

@@ -13,6 +13,7 @@
  * write's sequence is above what it acknowledged. So no record of a session has to
  * be written when it writes.
  */
+#include "buggify.h"
 #include "machine_internal.h"
 
 static size_t slot_of(uint64_t session, uint64_t number)
@@ -59,7 +60,8 @@ static int cache_add(struct machine *machine, uint64_t session, uint64_t number,
     size_t i = slot_of(session, number);
     int rc = 0;
 
-    if (cache->count == MACHINE_CHUNKS_CACHED_MAX) {
+    if (cache->count == MACHINE_CHUNKS_CACHED_MAX ||
+        (cache->count > 0 && buggify(BUGGIFY_CHUNKS_FORGET))) {
         rc = bop__machine_replies_flush(machine);
         if (rc == 0) {
             bop__machine_replies_forget(machine);

@@ -14,6 +14,7 @@
  *
  * A follower that nobody waits for lets entries gather for a few milliseconds.
  */
+#include "buggify.h"
 #include "replica_internal.h"
 
 #define FETCH_AHEAD 6   /* Entries. */
@@ -71,6 +72,9 @@ static int apply_some(struct replica *replica, uint64_t first, uint64_t last)
         }
         bytes += entry->data.size;
         count++;
+        if (buggify(BUGGIFY_APPLY_FEW)) {
+            break;
+        }
     }
     replica->batch.entries += count;
     replica->batch.bytes += bytes;
@@ -142,7 +146,8 @@ static bool must_settle(const struct replica *replica)
 {
     return replica->batch.open &&
            (replica->batch.entries >= SETTLE_ENTRIES || replica->batch.bytes >= SETTLE_BYTES ||
-            replica->batch.due_ms <= replica->now_ms || replica->state_full);
+            replica->batch.due_ms <= replica->now_ms || replica->state_full ||
+            buggify(BUGGIFY_SETTLE_NOW));
 }
 
 /* Whether what is committed may gather: then apply_due_ms says until when. */

@@ -2,6 +2,7 @@
  * Entries: the log on disk, numbered as consensus numbers them, and the cache of
  * the newest ones in front of it. A record's tag is term * 256 + type.
  */
+#include "buggify.h"
 #include "replica_internal.h"
 
 static void on_durable(void *user, uint64_t seq)
@@ -125,8 +126,9 @@ const struct bop_raft_entry *bop__replica_log_get(struct replica *replica, uint6
         return cached;
     }
     if (index < replica->log_window || index - replica->log_window >= replica->log_window_count) {
-        int rc = bop_aof_read(replica->aof, index, LOG_READ_MAX, LOG_READ_BYTES,
-                              &replica->log_scratch, replica->log_views, &err);
+        unsigned max = buggify(BUGGIFY_LOG_READ_ONE) ? 1 : LOG_READ_MAX;
+        int rc = bop_aof_read(replica->aof, index, max, LOG_READ_BYTES, &replica->log_scratch,
+                              replica->log_views, &err);
 
         replica->log_window_count = 0;
         if (rc < 0) {

@@ -7,6 +7,7 @@
  * that may be repeated safely is answered RETRY at once, another waits for its
  * entry until its deadline.
  */
+#include "buggify.h"
 #include "replica_internal.h"
 
 static struct replica_write **write_slot(struct replica *replica, uint64_t id)
@@ -85,7 +86,7 @@ static uint64_t uncommitted_bytes(struct replica *replica)
 
 static bool proposals_full(struct replica *replica)
 {
-    return replica->proposal_count >= PROPOSALS_MAX ||
+    return replica->proposal_count >= PROPOSALS_MAX || buggify(BUGGIFY_PROPOSALS_FULL) ||
            uncommitted_bytes(replica) + replica->proposals.size >
                replica->options.uncommitted_bytes ||
            replica->cache.bytes > LOG_PENDING_MAX;
@@ -110,7 +111,9 @@ static int forward(struct replica *replica, struct bop_slice command)
 {
     uint64_t leader = replica->status.leader;
     size_t at;
-    struct bop_buf *out = bop__replica_frame_begin(replica, leader, &at);
+    struct bop_buf *out = buggify(BUGGIFY_FORWARD_DROP)
+                              ? NULL
+                              : bop__replica_frame_begin(replica, leader, &at);
     struct bop_writer writer;
 
     if (!out) {
@@ -332,7 +335,8 @@ static void ask_reads(struct replica *replica)
     struct read_batch *batch;
     int rc;
 
-    if (bop_list_empty(&replica->reads_new) || replica->read_batch_count >= READ_BATCHES_MAX) {
+    if (bop_list_empty(&replica->reads_new) || replica->read_batch_count >= READ_BATCHES_MAX ||
+        (replica->read_batch_count > 0 && buggify(BUGGIFY_READS_WAIT))) {
         return;
     }
     batch = bop_alloc(replica->allocator, sizeof(*batch));
@@ -426,6 +430,9 @@ static void tell_leader_later(struct replica *replica, uint64_t word)
     /* If there is nobody to tell, nobody expires sessions either. */
     if (replica->alive_count < ALIVE_MAX) {
         replica->alive[replica->alive_count++] = word;
+    }
+    if (buggify(BUGGIFY_ALIVE_NOW)) {
+        tell_leader_alive(replica);
     }
 }
 

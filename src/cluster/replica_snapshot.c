@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "buggify.h"
 #include "replica_internal.h"
 
 static int snapshot_path(const struct replica *replica, char *out_path, uint64_t index,
@@ -490,7 +491,8 @@ static bool take_is_due(const struct replica *replica)
     return (replica->applied > last && replica->applied % replica->options.snapshot_entries == 0) ||
            replica->applied >= last + 2 * replica->options.snapshot_entries ||
            (replica->applied_bytes >= SNAPSHOT_SEGMENTS * replica->options.segment_bytes &&
-            replica->applied > last);
+            replica->applied > last) ||
+           (replica->applied > last && buggify(BUGGIFY_SNAPSHOT_NOW));
 }
 
 void bop__replica_snapshot_turn(struct replica *replica)

@@ -3,6 +3,7 @@
  * window of them unacknowledged; the receiver writes them to a file, verifies the
  * whole, and only then tells consensus that a snapshot has come.
  */
+#include "buggify.h"
 #include "replica_internal.h"
 
 /* ---- Sending ---- */
@@ -28,7 +29,8 @@ static bool send_chunk(struct replica *replica, struct replica_peer *peer)
         .size = peer->send.size,
         .offset = peer->send.sent,
     };
-    size_t size = (size_t)bop_min_u64(CHUNK_BYTES, peer->send.size - peer->send.sent);
+    size_t size = (size_t)bop_min_u64(buggify(BUGGIFY_CHUNK_SMALL) ? 700 : CHUNK_BYTES,
+                                      peer->send.size - peer->send.sent);
     struct bop_writer writer;
     struct bop_buf *out;
     size_t at;
@@ -87,7 +89,7 @@ void bop__replica_send_count(struct replica *replica, uint64_t bytes)
 static bool has_more(const struct replica_peer *peer)
 {
     return peer->send.active && peer->send.sent < peer->send.size &&
-           peer->send.sent - peer->send.acked < CHUNK_WINDOW;
+           peer->send.sent - peer->send.acked < (buggify(BUGGIFY_WINDOW_SMALL) ? 1 : CHUNK_WINDOW);
 }
 
 uint64_t bop__replica_snapshot_due_ms(const struct replica *replica)

@@ -2,6 +2,7 @@
  * Connections and their watches, opened, closed and freed; and the hub's turns. The
  * rules are in watch_internal.h.
  */
+#include "buggify.h"
 #include "watch_internal.h"
 
 #include <bop/mem.h>
@@ -518,7 +519,7 @@ uint64_t bop__watch_hub_turn(struct watch_hub *hub, uint64_t revision, uint64_t 
 
     hub->now_ms = now_ms;
     hub->told = bop_max_u64(hub->told, revision);
-    hub->entries_left = WATCH_TURN_ENTRIES;
+    hub->entries_left = buggify(BUGGIFY_WATCH_SHARE) ? 1 : WATCH_TURN_ENTRIES;
     hub->pages_left = WATCH_TURN_PAGES;
     while (more) {
         struct watch_conn *conn = BOP_CONTAINER_OF(hub->busy.next, struct watch_conn, busy);

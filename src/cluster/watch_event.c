@@ -4,6 +4,7 @@
  * then told watch by watch: all of an entry that is for a watch is in one frame, or in a row
  * of frames if it is much.
  */
+#include "buggify.h"
 #include "watch_internal.h"
 
 #include <stdlib.h>
@@ -194,7 +195,8 @@ static void tell_hits(struct watch *watch, const struct watch_hit *hits, size_t 
     for (size_t n = 0; n < count; n++) {
         struct bop_slice bytes = bytes_of(hub, &hub->items[hits[n].item], previous);
 
-        if (hub->out.size > 0 && hub->out.size + bytes.size > WATCH_FRAME_BYTES) {
+        if (hub->out.size > 0 &&
+            (hub->out.size + bytes.size > WATCH_FRAME_BYTES || buggify(BUGGIFY_WATCH_PIECES))) {
             bop__watch_tell(watch->conn, watch, revision, BOP_WATCH_EVENTS_MORE,
                             bop_buf_slice(&hub->out));
             bop_buf_clear(&hub->out);
@@ -229,7 +231,8 @@ static void tell_live(struct dispatch *dispatch, struct watch *watch, const stru
         return;
     }
     tell_hits(watch, hits, count, dispatch->revision);
-    if (bop__watch_queued(conn) <= dispatch->hub->options.queue_high) {
+    if (bop__watch_queued(conn) <= dispatch->hub->options.queue_high &&
+        !buggify(BUGGIFY_WATCH_BEHIND)) {
         return;
     }
     if (dispatch->conn) {
