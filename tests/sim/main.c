@@ -27,10 +27,11 @@ static const char usage[] =
     "  --nodes N            founding nodes, 1 to 5 (default: the seed says)\n"
     "  --time-ms N          virtual time with faults (default: the seed says)\n"
     "  --mutate NAME        put in a defect: stale-read, lose-write, lose-disk, lose-vote,\n"
-    "                       double-apply, tamper\n";
+    "                       double-apply, tamper, dead-owner, no-undo, early, twice\n";
 
 static const char *const mutations[SIM_MUTATE_COUNT] = {
-    "none", "stale-read", "lose-write", "lose-disk", "lose-vote", "double-apply", "tamper",
+    "none",   "stale-read", "lose-write", "lose-disk", "lose-vote", "double-apply",
+    "tamper", "dead-owner", "no-undo",    "early",     "twice",
 };
 
 struct totals {

@@ -378,12 +378,26 @@ static void on_failed(void *user, int code, const char *message)
     }
 }
 
+/* Mutation. */
+static void tell_twice(struct sim_node *node, uint64_t index, struct bop_slice events)
+{
+    struct bop_buf twice;
+
+    bop_buf_init(&twice, NULL, 0);
+    BOP_ASSERT(bop_buf_append(&twice, events.data, events.size) == 0);
+    BOP_ASSERT(bop_buf_append(&twice, events.data, events.size) == 0);
+    bop__service_events(node->service, index, bop_buf_slice(&twice));
+    bop_buf_deinit(&twice);
+}
+
 static void on_events(void *user, uint64_t index, struct bop_slice events)
 {
     struct sim_node *node = user;
 
     sim_model_told(node, index, events);
-    if (node->service) {
+    if (node->service && node->sim->options.mutation == SIM_MUTATE_TWICE) {
+        tell_twice(node, index, events);
+    } else if (node->service) {
         bop__service_events(node->service, index, events);
     }
 }

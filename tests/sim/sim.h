@@ -15,6 +15,7 @@
  *      workload.c  what they ask for
  *      nemesis.c   what goes wrong, and when
  *      operator.c  who changes the cluster meanwhile
+ *      defect.c    defects of the state machine, put in on purpose
  *      model.c     what must hold, checked against the committed entries
  *      state.c     the model's state
  *      main.c      options, many seeds, reports
@@ -33,6 +34,7 @@
 #include <bop/sim.h>
 #include <bop/slice.h>
 
+#include "buggify.h"
 #include "replica.h"
 #include "replica_admin.h"
 #include "replica_member.h"
@@ -59,6 +61,10 @@ enum sim_mutation {
     SIM_MUTATE_LOSE_VOTE,    /* The same, of the vote file only. */
     SIM_MUTATE_DOUBLE_APPLY, /* Clients repeat a write under a new number. */
     SIM_MUTATE_TAMPER,       /* The network changes a byte of an entry, checksum and all. */
+    SIM_MUTATE_DEAD_OWNER,   /* Locks are granted to sessions that end in the same entry. */
+    SIM_MUTATE_NO_UNDO,      /* What a transaction did stays, though it failed. */
+    SIM_MUTATE_EARLY,        /* Entries expire before their time. */
+    SIM_MUTATE_TWICE,        /* Those who watch are told events twice. */
     SIM_MUTATE_COUNT,
 };
 
@@ -312,6 +318,8 @@ struct sim {
     struct sim_op *ops;
     size_t op_count, op_capacity;
     bool big_values;
+    struct bop_random oddities;  /* What bop/buggify.h's points are answered from. */
+    uint16_t odd[BUGGIFY_COUNT]; /* In so many of 1,024 times. */
 
     uint64_t faults_end_us, quiet_us, end_us;
     uint32_t fault_weights[19];
@@ -412,6 +420,9 @@ void sim_nemesis_start(struct sim_node *node);
 /* operator.c */
 void sim_operator_event(struct sim *sim);
 void sim_operator_act(struct sim *sim);
+
+/* defect.c */
+extern enum sim_mutation sim_defect;
 
 /* model.c */
 void sim_model_init(struct sim *sim);

@@ -284,12 +284,40 @@ static void choose(struct sim *sim)
     sim->end_us = sim->faults_end_us + CALM_US;
 }
 
+static bool odd(enum buggify_point point)
+{
+    return current && current->odd[point] != 0 &&
+           bop_random_chance(&current->oddities, current->odd[point], 1024);
+}
+
+/* At half of the places where our own code asks whether to be odd, more or less often. From a
+ * source of its own: builds that do not ask run the same faults. */
+static void choose_oddities(struct sim *sim)
+{
+    bop_random_seed(&sim->oddities, sim->options.seed ^ UINT64_C(0x6f6464));
+    for (unsigned n = 0; n < BUGGIFY_COUNT; n++) {
+        uint64_t dice = bop_random_below(&sim->oddities, 8);
+
+        sim->odd[n] = dice < 4 ? 0 : dice < 6 ? 20 : dice < 7 ? 200 : 1000;
+    }
+    sim->odd[BUGGIFY_SNAPSHOT_NOW] = (uint16_t)bop_min_u64(sim->odd[BUGGIFY_SNAPSHOT_NOW], 20);
+    sim->odd[BUGGIFY_PROPOSALS_FULL] = (uint16_t)bop_min_u64(sim->odd[BUGGIFY_PROPOSALS_FULL], 200);
+    sim->odd[BUGGIFY_FORWARD_DROP] = (uint16_t)bop_min_u64(sim->odd[BUGGIFY_FORWARD_DROP], 200);
+#ifdef BOP_DEBUG
+    bop__buggify_hook = odd;
+#else
+    BOP_IGNORE(odd);
+#endif
+}
+
 static void begin(struct sim *sim, const struct sim_options *options)
 {
     sim->options = *options;
     bop_random_seed(&sim->random, options->seed);
     sim->now_us = SIM_S;
     choose(sim);
+    choose_oddities(sim);
+    sim_defect = options->mutation;
     sim->faults_end_us += sim->now_us;
     sim->quiet_us += sim->now_us;
     sim->end_us += sim->now_us;
