@@ -6,6 +6,10 @@
  *      {
  *          bop_http_reply(http, 200, "text/plain", bop_slice_cstr("Hello world!"));
  *      }
+ *      int main(void)
+ *      {
+ *          return bop_http_serve(8080, "/", hello, NULL) != 0;
+ *      }
  *
  * An exchange is one request and its response. Its handler runs once the head is
  * there; head and what it borrows are good until the handler returns. It answers
@@ -108,6 +112,12 @@ BOP_API BOP_MUST_USE int bop_http_route_host(struct bop_http_server *server, con
                                              bop_http_handler_fn handler, void *user);
 /** In the handler: leave the request to the next route that matches less closely. */
 BOP_API void bop_http_next(struct bop_http_exchange *http);
+
+/** A server that is a whole program: a loop and a server of its own on a port of 127.0.0.1, with
+ * one handler for all methods. Returns when the loop is stopped (bop_loop_stop() of
+ * bop_http_loop(), in the handler): 0, or a code, as that of a port that is taken. */
+BOP_API int bop_http_serve(uint16_t port, const char *pattern, bop_http_handler_fn handler,
+                           void *user);
 
 /* ---- The request ---- */
 

@@ -47,6 +47,19 @@ enum bop_ws_slow {
     BOP_WS_SLOW_CLOSE,    /* It is closed with 1008. */
 };
 
+/** What happened to connections; topics have counters of their own. */
+struct bop_ws_counters {
+    uint64_t opened;
+    uint64_t open_now;
+    uint64_t messages_received; /* Whole ones. */
+    uint64_t messages_sent;     /* Not those of topics. */
+    uint64_t pings_sent;        /* By the connection itself. */
+    uint64_t slow; /* Times that something was dropped, the queue being above pressure_max. */
+    uint64_t slow_closed; /* Connections closed for that. */
+    uint64_t failed;      /* Connections failed with a code: the peer broke a rule or a bound. */
+    uint64_t timeouts;    /* Connections cut: nothing came, or no close frame. */
+};
+
 /**
  * Handlers, and rules of their connections. Borrowed as long as the route or the
  * connection. NULL handlers are skipped, zero fields take the defaults.
@@ -97,6 +110,8 @@ struct bop_ws_options {
     const char *const *origins; /* Origin headers allowed, NULL-terminated; NULL: any. Else 403. */
     struct bop_topics *topics;  /* For bop_ws_subscribe(). NULL: none. */
     size_t user_bytes;          /* Zeroed memory of the connection, as its user. */
+    struct bop_ws_counters *counters; /* Counted here, on the loop's thread: each loop needs its
+                                         own. Borrowed as the options are. NULL: nowhere. */
 };
 
 /* ---- Servers ---- */

@@ -171,6 +171,8 @@ void bop__ws_opened(struct bop__ws *ws)
     }
     ws->state = BOP__WS_OPEN;
     ws->opened = true;
+    ws->group->counters->opened++;
+    ws->group->counters->open_now++;
     ws->active_ms = bop__ws_now(ws);
     ws->since_ms = ws->active_ms;
     bop__ws_wheel_wait(ws);
@@ -224,6 +226,7 @@ void bop__ws_fail(struct bop__ws *ws, unsigned code, const char *why)
 {
     struct bop_slice reason = bop_slice_cstr(why);
 
+    ws->group->counters->failed++;
     bop__ws_set_reason(ws, reason);
     if (ws->state == BOP__WS_OPEN && put_close(ws, code, reason) != 0) {
         bop__ws_cut(ws);
@@ -284,6 +287,7 @@ static void on_close(struct bop_socket *socket, void *user, int reason)
         bop__subscriptions_end(ws);
         bop__ws_handshake_free(ws);
     }
+    group->counters->open_now -= ws->opened; /* Before the user may let go of them. */
     tell_close(ws, reason);
     if (ws->extra != NULL) {
         free_extra(ws);

@@ -120,6 +120,8 @@ struct bop__ws_group {
     struct bop_ws_zip *zip;     /* NULL until something is compressed. */
     size_t references;          /* Connections, and the server's. */
     size_t connections;
+    struct bop_ws_counters *counters; /* The user's, or uncounted. */
+    struct bop_ws_counters uncounted; /* Nobody reads it, so that nobody has to ask. */
     size_t short_queue_max; /* Up to this much queued, a small message asks for nothing else. */
     bool client;
     bool stopping;

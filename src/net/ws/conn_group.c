@@ -100,6 +100,7 @@ int bop__ws_group_create(struct bop_loop *loop, const struct bop_ws_options *opt
     group->given = options;
     group->options = with_defaults(options);
     group->short_queue_max = bop_min_u64(group->options.pressure_high, group->options.pressure_max);
+    group->counters = options->counters != NULL ? options->counters : &group->uncounted;
     group->client = client;
     bop_list_push_back(&group->home->groups, &group->link);
     bop__ws_wheel_init(group);

@@ -221,6 +221,7 @@ static struct bop_ws_decoder *take_piece(struct bop__ws *ws, struct bop_ws_decod
     if (ws->state != BOP__WS_OPEN) {
         return decoder; /* We are closing: only its end is of interest. */
     }
+    ws->group->counters->messages_received += event->last;
     rc = event->compressed ? take_compressed(ws, decoder, event) : take_plain(ws, event);
     if (rc != 0) {
         fail_inflate(ws, rc);

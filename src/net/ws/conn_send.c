@@ -107,7 +107,9 @@ bool bop__ws_is_slow(struct bop__ws *ws)
     if (BOP_LIKELY(bop__socket_queued(bop__ws_sock(ws)) <= options->pressure_max)) {
         return false;
     }
-    if (options->slow == BOP_WS_SLOW_CLOSE) {
+    ws->group->counters->slow++;
+    if (options->slow == BOP_WS_SLOW_CLOSE && bop__ws_is_open(ws)) {
+        ws->group->counters->slow_closed++;
         bop__ws_begin_close(ws, BOP_WS_POLICY, bop_slice_cstr("too slow"));
     }
     return true;
@@ -186,6 +188,7 @@ static inline bool put_small(struct bop__ws *ws, unsigned opcode, struct bop_sli
         memcpy(at + 2, message.data, message.size);
     }
     queue->bytes.size += message.size + 2;
+    ws->group->counters->messages_sent++;
     return true;
 }
 
@@ -214,7 +217,11 @@ static int send_message(struct bop__ws *ws, unsigned opcode, struct bop_slice me
     if (rc == 1) {
         rc = bop__ws_put(ws, BOP_WS_FIN | opcode, message);
     }
-    return BOP_LIKELY(rc == 0) ? bop__ws_pressure(ws) : rc;
+    if (BOP_UNLIKELY(rc != 0)) {
+        return rc;
+    }
+    ws->group->counters->messages_sent++;
+    return bop__ws_pressure(ws);
 }
 
 int bop_ws_send(struct bop_ws *handle, enum bop_ws_opcode opcode, struct bop_slice message)
@@ -324,6 +331,7 @@ int bop_ws_send_part(struct bop_ws *handle, enum bop_ws_opcode opcode, struct bo
     }
     ws->in_parts = true;
     if (last) {
+        ws->group->counters->messages_sent++;
         end_parts(ws);
     }
     return bop__ws_pressure(ws);

@@ -106,12 +106,14 @@ static void check_open(struct bop__ws *ws)
         ws->active_ms = bop__ws_now(ws); /* Nothing can come: that is us. */
     }
     if (left_ms(options->idle_timeout_ms, passed_ms(ws, ws->active_ms)) == 0) {
+        ws->group->counters->timeouts++;
         bop__ws_set_reason(ws, bop_slice_cstr("nothing came for too long"));
         bop__ws_cut(ws);
     } else if (left_ms(options->lifetime_ms, passed_ms(ws, ws->since_ms)) == 0) {
         bop__ws_begin_close(ws, BOP_WS_GOING_AWAY, bop_slice_cstr("end of its lifetime"));
     } else if (ping_left_ms(ws) == 0) {
         ws->pings++;
+        ws->group->counters->pings_sent++;
         /* Without memory for a ping the idle timeout decides. */
         BOP_IGNORE(bop__ws_put(ws, BOP_WS_FIN | BOP_WS_PING, bop_slice(NULL, 0)));
     }
@@ -122,6 +124,7 @@ static void check(struct bop__ws *ws)
     if (wait_ms(ws) == 0) {
         switch ((enum bop__ws_state)ws->state) {
         case BOP__WS_OPENING:
+            ws->group->counters->timeouts++;
             bop__ws_set_reason(ws, bop_slice_cstr("the server did not answer in time"));
             bop__ws_cut(ws);
             break;
@@ -129,6 +132,7 @@ static void check(struct bop__ws *ws)
             check_open(ws);
             break;
         case BOP__WS_CLOSING:
+            ws->group->counters->timeouts++;
             bop__ws_set_reason(ws, bop_slice_cstr("the peer did not close in time"));
             bop__ws_cut(ws);
             break;

@@ -113,5 +113,9 @@ int bop_ws_send_prepared(struct bop_ws *handle, struct bop_ws_prepared *prepared
     }
     frame = bop__prepared_frame(prepared, ws);
     rc = bop__socket_write_shared(bop__ws_sock(ws), frame, 0, frame->size);
-    return rc == 0 ? bop__ws_pressure(ws) : rc;
+    if (rc != 0) {
+        return rc;
+    }
+    ws->group->counters->messages_sent++;
+    return bop__ws_pressure(ws);
 }

@@ -297,6 +297,45 @@ static const struct {
     {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", false,
      BOP_EPROTOCOL, 0, NULL},
     {"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", false, BOP_ETOOBIG, 200, NULL},
+    /* What could be read in two ways. */
+    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false,
+     BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", false, BOP_EMALFORMED,
+     0, NULL},
+    {"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false, BOP_EMALFORMED, 0,
+     NULL},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n\r\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", false, BOP_EMALFORMED, 0,
+     NULL},
+    {"HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nA: b\r\n Content-Length: 5\r\n\r\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\nhello", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", false, BOP_EMALFORMED, 0, NULL},
+    /* Chunks. */
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab0\r\n\r\n", false, BOP_EMALFORMED,
+     200, NULL},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", false,
+     BOP_EMALFORMED, 200, NULL},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", false, BOP_EMALFORMED, 200,
+     NULL},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n", false, BOP_EMALFORMED, 200,
+     NULL},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5\r\n\r\n", false,
+     BOP_EMALFORMED, 200, NULL},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", true, BOP_ECLOSED, 200, NULL},
+    /* Status lines. */
+    {"HTTP/2.0 200 OK\r\n\r\n", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 20 OK\r\n\r\n", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 2000 OK\r\n\r\n", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1  200 OK\r\n\r\n", false, BOP_EMALFORMED, 0, NULL},
+    {"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", false, BOP_EMALFORMED, 0, NULL},
+    {"HTTP/1.1 200", true, BOP_ECLOSED, 0, NULL},
+    {"HTTP/1.1 100 Continue\r\n\r\n", true, BOP_ECLOSED, 0, NULL},
+    {"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", false, 0, 204, ""},
 };
 
 static void judge(struct fixture *f, struct outcome *o, size_t i)
@@ -361,6 +400,28 @@ TEST(client, judges_answers_cut_at_every_byte)
         }
     }
     f->conn_count = 0;
+}
+
+/* What a server may send before an answer, or instead of one, is bounded. */
+TEST(client, bounds_what_comes_before_a_body)
+{
+    static char endless[4096];
+    struct outcome o = {.dones = 0};
+
+    use_options(f, (struct bop_http_client_options){.limits = {.head_bytes_max = 1024}});
+    memset(endless, 'a', sizeof(endless) - 1);
+    memcpy(endless, "HTTP/1.1 200 OK\r\nA: ", 20);
+    f->answers[0].text = endless;
+    get(f, &o, "/");
+    check_failure(f, &o, BOP_ETOOBIG);
+
+    for (size_t at = 0; at < sizeof(endless) - 26; at += 25) {
+        memcpy(endless + at, "HTTP/1.1 100 Continue\r\n\r\n", 26);
+    }
+    f->answers[1].text = endless;
+    get(f, &o, "/");
+    check_failure(f, &o, BOP_EPROTOCOL);
+    CHECK_EQ(bop_http_client_counters(f->client).kept_now, 0);
 }
 
 TEST(client, keeps_connections)

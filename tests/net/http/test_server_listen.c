@@ -305,6 +305,82 @@ TEST(guest, is_waited_for_until_the_deadline)
     CHECK_EQ(quick.frees, 1);
 }
 
+/* ---- A server in one call ---- */
+
+struct visit {
+    pthread_t thread;
+    uint16_t port;
+    char got[256];
+};
+
+/* Comes as soon as somebody listens. */
+static void *visit(void *arg)
+{
+    struct visit *v = (struct visit *)arg;
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(v->port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    size_t size = 0;
+    ssize_t got;
+    int fd = -1;
+
+    for (int i = 0, rc = -1; rc != 0 && i < PATIENCE_TURNS; i++) {
+        if (fd >= 0) {
+            close(fd);
+            usleep(1000);
+        }
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        rc = connect(fd, (struct sockaddr *)&address, sizeof(address));
+    }
+    if (send(fd, GET("/"), strlen(GET("/")), MSG_NOSIGNAL) > 0) {
+        while ((got = recv(fd, v->got + size, sizeof(v->got) - 1 - size, 0)) > 0) {
+            size += (size_t)got;
+        }
+    }
+    close(fd);
+    return NULL;
+}
+
+static void answer_and_stop(struct bop_http_exchange *http, const struct bop_http_head *head,
+                            void *user)
+{
+    struct bop_loop *loop = bop_http_loop(http);
+
+    CHECK_EQ(bop_http_reply(http, 200, "text/plain", bytes("Hello world!")), 0);
+    bop_loop_stop(loop);
+}
+
+/* One that nobody uses; it is ours again if nobody is quicker. */
+static uint16_t free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    REQUIRE_EQ(bind(fd, (struct sockaddr *)&address, size), 0);
+    REQUIRE_EQ(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+TEST(serve, answers_until_it_is_stopped)
+{
+    struct visit v = {.port = free_port()};
+
+    REQUIRE_EQ(pthread_create(&v.thread, NULL, visit, &v), 0);
+    CHECK_EQ(bop_http_serve(v.port, "/", answer_and_stop, NULL), 0);
+    pthread_join(v.thread, NULL);
+    CHECK_STR_HAS(v.got, "HTTP/1.1 200 OK\r\n");
+    CHECK_STR_HAS(v.got, "Hello world!");
+}
+
+TEST(serve, says_why_it_cannot)
+{
+    server_start(f, NULL);
+    CHECK_EQ(bop_http_serve(f->port, "/", answer_and_stop, NULL), -EADDRINUSE);
+    CHECK_EQ(bop_http_serve(0, "no slash", answer_and_stop, NULL), BOP_EINVAL);
+}
+
 /* ---- Loops ---- */
 
 struct worker {

@@ -702,6 +702,73 @@ TEST(pressure, closes_who_is_too_slow)
     peer_free(peer);
 }
 
+/* ---- Counters ---- */
+
+TEST(counters, tell_what_happened)
+{
+    struct bop_ws_counters counters = {0};
+    struct bop_ws_prepared *prepared = bop_ws_prepare(BOP_WS_TEXT, bytes("ready"), false);
+    struct peer *peer;
+
+    f->options.counters = &counters;
+    f->options.idle_timeout_ms = 1000;
+    f->options.ping_interval_ms = 600;
+    f->echo = true;
+    serve(f);
+    peer = peer_open(f);
+    peer_send_frames(peer, {TEXT("a")}, {FRAME(0x01, "b")}, {FRAME(0x80, "c")}, {FRAME(0x89, "")});
+    expect_got(peer, "T(a) T(bc) O()");
+    CHECK_EQ(counters.messages_received, 2);
+    CHECK_EQ(counters.messages_sent, 2);
+    CHECK_EQ(bop_ws_send_part(f->ws, BOP_WS_TEXT, bytes("p"), false), 0);
+    CHECK_EQ(counters.messages_sent, 2);
+    CHECK_EQ(bop_ws_send_part(f->ws, BOP_WS_TEXT, bytes("q"), true), 0);
+    CHECK_EQ(bop_ws_send_prepared(f->ws, prepared), 0);
+    CHECK_EQ(counters.messages_sent, 4);
+    CHECK_EQ(counters.open_now, 1);
+    pass_ms(f, 700);
+    CHECK_EQ(counters.pings_sent, 1);
+    CHECK_EQ(counters.timeouts, 0);
+    pass_ms(f, 700); /* It did not answer. */
+    CHECK_EQ(counters.timeouts, 1);
+    CHECK_EQ(counters.open_now, 0);
+    peer_free(peer);
+    seen(f);
+
+    peer = peer_open(f);
+    peer_send_frames(peer, {FRAME(0x83, "")});
+    TURN_UNTIL(counters.failed == 1);
+    peer_free(peer);
+    TURN_UNTIL(counters.open_now == 0);
+    CHECK_EQ(counters.opened, 2);
+    CHECK_EQ(counters.timeouts, 1);
+    bop_ws_prepared_unref(prepared);
+}
+
+/* What shows a peer that never reads. */
+TEST(counters, tell_of_the_slow)
+{
+    struct bop_ws_counters counters = {0};
+    struct peer *peer;
+
+    f->options.counters = &counters;
+    f->options.pressure_high = 100000;
+    f->options.pressure_max = 100001;
+    f->options.slow = BOP_WS_SLOW_CLOSE;
+    f->options.close_timeout_ms = 1000;
+    serve(f);
+    peer = press(f);
+    CHECK_EQ(counters.slow, 0);
+    CHECK_EQ(bop_ws_send(f->ws, BOP_WS_TEXT, bytes("too much")), BOP_EFULL);
+    CHECK_EQ(bop_ws_send(f->ws, BOP_WS_TEXT, bytes("too much")), BOP_ECLOSED);
+    CHECK_EQ(counters.slow, 1);
+    CHECK_EQ(counters.slow_closed, 1);
+    pass_ms(f, 1400);
+    CHECK_EQ(counters.timeouts, 1);
+    CHECK_EQ(counters.open_now, 0);
+    peer_free(peer);
+}
+
 /* ---- Time ---- */
 
 TEST(time, pings_who_is_silent_and_closes_who_stays_so)
