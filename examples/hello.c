@@ -1,5 +1,5 @@
 /*
- * An HTTP server that says hello.
+ * An HTTP server that says hello, whatever it is asked.
  *
  *     hello [--port N]
  */
@@ -23,7 +23,7 @@ int main(int argc, char **argv)
 
     if (bop_loop_create(&(struct bop_loop_options){0}, &loop) != 0 ||
         bop_http_server_create(loop, NULL, &server) != 0 ||
-        bop_http_route(server, "GET", "/", hello, NULL) != 0) {
+        bop_http_route(server, NULL, "/*", hello, NULL) != 0) {
         return 1;
     }
     if (bop_http_listen(server, &listen, &listener, &err) != 0) {

@@ -117,22 +117,44 @@ def tree():
 # ---- curl
 
 
-@test
-def curl_gets_hello():
-    ports = {}
-    for program in (HELLO, HTTP_ECHO):
-        process = subprocess.Popen([program, "--port", "0"], stdout=subprocess.PIPE, text=True)
-        ports[program] = (process, process.stdout.readline().split()[-1])
+@contextlib.contextmanager
+def example(program):
+    """An example on a free port; gives the URL it says."""
+    process = subprocess.Popen([program, "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
-        check_equal(curl(ports[HELLO][1]), b"Hello world!", "hello")
-        check_equal(curl("--http1.0", ports[HELLO][1]), b"Hello world!", "hello by HTTP/1.0")
-        check_equal(curl("-d", "a body", ports[HTTP_ECHO][1] + "any/path"), b"a body", "echo")
-        check_equal(curl("-X", "PATCH", ports[HTTP_ECHO][1]), b"", "echo of nothing")
+        yield process.stdout.readline().split()[-1]
     finally:
-        for process, _ in ports.values():
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE)
-            process.stdout.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "BREW")
+PATHS = ("", "any/path?and=query", "%2e%2e/%20", "/two//slashes/")
+
+
+@test
+def curl_gets_hello_whatever_it_asks():
+    with example(HELLO) as url:
+        check_equal(curl("--http1.0", url), b"Hello world!", "by HTTP/1.0")
+        check_equal(curl("-I", "-o", os.devnull, "-w", "%{http_code}", url), b"200", "HEAD")
+        for method in METHODS:
+            for path in PATHS:
+                out = curl("-X", method, "-d", "a body", "-w", " %{http_code}", url + path)
+                check_equal(out, b"Hello world! 200", f"{method} {path}")
+
+
+@test
+def curl_gets_its_bodies_back():
+    with example(HTTP_ECHO) as url:
+        check_equal(curl("-X", "PATCH", url), b"", "of nothing")
+        for method in METHODS:
+            for path in PATHS:
+                out = curl("-X", method, "-d", "a body", "-w", " %{http_code}", url + path)
+                check_equal(out, b"a body 200", f"{method} {path}")
+                out = curl("-X", method, "-H", "Transfer-Encoding: chunked", "-d", "in chunks",
+                           url + path)
+                check_equal(out, b"in chunks", f"{method} {path}, chunked")
 
 
 @test
