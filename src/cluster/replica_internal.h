@@ -383,6 +383,8 @@ int bop__replica_change(struct replica *replica, const struct bop_raft_configura
 /* replica_member.c */
 BOP_MUST_USE int bop__replica_members_open(struct replica *replica, struct bop_error *err);
 void bop__replica_members_turn(struct replica *replica);
+/** This directory was a member, by a committed configuration. */
+bool bop__replica_members_have_us(const struct replica *replica);
 /** The highest feature level that every server of the cluster is known to have. */
 uint32_t bop__replica_level(struct replica *replica);
 /** The newest configuration is another one than before. */

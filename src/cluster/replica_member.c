@@ -38,6 +38,11 @@ static bool is_marked(const struct replica *replica)
     return replica->members.belongs || replica->members.file.state == MEMBER_YES;
 }
 
+bool bop__replica_members_have_us(const struct replica *replica)
+{
+    return is_marked(replica);
+}
+
 static int member_path(const struct replica *replica, char out_path[PATH_MAX_BYTES])
 {
     return bop__replica_path(replica, out_path, "member");

@@ -287,9 +287,14 @@ void bop__replica_peer_lost(struct replica *replica, uint64_t id)
     }
 }
 
-/* A follower whose disk falls behind drops entries rather than holding them all in memory. */
+/* A follower whose disk falls behind drops entries rather than holding them all in memory. And
+ * whoever has yet to find itself in the cluster has no vote: one who asks for it may take it for
+ * the node that lost its disk, not knowing yet by which directory that was a member. */
 static bool must_drop(struct replica *replica, const struct bop_raft_message *message)
 {
+    if (message->type == BOP_RAFT_VOTE && !bop__replica_members_have_us(replica)) {
+        return true;
+    }
     if (message->type != BOP_RAFT_APPEND || message->append.count == 0 ||
         replica->cache.bytes <= LOG_PENDING_MAX) {
         return false;
