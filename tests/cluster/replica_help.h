@@ -26,6 +26,7 @@ struct world {
     struct bop_fs_faulty faulty;
     struct bop_clock clock;
     uint64_t now_us;
+    uint64_t wall_ahead_ms; /* By so much the clock on the wall was set forward. */
     struct bop_inline_executor log_executor;
     struct bop_inline_executor work_executor;
     struct replica_transport transport;
@@ -46,7 +47,9 @@ static uint64_t world_monotonic_us(struct bop_clock *self)
 
 static uint64_t world_wall_ms(struct bop_clock *self)
 {
-    return WORLD_WALL + BOP_CONTAINER_OF(self, struct world, clock)->now_us / 1000;
+    const struct world *world = BOP_CONTAINER_OF(self, struct world, clock);
+
+    return WORLD_WALL + world->now_us / 1000 + world->wall_ahead_ms;
 }
 
 static struct bop_buf *world_output(struct replica_transport *self, uint64_t peer)

@@ -226,6 +226,27 @@ TEST(replica, trusts_the_state_only_within_its_boot)
     CHECK(f->w.replica->applied > applied); /* Closed in order: it was synced. */
 }
 
+/* When it is elected, all that the log holds is still to be applied. */
+TEST(replica, counts_time_on_from_the_log_and_not_from_the_wall)
+{
+    uint64_t before, after;
+
+    start(&f->w);
+    world_added(&f->w, 1);
+    before = bop__machine_position(f->w.replica->machine).time_ms;
+    CHECK(before >= WORLD_WALL);
+    world_kill(&f->w);
+    f->w.options.boot_id = "boot-2";
+    f->w.wall_ahead_ms = 3600 * 1000;
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK_EQ(f->w.replica->applied, 0);
+    REQUIRE(world_settle(&f->w));
+    world_added(&f->w, 1);
+    after = bop__machine_position(f->w.replica->machine).time_ms;
+    CHECK(after >= before);
+    CHECK(after < before + 60 * 1000);
+}
+
 static uint8_t put_value(struct world *w, struct world_write *write, unsigned number,
                          struct bop_slice value)
 {
