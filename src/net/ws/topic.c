@@ -360,7 +360,7 @@ void bop__branch_leave(struct bop__branch *branch)
         struct bop__batch *batch = BOP_CONTAINER_OF(link, struct bop__batch, link);
         struct bop__topic *topic = batch->topic;
 
-        bop__batch_free(branch, batch);
+        bop__topic_batch_free(branch, batch);
         topic->batches--;
         bop__topic_look_unused(branch, topic);
     }

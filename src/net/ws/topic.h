@@ -171,7 +171,7 @@ BOP_MUST_USE int bop__batch_add(struct bop__branch *branch, struct bop__topic *t
                                 struct bop_slice header, struct bop_slice payload,
                                 struct bop_shared *lent, struct bop_ws_prepared *prepared,
                                 const struct bop_ws *except);
-void bop__batch_free(struct bop__branch *branch, struct bop__batch *batch);
+void bop__topic_batch_free(struct bop__branch *branch, struct bop__batch *batch);
 
 /* ---- topic_prepared.c ---- */
 

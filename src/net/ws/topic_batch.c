@@ -131,7 +131,7 @@ int bop__batch_add(struct bop__branch *branch, struct bop__topic *topic, struct 
         batch->except_count -= batch->except_count > 0 &&
                                batch->excepts[batch->except_count - 1].at == at;
         if (begins) {
-            bop__batch_free(branch, batch);
+            bop__topic_batch_free(branch, batch);
         }
         return rc;
     }
@@ -147,7 +147,7 @@ int bop__batch_add(struct bop__branch *branch, struct bop__topic *topic, struct 
     return 0;
 }
 
-void bop__batch_free(struct bop__branch *branch, struct bop__batch *batch)
+void bop__topic_batch_free(struct bop__branch *branch, struct bop__batch *batch)
 {
     struct bop_allocator *allocator = branch->topics->allocator;
 

@@ -383,7 +383,7 @@ void bop__branch_deliver(struct bop_hook *hook)
         struct bop__topic *topic = batch->topic;
 
         deliver(branch, batch, alone);
-        bop__batch_free(branch, batch);
+        bop__topic_batch_free(branch, batch);
         topic->batches--;
         bop__topic_look_unused(branch, topic);
     }
