@@ -1,7 +1,8 @@
 /*
  * Requests of the HTTP API: a head, an empty line, a body. What is translated is an
- * operation that the decoder of frames takes as it is; whatever is refused is a
- * problem of its own kind. The body also goes by as a line of an import.
+ * operation, or a watch, that the decoder of frames takes as it is; whatever is refused is
+ * a problem of its own kind. The body also goes by as a line of an import, and as a message
+ * of a WebSocket.
  */
 #include <stdlib.h>
 
@@ -23,6 +24,47 @@ static void answer_problem(const struct http_problem *problem)
     bop_buf_deinit(&answer.text);
 }
 
+/* A watch that is asked for is one that frames can ask for. */
+static int open_watch(struct http_call *call, const struct http_watch *watch,
+                      struct http_problem *problem)
+{
+    struct bop_watch_open_request open, again;
+    struct bop_writer writer;
+    struct bop_buf out;
+    int rc = bop__http_watch_request(call, watch, &open, problem);
+
+    if (rc == 0) {
+        bop_buf_init(&out, NULL, 0);
+        writer = bop_writer(&out);
+        bop_watch_open_request_encode(&writer, &open);
+        BOP_ASSERT(writer.code == 0);
+        BOP_ASSERT(bop_watch_open_request_decode(bop_buf_slice(&out), &again) == 0);
+        bop_buf_deinit(&out);
+    }
+    return rc;
+}
+
+static void take_message(struct bop_slice text)
+{
+    struct http_call call = {0};
+    struct http_watch_message message;
+    struct http_problem problem = {0};
+    struct bop_arena arena;
+    int rc;
+
+    bop_arena_init(&arena, NULL, 0, 0);
+    call.arena = &arena;
+    rc = bop__http_take_watch_message(&call, text, &message, &problem);
+    if (rc == 0 && message.kind == WATCH_MESSAGE_OPEN) {
+        BOP_ASSERT(message.id != 0);
+        rc = open_watch(&call, &message.watch, &problem);
+    }
+    if (rc < 0) {
+        answer_problem(&problem);
+    }
+    bop_arena_deinit(&arena);
+}
+
 static int translate(struct http_call *call, const struct bop_router_match *match,
                      struct bop_slice body, struct bop_buf *out, struct http_problem *problem)
 {
@@ -38,6 +80,9 @@ static int translate(struct http_call *call, const struct bop_router_match *matc
             BOP_ASSERT(bop_operation_decode(bop_buf_slice(out), &operation) == 0);
             BOP_ASSERT(bop__http_form(operation.op) != NULL);
         }
+    }
+    if (rc == 0 && (call->route->takes & TAKES_WATCH)) {
+        rc = open_watch(call, &call->watch, problem);
     }
     return rc;
 }
@@ -77,6 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         answer_problem(&problem);
     }
     import_line(body);
+    take_message(body);
     bop_buf_deinit(&out);
     bop_arena_deinit(&arena);
     return 0;

@@ -23,6 +23,7 @@
 
 struct service;
 struct service_conn;
+struct watch_hub;
 
 /** How a connection reaches its client. user is the one given at open. */
 struct service_io {
@@ -84,6 +85,9 @@ void bop__service_disconnect(struct service_conn *conn);
  * any other code: close, the client breaks the protocol.
  */
 BOP_MUST_USE int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *frame);
+
+/** Whose watches are told what this node applies. */
+struct watch_hub *bop__service_watches(struct service *service);
 
 /** What kind 145 answers. Slices are borrowed until the next call. */
 void bop__service_status(struct service *service, struct bop_status_response *out);

@@ -151,6 +151,11 @@ int bop__service_watches_create(struct service *service)
     return bop__watch_hub_create(&options, &service->watches);
 }
 
+struct watch_hub *bop__service_watches(struct service *service)
+{
+    return service->watches;
+}
+
 void bop__service_events(struct service *service, uint64_t index, struct bop_slice events)
 {
     bop__watch_hub_events(service->watches, index, events);

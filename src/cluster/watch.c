@@ -215,6 +215,11 @@ uint64_t bop__watch_conn_acked(const struct watch_conn *conn)
     return conn->acked;
 }
 
+uint64_t bop__watch_conn_told(const struct watch_conn *conn)
+{
+    return conn->behind || !bop_list_empty(&conn->pending) ? 0 : conn->hub->told;
+}
+
 void bop__watch_tell(struct watch_conn *conn, const struct watch *watch, uint64_t revision,
                      uint8_t flags, struct bop_slice events)
 {

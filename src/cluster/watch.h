@@ -101,5 +101,8 @@ void bop__watch_acked(struct watch_conn *conn, const struct bop_watch_ack *ack);
 size_t bop__watch_hub_count(const struct watch_hub *hub);
 /** What the connection said last to have seen to. */
 uint64_t bop__watch_conn_acked(const struct watch_conn *conn);
+/** All its watches were told everything up to here. 0: one is in its past, or the connection is
+ * behind. */
+uint64_t bop__watch_conn_told(const struct watch_conn *conn);
 
 #endif

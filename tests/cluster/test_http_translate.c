@@ -500,6 +500,225 @@ TEST(base64, has_one_text_for_each_value)
     CHECK_EQ(f->bytes.size, 0);
 }
 
+/* ---- Watches ---- */
+
+/* What the hub would be asked. */
+static int watch(struct fixture *f, const char *query, struct bop_watch_open_request *out)
+{
+    char head[4096];
+
+    snprintf(head, sizeof(head), "GET /v1/watch?%s HTTP/1.1\r\n", query);
+    return translate(f, head, "") < 0
+               ? -1
+               : bop__http_watch_request(&f->call, &f->call.watch, out, &f->problem);
+}
+
+static int message(struct fixture *f, const char *text, struct http_watch_message *out,
+                   struct bop_watch_open_request *out_open)
+{
+    bop_arena_reset(&f->arena);
+    f->call = (struct http_call){.arena = &f->arena};
+    if (bop__http_take_watch_message(&f->call, bytes(text), out, &f->problem) < 0) {
+        return -1;
+    }
+    return out->kind == WATCH_MESSAGE_OPEN
+               ? bop__http_watch_request(&f->call, &out->watch, out_open, &f->problem)
+               : 0;
+}
+
+TEST(watch, is_of_what_the_query_says)
+{
+    struct bop_watch_open_request open;
+
+    CHECK_EQ(watch(f, "kind=map&name=a%2Fm&key=k&revision=7&previous=true&timeout_ms=9", &open), 0);
+    CHECK_EQ(open.what, BOP_WATCH_MAP);
+    CHECK_SLICE_EQ(open.name, bytes("a/m"));
+    CHECK_SLICE_EQ(open.from, bytes("k"));
+    CHECK_SLICE_EQ(open.to, bop_slice("k", 2));
+    CHECK_EQ(open.revision, 7);
+    CHECK_EQ(open.flags, BOP_WATCH_PREVIOUS);
+    CHECK_EQ(f->call.watch.timeout_ms, 9);
+    CHECK_EQ(watch(f, "kind=set&name=s&prefix=p&from=q&to=%ff", &open), 0);
+    CHECK_SLICE_EQ(open.prefix, bytes("p"));
+    CHECK_SLICE_EQ(open.from, bytes("q"));
+    CHECK_SLICE_EQ(open.to, bytes("\xff"));
+    CHECK_EQ(f->call.watch.timeout_ms, HTTP_WATCH_MS);
+    CHECK_EQ(watch(f, "kind=map&name=m&key=", &open), 0);
+    CHECK_SLICE_EQ(open.from, bytes(""));
+    CHECK_SLICE_EQ(open.to, bop_slice("", 1));
+    CHECK_EQ(watch(f, "kind=session&session=258", &open), 0);
+    CHECK_SLICE_EQ(open.from, bop_slice("\0\0\0\0\0\0\1\2", 8));
+    CHECK_SLICE_EQ(open.to, bop_slice("\0\0\0\0\0\0\1\2", 9));
+    CHECK_EQ(watch(f, "kind=names&of=set", &open), 0);
+    CHECK_SLICE_EQ(open.prefix, bytes("\2"));
+    CHECK_EQ(watch(f, "kind=names&of=map&prefix=a%2F&from=b&to=c", &open), 0);
+    CHECK_SLICE_EQ(open.prefix, bytes("\1a/"));
+    CHECK_SLICE_EQ(open.from, bytes("\1b"));
+    CHECK_SLICE_EQ(open.to, bytes("\1c"));
+    CHECK_EQ(watch(f, "kind=names&of=map&key=m", &open), 0);
+    CHECK_SLICE_EQ(open.from, bytes("\1m"));
+    CHECK_SLICE_EQ(open.to, bop_slice("\1m", 3));
+}
+
+TEST(watch, refuses_what_makes_no_sense)
+{
+    static const char *const queries[][2] = {
+        {"", "kind is"},
+        {"kind=thing&name=m", "no such kind"},
+        {"kind=map", "name must be there"},
+        {"kind=names&name=m", "has no name"},
+        {"kind=map&name=m&key=a&prefix=b", "give key, or"},
+        {"kind=counter&name=c&key=a", "no keys"},
+        {"kind=session&prefix=a", "no keys"},
+        {"kind=map&name=m&session=7", "session is for"},
+        {"kind=map&name=m&of=map", "of is for"},
+        {"kind=names&of=names", "of is for"},
+        {"kind=names&of=no", "of is a kind"},
+        {"kind=names&key=m", "give of"},
+        {"kind=map&name=m&previous=yes", "true or false"},
+        {"kind=map&name=m&timeout_ms=300001", "timeout_ms"},
+        {"kind=map&name=m&revision=-1", "revision"},
+        {"kind=map&name=m&snapshot=true", "there is no parameter"},
+        {"kind=map&name=%ff", "UTF-8"},
+    };
+    struct bop_watch_open_request open;
+
+    for (size_t n = 0; n < BOP_COUNT_OF(queries); n++) {
+        CHECK_EQ(watch(f, queries[n][0], &open), -1);
+        CHECK_EQ(f->problem.kind, HTTP_BAD_REQUEST);
+        CHECK_STR_HAS(f->problem.detail, queries[n][1]);
+    }
+}
+
+TEST(watch, messages_say_the_same)
+{
+    struct bop_watch_open_request open;
+    struct http_watch_message got;
+
+    CHECK_EQ(
+        message(f,
+                "{\"open\":{\"kind\":\"map\",\"name\":\"m\",\"key64\":\"/w==\",\"previous\":true,"
+                "\"progress\":true,\"snapshot\":false,\"revision\":7},\"id\":4294967295}",
+                &got, &open),
+        0);
+    CHECK_EQ(got.id, UINT32_MAX);
+    CHECK_SLICE_EQ(open.from, bytes("\xff"));
+    CHECK_EQ(open.flags, BOP_WATCH_PREVIOUS | BOP_WATCH_PROGRESS);
+    CHECK_EQ(open.revision, 7);
+    CHECK_EQ(message(f,
+                     "{\"id\":1,\"open\":{\"kind\":\"names\",\"of\":\"lock\",\"snapshot\":true}}",
+                     &got, &open),
+             0);
+    CHECK_EQ(open.flags, BOP_WATCH_SNAPSHOT);
+    CHECK_SLICE_EQ(open.prefix, bytes("\5"));
+    CHECK_EQ(message(f, "{\"close\":3}", &got, &open), 0);
+    CHECK_EQ(got.kind, WATCH_MESSAGE_CLOSE);
+    CHECK_EQ(got.id, 3);
+    CHECK_EQ(message(f, "{\"ack\":9,\"mark\":true}", &got, &open), 0);
+    CHECK_EQ(got.kind, WATCH_MESSAGE_ACK);
+    CHECK_EQ(got.ack.revision, 9);
+    CHECK_EQ(got.ack.flags, BOP_WATCH_ACK_MARK);
+}
+
+TEST(watch, refuses_messages_that_make_no_sense)
+{
+    static const char *const messages[][2] = {
+        {"", "no JSON"},
+        {"[]", "no JSON"},
+        {"{}", "ack"},
+        {"{\"open\":{\"kind\":\"map\",\"name\":\"m\"}}", "id"},
+        {"{\"open\":{\"kind\":\"map\",\"name\":\"m\"},\"id\":0}", "at least 1"},
+        {"{\"open\":7,\"id\":1}", "an object"},
+        {"{\"open\":{\"name\":\"m\"},\"id\":1}", "kind"},
+        {"{\"open\":{\"kind\":\"map\",\"name\":7},\"id\":1}", "name"},
+        {"{\"open\":{\"kind\":\"map\",\"name\":\"m\",\"x\":1},\"id\":1}", "mean nothing"},
+        {"{\"open\":{\"kind\":\"map\",\"name\":\"m\",\"key\":\"\",\"key64\":\"\"},\"id\":1}",
+         "key"},
+        {"{\"open\":{\"kind\":\"map\",\"name\":\"m\",\"previous\":1},\"id\":1}", "true or false"},
+        {"{\"open\":{\"kind\":\"map\",\"name\":\"m\",\"snapshot\":true,\"revision\":1},\"id\":1}",
+         "snapshot"},
+        {"{\"open\":{\"kind\":\"session\",\"snapshot\":true},\"id\":1}", "snapshot"},
+        {"{\"close\":4294967296}", "out of range"},
+        {"{\"close\":1,\"id\":1}", "mean nothing"},
+    };
+    struct bop_watch_open_request open;
+    struct http_watch_message got;
+
+    for (size_t n = 0; n < BOP_COUNT_OF(messages); n++) {
+        CHECK_EQ(message(f, messages[n][0], &got, &open), -1);
+        CHECK_EQ(f->problem.kind, HTTP_BAD_REQUEST);
+        CHECK_STR_HAS(f->problem.detail, messages[n][1]);
+    }
+}
+
+static void add_event(struct bop_buf *events, struct bop_event event)
+{
+    struct bop_writer writer = bop_writer(events);
+
+    bop_event_encode(&writer, &event);
+    CHECK_EQ(writer.code, 0);
+}
+
+static void check_event(struct fixture *f, struct bop_event event, const char *wanted)
+{
+    struct http_json json = bop__http_json(&f->bytes);
+    struct bop_buf events;
+
+    bop_buf_init(&events, NULL, 0);
+    bop_buf_clear(&f->bytes);
+    add_event(&events, event);
+    bop__json_events(&json, bop_buf_slice(&events));
+    CHECK_EQ(json.code, 0);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->bytes), bytes(wanted));
+    bop_buf_deinit(&events);
+}
+
+TEST(watch, tells_events_as_json)
+{
+    check_event(f,
+                (struct bop_event){.type = BOP_EVENT_MAP_PUT,
+                                   .flags = BOP_EVENT_HAD_PREVIOUS,
+                                   .name = bytes("m"),
+                                   .key = bytes("k"),
+                                   .value = bytes("\xff"),
+                                   .previous = bytes("p")},
+                "{\"type\":\"map.put\",\"name\":\"m\",\"key\":\"k\",\"value64\":\"/w==\","
+                "\"previous\":\"p\"}");
+    check_event(f,
+                (struct bop_event){.type = BOP_EVENT_MAP_DELETE,
+                                   .flags = BOP_EVENT_HAD_PREVIOUS | BOP_EVENT_NO_PREVIOUS |
+                                            BOP_EVENT_EXPIRED,
+                                   .name = bytes("m"),
+                                   .key = bytes("")},
+                "{\"type\":\"map.delete\",\"name\":\"m\",\"key\":\"\",\"had_previous\":true,"
+                "\"expired\":true}");
+    check_event(f,
+                (struct bop_event){.type = BOP_EVENT_SET_ADD,
+                                   .flags = BOP_EVENT_SNAPSHOT,
+                                   .name = bytes("s"),
+                                   .key = bytes("k"),
+                                   .number = 9},
+                "{\"type\":\"set.add\",\"name\":\"s\",\"member\":\"k\",\"version\":9}");
+    check_event(
+        f,
+        (struct bop_event){.type = BOP_EVENT_COUNTER_SET, .name = bytes("c"), .number = INT64_MIN},
+        "{\"type\":\"counter.set\",\"name\":\"c\",\"value\":-9223372036854775808}");
+    check_event(
+        f,
+        (struct bop_event){.type = BOP_EVENT_LOCK_GRANT,
+                           .name = bytes("l"),
+                           .value = bytes("me"),
+                           .session = 3,
+                           .number = 4,
+                           .token = 5},
+        "{\"type\":\"lock.grant\",\"name\":\"l\",\"label\":\"me\",\"ticket\":4,\"session\":3,"
+        "\"token\":5}");
+    check_event(
+        f,
+        (struct bop_event){.type = BOP_EVENT_SESSION_END, .flags = BOP_EVENT_EXPIRED, .session = 3},
+        "{\"type\":\"session.end\",\"session\":3,\"expired\":true}");
+}
+
 /* ---- The table and the document ---- */
 
 TEST(routes, of_operations_have_a_form)
@@ -585,15 +804,22 @@ TEST(openapi, names_each_parameter)
     } parameters[] = {
         {TAKES_PAGE, "cursor"},
         {TAKES_PAGE, "limit"},
-        {TAKES_RANGE | TAKES_PREFIX, "prefix"},
+        {TAKES_RANGE | TAKES_PREFIX | TAKES_WATCH, "prefix"},
         {TAKES_RETURN, "return"},
         {TAKES_SEQUENCE, "sequence"},
-        {TAKES_RANGE, "from"},
-        {TAKES_RANGE, "to"},
-        {TAKES_KEY_QUERY, "keyQuery"},
+        {TAKES_RANGE | TAKES_WATCH, "from"},
+        {TAKES_RANGE | TAKES_WATCH, "to"},
+        {TAKES_KEY_QUERY | TAKES_WATCH, "keyQuery"},
         {TAKES_VALUE_QUERY, "valueQuery"},
         {TAKES_CONDITION, "ifMatch"},
         {TAKES_SAMPLE, "sampleBytes"},
+        {TAKES_WATCH, "watchKind"},
+        {TAKES_WATCH, "watchOf"},
+        {TAKES_WATCH, "watchName"},
+        {TAKES_WATCH, "watchSession"},
+        {TAKES_WATCH, "revision"},
+        {TAKES_WATCH, "previous"},
+        {TAKES_WATCH, "timeoutMs"},
     };
     json_t *json = document();
     size_t count;

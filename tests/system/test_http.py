@@ -11,10 +11,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from urllib.parse import quote
 
 import cluster as clusters
 import tap
+import wire
 from cluster import PATIENCE, Cluster
 from tap import Skip, check, check_equal, note, test, wait_until
 
@@ -273,6 +275,140 @@ def logging_changes_at_run_time():
         check(expect(node, 200, "GET", "/debug/heap/profile").body.startswith(b"heap profile:"),
               "the profile")
         expect(node, 200, "POST", "/debug/heap/stop")
+
+
+class WebSocket:
+    """As much of RFC 6455 as a client of watches needs."""
+
+    def __init__(self, node, path="/v1/watch", headers=()):
+        self.socket = socket.create_connection(("127.0.0.1", node.http), PATIENCE)
+        key = base64.b64encode(os.urandom(16)).decode()
+        head = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{node.http}", "Connection: Upgrade",
+                "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", *headers]
+        self.socket.sendall("\r\n".join([*head, "", ""]).encode())
+        self.bytes = b""
+        while b"\r\n\r\n" not in self.bytes:
+            self._receive()
+        answer, _, self.bytes = self.bytes.partition(b"\r\n\r\n")
+        self.status = int(answer.split()[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def _receive(self):
+        got = self.socket.recv(1 << 16)
+        if not got:
+            raise ConnectionError("the node closed the connection")
+        self.bytes += got
+
+    def _take(self, size):
+        while len(self.bytes) < size:
+            self._receive()
+        taken, self.bytes = self.bytes[:size], self.bytes[size:]
+        return taken
+
+    def send(self, message):
+        payload = json.dumps(message).encode()
+        assert len(payload) < 126
+        mask = os.urandom(4)
+        self.socket.sendall(bytes([0x81, 0x80 | len(payload)]) + mask +
+                            bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload)))
+
+    def next(self):
+        opcode, size = self._take(2)
+        if size >= 126:
+            size = int.from_bytes(self._take(2 if size == 126 else 8), "big")
+        payload = self._take(size)
+        check_equal(opcode, 0x81, "a whole text message")
+        return json.loads(payload)
+
+
+def write_while(cluster, count, at, event):
+    """Writes of a session to the map m, with an event in their midst: [(revision, value)]."""
+    with cluster.client() as client:
+        replies = client.run([wire.map_put("m", b"k", str(n).encode()) for n in range(count)],
+                             window=16, events={at: event})
+    return sorted((int.from_bytes(result[1:9], "little"), str(n))
+                  for n, (_, result) in enumerate(replies))
+
+
+@test
+def a_follower_tells_every_event_once_while_the_leader_is_killed():
+    count = 300
+    with HttpCluster() as cluster:
+        leader = cluster.leader()
+        follower = cluster.follower()
+        with cluster.client() as client:
+            client.write(wire.map_put("m", b"k", b"first"))
+        expect(follower, 200, "GET", "/v1/maps/m/entries/k")
+        with WebSocket(follower) as watcher:
+            check_equal(watcher.status, 101, "the WebSocket is open")
+            watcher.send({"open": {"kind": "map", "name": "m"}, "id": 7})
+            opened = watcher.next()
+            check_equal((opened["id"], opened["opened"]), (7, True), "the watch is open")
+            done = write_while(cluster, count, count // 3, leader.kill)
+            told = []
+            while len(told) < count:
+                message = watcher.next()
+                check("resync" not in message, "events are missing")
+                told += [(message["revision"], event["value"]) for event in message["events"]]
+            check_equal(told, done, "revisions and values that were told")
+        revision, values = opened["revision"], []
+        node = follower
+        while len(values) < count:  # The same again, waited for, at one node after another.
+            page = expect(node, 200, "GET",
+                          f"/v1/watch?kind=map&name=m&revision={revision}&timeout_ms=5000").json()
+            values += [event["value"] for event in page["events"]]
+            revision = page["revision"]
+            node = cluster.others(leader, node)[0]
+        check_equal(values, [value for _, value in done], "values that were waited for")
+        leader.start()
+        cluster.converge()
+
+
+@test
+def a_wait_ends_with_the_event():
+    with HttpCluster() as cluster:
+        follower = cluster.follower()
+        expect(follower, 201, "POST", "/v1/sets/s")
+        got = []
+        thread = threading.Thread(target=lambda: got.append(
+            once(follower, "GET", "/v1/watch?kind=set&name=s&timeout_ms=60000").json()))
+        thread.start()
+        wait_until(lambda: b"\nbop_watches 1\n" in once(follower, "GET", "/metrics").body,
+                   "the watch is open", PATIENCE)
+        expect(cluster.leader(), 201, "PUT", "/v1/sets/s/members/x")
+        thread.join(PATIENCE)
+        check_equal([event["type"] for page in got for event in page["events"]], ["set.add"], "event")
+
+
+@test
+def a_websocket_of_others_gets_along_with_it():
+    try:
+        import asyncio
+        import websockets
+    except ImportError as absent:
+        raise Skip("there is no websockets of Python") from absent
+
+    async def watch(node):
+        async with websockets.connect(f"ws://127.0.0.1:{node.http}/v1/watch") as peer:
+            await peer.send(json.dumps({"open": {"kind": "counter", "name": "c", "snapshot": True},
+                                        "id": 1}))
+            got = []
+            while not got or not got[-1].get("live"):
+                got.append(json.loads(await asyncio.wait_for(peer.recv(), PATIENCE)))
+            pong = await peer.ping()
+            await asyncio.wait_for(pong, PATIENCE)
+            return got
+
+    with HttpCluster(count=1) as cluster:
+        expect(cluster.nodes[0], 200, "POST", "/v1/counters/c/add", '{"delta": 7}')
+        got = asyncio.run(watch(cluster.nodes[0]))
+        check_equal([event["value"] for message in got for event in message.get("events", [])], [7],
+                    "the snapshot")
 
 
 @test

@@ -453,3 +453,117 @@ int bop__http_take_fields(struct http_call *call, struct bop_slice body,
     json_decref(object);
     return rc;
 }
+
+/* ---- Messages of watches ---- */
+
+static int take_flag(struct taking *taking, const char *member, uint8_t flag, uint8_t *in_out_flags)
+{
+    const json_t *value = take(taking, member);
+
+    if (json_is_true(value)) {
+        *in_out_flags = (uint8_t)(*in_out_flags | flag);
+    }
+    return !value || json_is_boolean(value) ? 0 : bad(taking, member, "to be true or false");
+}
+
+static int take_kind(struct taking *taking, const char *member, bool required, uint8_t *out)
+{
+    const json_t *value = take(taking, member);
+
+    if (!value && !required) {
+        return 0;
+    }
+    *out = json_is_string(value) ? bop__http_watch_kind(text_of(value)) : 0;
+    return *out ? 0 : bad(taking, member, "to be a kind: map, set, ...");
+}
+
+/* {"kind": "map", "name": "m", "prefix": "p", "revision": 7, "previous": true, ...} */
+static int take_watch(struct taking *taking, struct http_watch *out)
+{
+    int rc = take_kind(taking, "kind", true, &out->what);
+
+    if (rc == 0) {
+        rc = take_kind(taking, "of", false, &out->of);
+    }
+    if (rc == 0 && json_object_get(taking->object, "name")) {
+        rc = take_text(taking, "name", &out->name);
+    }
+    if (rc == 0) {
+        out->has_key = json_object_get(taking->object, "key") != NULL ||
+                       json_object_get(taking->object, "key64") != NULL;
+        rc = take_bytes(taking, "key", false, &out->key);
+    }
+    if (rc == 0) {
+        rc = take_bytes(taking, "prefix", false, &out->prefix);
+    }
+    if (rc == 0) {
+        rc = take_bytes(taking, "from", false, &out->from);
+    }
+    if (rc == 0) {
+        rc = take_bytes(taking, "to", false, &out->to);
+    }
+    if (rc == 0) {
+        rc = take_unsigned(taking, "session", false, INT64_MAX, &out->session);
+    }
+    if (rc == 0) {
+        rc = take_unsigned(taking, "revision", false, INT64_MAX, &out->revision);
+    }
+    if (rc == 0) {
+        rc = take_flag(taking, "previous", BOP_WATCH_PREVIOUS, &out->flags);
+    }
+    if (rc == 0) {
+        rc = take_flag(taking, "snapshot", BOP_WATCH_SNAPSHOT, &out->flags);
+    }
+    if (rc == 0) {
+        rc = take_flag(taking, "progress", BOP_WATCH_PROGRESS, &out->flags);
+    }
+    return rc < 0 ? rc : take_rest(taking);
+}
+
+static int take_watch_id(struct taking *taking, const char *member, uint32_t *out)
+{
+    uint64_t id = 0;
+    int rc = take_unsigned(taking, member, true, UINT32_MAX, &id);
+
+    *out = rc == 0 ? (uint32_t)id : 0;
+    return rc == 0 && id == 0 ? bad(taking, member, "to be at least 1") : rc;
+}
+
+static int take_message(struct taking *taking, struct http_watch_message *out)
+{
+    json_t *open = take(taking, "open");
+    struct taking inner = {.call = taking->call, .object = open, .problem = taking->problem};
+    int rc;
+
+    if (open) {
+        out->kind = WATCH_MESSAGE_OPEN;
+        rc = take_watch_id(taking, "id", &out->id);
+        rc = rc == 0 && !json_is_object(open) ? bad(taking, "open", "to be an object") : rc;
+        rc = rc < 0 ? rc : take_watch(&inner, &out->watch);
+    } else if (json_object_get(taking->object, "close")) {
+        out->kind = WATCH_MESSAGE_CLOSE;
+        rc = take_watch_id(taking, "close", &out->id);
+    } else {
+        out->kind = WATCH_MESSAGE_ACK;
+        rc = take_unsigned(taking, "ack", true, INT64_MAX, &out->ack.revision);
+        rc = rc < 0 ? rc : take_flag(taking, "mark", BOP_WATCH_ACK_MARK, &out->ack.flags);
+    }
+    return rc < 0 ? rc : take_rest(taking);
+}
+
+int bop__http_take_watch_message(struct http_call *call, struct bop_slice text,
+                                 struct http_watch_message *out, struct http_problem *out_problem)
+{
+    json_error_t trouble;
+    json_t *object = json_loadb(text.size > 0 ? (const char *)text.data : "", text.size,
+                                JSON_REJECT_DUPLICATES, &trouble);
+    struct taking taking = {.call = call, .object = object, .problem = out_problem};
+    int rc;
+
+    *out = (struct http_watch_message){0};
+    rc = json_is_object(object)
+             ? take_message(&taking, out)
+             : bop__http_problem(out_problem, HTTP_BAD_REQUEST, "the message is no JSON object");
+    json_decref(object);
+    return rc;
+}

@@ -14,6 +14,8 @@
  *      authorise.c   who may do what
  *      export.c      a whole map, line by line; import.c: back
  *      sessions.c    sessions, which writes may belong to
+ *      events.c      watches and events as JSON
+ *      watch.c       events after a revision, waited for; watch_socket.c: by WebSocket
  *      status.c      the node and its cluster; health.c: whether it is well
  *      debug.c       heap profile, log level, state
  *
@@ -26,6 +28,7 @@
 #include <bop/arena.h>
 #include <bop/mem.h>
 #include <bop/router.h>
+#include <bop/watch.h>
 
 #include "../auth.h"
 #include "api.h"
@@ -41,6 +44,9 @@
 #define HTTP_LIMIT_MAX       10000
 #define HTTP_DETAIL_MAX      256
 #define HTTP_ARENA_BYTES     1024
+#define HTTP_WATCH_MS        30000 /* How long a watch waits for an event, unless it says, */
+#define HTTP_WATCH_MAX_MS    300000
+#define HTTP_WATCH_PAGE      (1024u * 1024) /* JSON of events above is answered, not added to. */
 
 /** What a token must allow. */
 enum http_right {
@@ -91,6 +97,8 @@ struct http_problem {
     int64_t value;
     bool has_stored; /* An import that ended early. */
     uint64_t stored;
+    bool has_oldest; /* COMPACTED: after which revision there still are all events. */
+    uint64_t oldest;
 };
 
 /** Set the problem and return -1. */
@@ -127,6 +135,11 @@ void bop__json_text(struct http_json *json, const char *name, struct bop_slice t
 /** "name" if the bytes are UTF-8, else "name64" in base64. */
 void bop__json_bytes(struct http_json *json, const char *name, struct bop_slice bytes);
 void bop__json_raw(struct http_json *json, const char *text);
+/** An object, as a problem's answer is. */
+void bop__json_problem(struct http_json *json, const char *name,
+                       const struct http_problem *problem);
+/** An object for each event, elements of the array that is open. */
+void bop__json_events(struct http_json *json, struct bop_slice events);
 
 /** Append in base64 with padding; url: with "-" and "_", without padding. */
 BOP_MUST_USE int bop__base64_encode(struct bop_buf *buf, struct bop_slice bytes, bool url);
@@ -155,6 +168,7 @@ enum {
     TAKES_RETURN = 1 << 14,     /* ?return=previous */
     TAKES_SEQUENCE = 1 << 15,   /* ?sequence */
     TAKES_PREFIX = 1 << 16,     /* ?prefix alone */
+    TAKES_WATCH = 1 << 17,      /* What a watch is of; or it is opened as a WebSocket. */
 };
 
 struct http_request;
@@ -209,6 +223,22 @@ const struct http_form *bop__http_form(enum bop_op op);
 
 /* ---- Translating ---- */
 
+/** What is to be watched, as a query or a message says it. */
+struct http_watch {
+    uint8_t what; /* enum bop_watch_what; 0: not said. */
+    uint8_t of;   /* Of NAMES: those of this kind; 0: all. */
+    uint8_t flags;
+    bool has_key;
+    struct bop_slice name;
+    struct bop_slice key;
+    struct bop_slice prefix;
+    struct bop_slice from;
+    struct bop_slice to;
+    uint64_t session; /* Of SESSION: this one; 0: all. */
+    uint64_t revision;
+    uint64_t timeout_ms;
+};
+
 /** A request as an operation. Slices lie in the arena, or in the body. */
 struct http_call {
     struct bop_arena *arena; /* The caller's. */
@@ -227,6 +257,7 @@ struct http_call {
     uint64_t acked;
     bool has_token; /* Of that session, by BOP-Token. */
     uint8_t token[BOP_TOKEN_SIZE];
+    struct http_watch watch; /* TAKES_WATCH; its name and bounds are the operation's. */
 };
 
 /** The path, query and headers of a request for the route that matches. 0, or -1 with a problem. */
@@ -247,6 +278,34 @@ uint64_t bop__http_body_max(const struct http_route *route);
 /** fields.c: a body that has what the operation needs besides its name. */
 BOP_MUST_USE int bop__http_take_fields(struct http_call *call, struct bop_slice body,
                                        struct http_problem *out_problem);
+
+/* ---- Watches ---- */
+
+/** A message of a client's WebSocket. */
+struct http_watch_message {
+    enum {
+        WATCH_MESSAGE_OPEN,
+        WATCH_MESSAGE_CLOSE,
+        WATCH_MESSAGE_ACK,
+    } kind;
+    uint32_t id; /* 0: there is none, or none that can be read. */
+    struct http_watch watch;
+    struct bop_watch_ack ack;
+};
+
+/** enum bop_watch_what of its name; 0: there is none. */
+uint8_t bop__http_watch_kind(struct bop_slice name);
+/** What the hub takes, in call's arena. 0, or -1 with a problem. */
+BOP_MUST_USE int bop__http_watch_request(struct http_call *call, const struct http_watch *watch,
+                                         struct bop_watch_open_request *out,
+                                         struct http_problem *out_problem);
+/** Whether what has this name may be watched; without one: everything. */
+BOP_MUST_USE int bop__http_watch_authorise(struct auth_who *who, struct bop_slice name,
+                                           struct http_problem *out_problem);
+/** fields.c: a message, in call's arena. out->id is set if it can be read, problem or not. */
+BOP_MUST_USE int bop__http_take_watch_message(struct http_call *call, struct bop_slice text,
+                                              struct http_watch_message *out,
+                                              struct http_problem *out_problem);
 
 /** condition.c: the conditional headers. */
 BOP_MUST_USE int bop__http_condition(struct http_call *call, const struct bop_http_head *head,
@@ -360,6 +419,9 @@ BOP_MUST_USE int bop__http_parse_line(struct bop_slice line, struct bop_buf *key
 /* What routes serve that are no operations. */
 void bop__http_serve_export(struct http_request *request);
 void bop__http_serve_import(struct http_request *request);
+void bop__http_serve_watch(struct http_request *request);
+/** The request wants to become a WebSocket, on which watches are opened: ends it. */
+void bop__http_watch_upgrade(struct http_request *request, const struct bop_http_head *head);
 void bop__http_serve_session_open(struct http_request *request);
 void bop__http_serve_session_alive(struct http_request *request);
 void bop__http_serve_session_close(struct http_request *request);

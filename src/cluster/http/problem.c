@@ -102,12 +102,12 @@ const char *bop__http_problem_name(enum http_problem_kind kind)
     return problems[kind].name;
 }
 
-static void write_problem(struct http_json *json, const struct http_problem *problem)
+void bop__json_problem(struct http_json *json, const char *name, const struct http_problem *problem)
 {
     char type[64];
 
     snprintf(type, sizeof(type), "urn:bop:error:%s", problems[problem->kind].name);
-    bop__json_open(json, NULL, '{');
+    bop__json_open(json, name, '{');
     bop__json_text(json, "type", bop_slice_cstr(type));
     bop__json_text(json, "title", bop_slice_cstr(problems[problem->kind].title));
     bop__json_u64(json, "status", problems[problem->kind].code);
@@ -124,6 +124,9 @@ static void write_problem(struct http_json *json, const struct http_problem *pro
     if (problem->has_stored) {
         bop__json_u64(json, "stored", problem->stored);
     }
+    if (problem->has_oldest) {
+        bop__json_u64(json, "oldest", problem->oldest);
+    }
     bop__json_close(json, '}');
 }
 
@@ -132,7 +135,7 @@ int bop__http_answer_problem(struct http_answer *answer, const struct http_probl
     struct http_json json = bop__http_json(&answer->text);
 
     bop_buf_clear(&answer->text);
-    write_problem(&json, problem);
+    bop__json_problem(&json, NULL, problem);
     answer->status = problems[problem->kind].code;
     answer->type = "application/problem+json";
     answer->has_version = problem->has_version && problem->version != 0;

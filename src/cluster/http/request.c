@@ -359,5 +359,9 @@ void bop__http_begin(struct http_api *api, struct bop_http_exchange *http,
         bop__http_fail(request, &problem);
         return;
     }
-    take_body(request, head);
+    if ((request->route->takes & TAKES_WATCH) && bop_http_known(head, BOP_HTTP_UPGRADE).data) {
+        bop__http_watch_upgrade(request, head);
+    } else {
+        take_body(request, head);
+    }
 }

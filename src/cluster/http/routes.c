@@ -89,6 +89,7 @@ static const struct http_route routes[] = {
     {"DELETE", "/v1/sessions/{id}", KNOWN, 0, 0, bop__http_serve_session_close},
     /* Everything at once. */
     {"POST", "/v1/transactions", WRITE, BOP_OP_TRANSACTION, TAKES_FIELDS},
+    {"GET", "/v1/watch", READ, 0, TAKES_WATCH, bop__http_serve_watch},
     /* The node and its cluster. */
     {"GET", "/v1/status", KNOWN, 0, 0, bop__http_serve_status},
     {"GET", "/v1/cluster", KNOWN, 0, 0, bop__http_serve_cluster},

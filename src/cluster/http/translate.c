@@ -228,6 +228,76 @@ static int set_sequence(struct http_call *call, struct bop_slice value,
     return parse_number(value, 0, UINT64_MAX, "sequence", &call->operation.sequence, out_problem);
 }
 
+/* ---- Of watches ---- */
+
+static int set_watch_kind(struct http_call *call, struct bop_slice value,
+                          struct http_problem *out_problem)
+{
+    call->watch.what = bop__http_watch_kind(value);
+    return call->watch.what
+               ? 0
+               : bop__http_problem(out_problem, HTTP_BAD_REQUEST, "there is no such kind");
+}
+
+static int set_watch_of(struct http_call *call, struct bop_slice value,
+                        struct http_problem *out_problem)
+{
+    call->watch.of = bop__http_watch_kind(value);
+    return call->watch.of
+               ? 0
+               : bop__http_problem(out_problem, HTTP_BAD_REQUEST, "of is a kind that has names");
+}
+
+static int set_watch_name(struct http_call *call, struct bop_slice value,
+                          struct http_problem *out_problem)
+{
+    call->operation.name = value;
+    return 0;
+}
+
+static int set_watch_revision(struct http_call *call, struct bop_slice value,
+                              struct http_problem *out_problem)
+{
+    return parse_number(value, 0, UINT64_MAX, "revision", &call->watch.revision, out_problem);
+}
+
+static int set_watch_session(struct http_call *call, struct bop_slice value,
+                             struct http_problem *out_problem)
+{
+    return parse_number(value, 1, UINT64_MAX, "session", &call->watch.session, out_problem);
+}
+
+static int set_watch_timeout(struct http_call *call, struct bop_slice value,
+                             struct http_problem *out_problem)
+{
+    return parse_number(value, 0, HTTP_WATCH_MAX_MS, "timeout_ms", &call->watch.timeout_ms,
+                        out_problem);
+}
+
+static int set_watch_previous(struct http_call *call, struct bop_slice value,
+                              struct http_problem *out_problem)
+{
+    bool wanted = bop_slice_equal(value, bop_slice_cstr("true"));
+
+    call->watch.flags = wanted ? BOP_WATCH_PREVIOUS : 0;
+    return wanted || bop_slice_equal(value, bop_slice_cstr("false"))
+               ? 0
+               : bop__http_problem(out_problem, HTTP_BAD_REQUEST, "previous is true or false");
+}
+
+/* What the parameters that others have, too, say of a watch. */
+static void finish_watch(struct http_call *call)
+{
+    struct bop_operation *operation = &call->operation;
+
+    call->watch.name = operation->name;
+    call->watch.has_key = call->has_key;
+    call->watch.key = operation->key;
+    call->watch.prefix = operation->prefix;
+    call->watch.from = operation->from;
+    call->watch.to = operation->to;
+}
+
 static const struct parameter {
     const char *name;
     unsigned takes; /* 0: all reads of operations. */
@@ -236,10 +306,10 @@ static const struct parameter {
     {"consistency", 0, set_consistency},
     {"cursor", TAKES_PAGE, set_cursor},
     {"limit", TAKES_PAGE, set_limit},
-    {"prefix", TAKES_RANGE | TAKES_PREFIX, set_prefix},
-    {"from", TAKES_RANGE, set_from},
-    {"to", TAKES_RANGE, set_to},
-    {"key", TAKES_KEY_QUERY, set_key},
+    {"prefix", TAKES_RANGE | TAKES_PREFIX | TAKES_WATCH, set_prefix},
+    {"from", TAKES_RANGE | TAKES_WATCH, set_from},
+    {"to", TAKES_RANGE | TAKES_WATCH, set_to},
+    {"key", TAKES_KEY_QUERY | TAKES_WATCH, set_key},
     {"value", TAKES_VALUE_QUERY, set_value},
     {"if_value", TAKES_CONDITION, set_if_value},
     {"ttl_ms", TAKES_TTL, set_ttl_ms},
@@ -247,6 +317,13 @@ static const struct parameter {
     {"return", TAKES_RETURN, set_return},
     {"sequence", TAKES_SEQUENCE, set_sequence},
     {"sample_bytes", TAKES_SAMPLE, set_sample},
+    {"kind", TAKES_WATCH, set_watch_kind},
+    {"of", TAKES_WATCH, set_watch_of},
+    {"name", TAKES_WATCH, set_watch_name},
+    {"revision", TAKES_WATCH, set_watch_revision},
+    {"session", TAKES_WATCH, set_watch_session},
+    {"timeout_ms", TAKES_WATCH, set_watch_timeout},
+    {"previous", TAKES_WATCH, set_watch_previous},
 };
 
 static bool is_taken(const struct parameter *parameter, const struct http_route *route)
@@ -404,6 +481,7 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
     call->operation.op = call->route->op;
     call->operation.limit = HTTP_LIMIT_DEFAULT;
     call->operation.kind = call->route->kind;
+    call->watch.timeout_ms = HTTP_WATCH_MS;
     rc = take_name(call, match, out_problem);
     if (rc == 0) {
         rc = take_id(call, head, match, out_problem);
@@ -424,6 +502,9 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
     }
     if (rc == 0) {
         rc = take_session(call, head, out_problem);
+    }
+    if (call->route->takes & TAKES_WATCH) {
+        finish_watch(call);
     }
     return rc == 0 ? choose(call, out_problem) : rc;
 }
