@@ -488,6 +488,79 @@ TEST(config_address, is_formatted_as_it_is_parsed)
     CHECK_EQ(strlen(config_address_format(&address, text)), CONFIG_HOST_MAX + 6);
 }
 
+/* ---- HTTP ---- */
+
+TEST(config_http, is_served_where_it_is_said)
+{
+    struct config config;
+    struct bop_error err;
+
+    CHECK_EQ(parse("--id 1 --data d", &config, &err), 0);
+    CHECK_STR_EQ(config.http.host, "");
+    CHECK(!config.http_given);
+    CHECK_EQ(parse("--id 1 --data d --http [::1]:8080", &config, &err), 0);
+    CHECK_STR_EQ(config.http.host, "::1");
+    CHECK_EQ(config.http.port, 8080);
+    CHECK(config.http_given);
+    CHECK_EQ(parse("--id 1 --data d --http 127.0.0.1:0", &config, &err), 0);
+    CHECK_EQ(config.http.port, 0);
+    CHECK_EQ(parse("--dev", &config, &err), 0);
+    CHECK_STR_EQ(config.http.host, "127.0.0.1");
+    CHECK_EQ(config.http.port, CONFIG_HTTP_PORT);
+    CHECK(!config.http_given);
+    CHECK_EQ(parse("--dev --http localhost:1", &config, &err), 0);
+    CHECK_STR_EQ(config.http.host, "localhost");
+    CHECK_EQ(config.http.port, 1);
+}
+
+TEST(config_http, is_read_from_the_file)
+{
+    struct config config;
+    struct bop_error err;
+
+    CHECK_EQ(parse_yaml("http: 127.0.0.1:8080\n", &config, &err), 0);
+    CHECK_STR_EQ(config.http.host, "127.0.0.1");
+    CHECK_EQ(config.http.port, 8080);
+    CHECK(config.http_given);
+    CHECK_EQ(parse_yaml("http:\n  port: 1\n", &config, &err), BOP_ECONFIG);
+    CHECK_STR_HAS(err.message, "http");
+    CHECK_EQ(parse_yaml("http: nowhere\n", &config, &err), BOP_ECONFIG);
+    CHECK_STR_HAS(err.message, "HOST:PORT");
+    CHECK_STR_HAS(err.message, "127.0.0.1:4780");
+}
+
+TEST(config_http, refuses_what_is_no_address)
+{
+    static const char *const values[] = {"8080", "h:", ":80", "h:65536", "h:-1", "::1:80"};
+    struct config config;
+    struct bop_error err;
+    char line[128];
+
+    for (size_t i = 0; i < BOP_COUNT_OF(values); i++) {
+        snprintf(line, sizeof(line), "--id 1 --data d --http %s", values[i]);
+        CHECK_EQ(parse(line, &config, &err), BOP_ECONFIG);
+        CHECK_STR_HAS(err.message, "--http");
+    }
+}
+
+/* The rule for the port of clients is the rule for this one. */
+TEST(config_http, listens_elsewhere_with_tls_and_authentication_only)
+{
+    static const char line[] = "--id 1 --data d --http 0.0.0.0:80";
+    char text[256];
+    struct config config;
+    struct bop_error err;
+
+    CHECK_EQ(parse(line, &config, &err), BOP_ECONFIG);
+    CHECK_STR_HAS(err.message, "http 0.0.0.0:80: other machines can reach it");
+    snprintf(text, sizeof(text), "%s --tls-certificate c --tls-key k", line);
+    CHECK_EQ(parse(text, &config, &err), BOP_ECONFIG);
+    snprintf(text, sizeof(text), "%s --tls-certificate c --tls-key k --tokens t", line);
+    CHECK_EQ(parse(text, &config, &err), 0);
+    snprintf(text, sizeof(text), "%s --insecure", line);
+    CHECK_EQ(parse(text, &config, &err), 0);
+}
+
 /* ---- TLS, tokens, and who can reach us ---- */
 
 TEST(config_security, is_read_from_the_file)

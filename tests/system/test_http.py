@@ -176,7 +176,7 @@ def a_reader_that_does_not_read_costs_little():
         expect(node, 200, "GET", "/v1/maps/m/export?prefix=0000")
         before = node.resident_bytes()
         with socket.create_connection(("127.0.0.1", node.http), timeout=PATIENCE) as slow:
-            slow.sendall(b"GET /v1/maps/m/export HTTP/1.1\r\nHost: h\r\n\r\n")
+            slow.sendall(b"GET /v1/maps/m/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
             check(slow.recv(1000).startswith(b"HTTP/1.1 200"), "the export begins")
             for _ in range(20):
                 expect(node, 200, "GET", "/v1/maps/m")
@@ -215,18 +215,18 @@ def readiness_is_what_clients_will_find():
 def hostile_bytes_get_an_answer_or_an_end():
     requests = [
         b"\x00" * 1000, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET /v1/maps/%00/entries/%00 HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /v1/maps/" + b"%ff" * 1000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"PUT /v1/maps/m/entries/k HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999\r\n\r\n",
-        b"PUT /v1/maps/m/entries/k HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"PUT /v1/counters/c HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60000,
-        b"POST /v1/maps/m/import HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{\"key\":1}",
-        b"POST /v1/maps/m/import HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"GET /v1/maps/%00/entries/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/maps/" + b"%ff" * 1000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"PUT /v1/maps/m/entries/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n",
+        b"PUT /v1/maps/m/entries/k HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"PUT /v1/counters/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60000,
+        b"POST /v1/maps/m/import HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{\"key\":1}",
+        b"POST /v1/maps/m/import HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"4\r\n\xff\xff\xff\n\r\n0\r\n\r\n",
-        b"GET /v1/maps/m/entries?cursor=" + b"A" * 90000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /v1/maps/m/entries/" + b"%fe" * 65536 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /v1/maps/m/entries/" + b"%fe" * 65537 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /" + b"a" * 300000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /v1/maps/m/entries?cursor=" + b"A" * 90000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/maps/m/entries/" + b"%fe" * 65536 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/maps/m/entries/" + b"%fe" * 65537 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /" + b"a" * 300000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ]
     with HttpCluster(count=1) as cluster:
         node = cluster.nodes[0]
@@ -409,6 +409,30 @@ def a_websocket_of_others_gets_along_with_it():
         got = asyncio.run(watch(cluster.nodes[0]))
         check_equal([event["value"] for message in got for event in message.get("events", [])], [7],
                     "the snapshot")
+
+
+@test
+def on_loopback_without_tokens_it_goes_by_no_other_name():
+    def asked(node, host, **more):
+        return once(node, "GET", "/v1/status", headers={"Host": host, **more}).status
+
+    with HttpCluster(count=1) as cluster:
+        node = cluster.nodes[0]
+        for host in ("127.0.0.1", f"127.0.0.1:{node.http}", "127.9.9.9", "localhost", "LocalHost:1",
+                     "[::1]:1", "10.0.0.1"):
+            check_equal(asked(node, host), 200, f"asked as {host}")
+        for host in ("evil.example", f"evil.example:{node.http}", "localhost.evil.example", "1.2.3",
+                     "127.0.0.1.evil.example", "x" * 300):
+            check_equal(asked(node, host), 421, f"asked as {host}")
+        check_equal(asked(node, "evil.example", Origin="http://evil.example"), 421, "its own page")
+        with WebSocket(node, headers=["Origin: http://evil.example"]) as watcher:
+            check_equal(watcher.status, 403, "a WebSocket of a page of others")
+    with HttpCluster(count=1, start=False) as cluster:
+        node = cluster.nodes[0]
+        node.extra = ["--http", f"localhost:{node.http}"]
+        cluster.start()
+        check_equal(asked(node, "localhost"), 200, "asked by its name")
+        check_equal(asked(node, "evil.example"), 421, "asked by another's")
 
 
 @test

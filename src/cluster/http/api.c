@@ -5,7 +5,9 @@
  * paths and methods that are not served are answered as all problems are, and
  * tests and fuzzer can have the routes without a socket.
  */
+#include <arpa/inet.h>
 #include <stdio.h>
+#include <strings.h>
 
 #include "http.h"
 
@@ -31,6 +33,62 @@ static bool is_cross_origin(const struct bop_http_head *head)
     }
     host = bop_slice(slashes + 3, (size_t)(origin.data + origin.size - slashes - 3));
     return !bop_slice_equal(host, head->authority);
+}
+
+/* "127.8.9.10", "::1", "::ffff:127.0.0.1", "localhost"; NULL is loopback, too. */
+static bool is_loopback(const char *host)
+{
+    struct in_addr four;
+    struct in6_addr six;
+
+    if (!host || strcasecmp(host, "localhost") == 0) {
+        return true;
+    }
+    if (inet_pton(AF_INET, host, &four) == 1) {
+        return ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    return inet_pton(AF_INET6, host, &six) == 1 &&
+           (IN6_IS_ADDR_LOOPBACK(&six) ||
+            (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == IN_LOOPBACKNET));
+}
+
+/* The host of "host:port", of which what is in brackets is an address and is given whole. */
+static struct bop_slice host_of(struct bop_slice authority)
+{
+    const uint8_t *colon = authority.size > 0 && authority.data[0] != '['
+                               ? memchr(authority.data, ':', authority.size)
+                               : NULL;
+
+    return colon ? bop_slice(authority.data, (size_t)(colon - authority.data)) : authority;
+}
+
+static bool is_name(struct bop_slice host, const char *name)
+{
+    return host.size == strlen(name) && strncasecmp((const char *)host.data, name, host.size) == 0;
+}
+
+/* Whether it asks for a name that is not ours. Whoever owns a name can have it mean 127.0.0.1 once
+ * his page is loaded from it ("DNS rebinding"); its requests come from the server's own origin
+ * then, and nothing but the name tells them from others. Only a name can be moved so: addresses
+ * are fine. Tokens, and certificates, are what such a page has not. */
+static bool is_misdirected(const struct http_api *api, const struct bop_http_head *head)
+{
+    struct bop_slice host = host_of(head->authority);
+    char text[INET_ADDRSTRLEN];
+    struct in_addr four;
+
+    if (!api->local || api->backend.auth || host.size == 0 || host.data[0] == '[') {
+        return false;
+    }
+    if (is_name(host, "localhost") || (api->options.host && is_name(host, api->options.host))) {
+        return false;
+    }
+    if (host.size >= sizeof(text)) {
+        return true;
+    }
+    memcpy(text, host.data, host.size);
+    text[host.size] = '\0';
+    return inet_pton(AF_INET, text, &four) != 1;
 }
 
 /* ---- What is not served ---- */
@@ -88,6 +146,8 @@ static void on_request(struct bop_http_exchange *http, const struct bop_http_hea
 
     if (!api->backend.replica) {
         answer_problem(api, http, HTTP_NOT_READY, "the node is starting", NULL);
+    } else if (is_misdirected(api, head)) {
+        answer_problem(api, http, HTTP_MISDIRECTED, "", NULL);
     } else if (is_cross_origin(head)) {
         answer_problem(api, http, HTTP_CROSS_ORIGIN, "", NULL);
     } else if (!bop_router_match(api->router, bop_slice(NULL, 0), head->method_text, head->path,
@@ -186,6 +246,7 @@ int bop__http_api_create(const struct http_api_options *options, struct http_api
     }
     api->options = *options;
     api->allocator = allocator;
+    api->local = !options->tls && is_loopback(options->host);
     rc = start(api, err);
     if (rc < 0) {
         bop__http_api_close(api);

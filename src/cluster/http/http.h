@@ -82,6 +82,7 @@ enum http_problem_kind {
     HTTP_NO_ROUTE,
     HTTP_NO_METHOD,
     HTTP_CROSS_ORIGIN,
+    HTTP_MISDIRECTED,
     HTTP_NO_TOKEN,
     HTTP_NOT_READY,
     HTTP_FAILED,
@@ -343,6 +344,7 @@ struct http_api {
     struct bop_http_server *server;
     struct bop_listener *listener;
     uint16_t port;
+    bool local; /* Listens on loopback, in the clear. */
     struct bop_router *router;
     size_t requests;   /* That live. */
     size_t body_bytes; /* That they hold. */

@@ -47,6 +47,8 @@ static const struct {
                         "use one of those that Allow names"},
     [HTTP_CROSS_ORIGIN] = {"cross-origin", 403, "a web page of another origin asks",
                            "ask from a page of this server's, or from no page"},
+    [HTTP_MISDIRECTED] = {"misdirected", 421, "this server does not go by the name that was asked",
+                          "ask by its address, as localhost, or by the name it listens at"},
     [HTTP_NO_TOKEN] = {"no-token", 401, "a valid token is needed",
                        "send one in Authorization: Bearer"},
     [HTTP_DENIED] = {"denied", 403, "the token does not allow this",
