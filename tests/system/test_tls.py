@@ -395,6 +395,56 @@ def a_node_says_which_file_is_wrong():
                 check_line("\n".join(complaints), *part)
 
 
+# ---- HTTP ----
+
+
+@test
+def http_is_served_under_tls_to_whoever_has_a_token():
+    if not shutil.which("curl"):
+        raise Skip("there is no curl")
+    with secured(start=False) as (cluster, authority):
+        authority.issue("reader", "DNS:reader")
+        with open(os.path.join(authority.directory, "tokens.yaml"), "a", encoding="ascii") as out:
+            out.write('- {name: reader, certificate: reader, '
+                      'rights: [{namespace: "*", right: read}]}\n')
+        for node in cluster.nodes:
+            node.http = free_port()
+            node.extra += ["--http", f"127.0.0.1:{node.http}", "--tls-client-certificates",
+                           "optional"]
+        cluster.start()
+        stranger = Authority(authority.directory, "stranger")
+
+        def curl(node, path, *arguments, host="localhost", ca=authority.crt(), code=0):
+            done = subprocess.run(
+                ["curl", "-sS", "--max-time", "30", "-w", "\n%{http_code}", "--cacert", ca,
+                 *arguments, f"https://{host}:{node.http}{path}"],
+                capture_output=True, text=True, check=False)
+            check_equal(done.returncode, code, f"curl {path} {arguments}: {done.stderr}")
+            return done.stdout.rpartition("\n")[::2]
+
+        token = ["-H", f"Authorization: Bearer {TOKEN}"]
+        leader, follower = cluster.leader(), cluster.follower()
+        check_equal(curl(leader, "/healthz")[1], "200", "health wants nobody's name")
+        check_equal(curl(leader, "/v1/maps/m")[1], "401", "without a token")
+        wait_until(lambda: curl(leader, "/v1/maps/m/entries/k", *token, "-X", "PUT", "-d", "v")[1]
+                   in ("200", "201"), "an entry is put", clusters.PATIENCE)
+        for host in ("localhost", "127.0.0.1"):
+            check_equal(curl(follower, "/v1/maps/m/entries/k", *token, host=host), ("v", "200"),
+                        f"the entry as {host}")
+        body, status = curl(follower, "/v1/watch?kind=map&name=m&timeout_ms=0", *token)
+        check_equal((status, "revision" in body), ("200", True), "a watch")
+        shown = ["--cert", authority.crt("reader"), "--key", authority.key("reader")]
+        check_equal(curl(follower, "/v1/maps/m/entries/k", *shown), ("v", "200"),
+                    "the entry by a certificate")
+        check_equal(curl(follower, "/v1/maps/m/entries/k", *shown, "-X", "DELETE")[1], "403",
+                    "what the certificate does not allow")
+        curl(leader, "/healthz", ca=stranger.crt(), code=60)
+        plain = subprocess.run(["curl", "-sS", "--max-time", "30",
+                                f"http://127.0.0.1:{leader.http}/healthz"], capture_output=True,
+                               text=True, check=False)
+        check("speaks TLS" in plain.stdout, f"in the clear: {plain.stdout!r} {plain.stderr!r}")
+
+
 @test
 def nothing_listens_beyond_loopback_without_tls_and_authentication():
     with directory() as path:
@@ -405,6 +455,9 @@ def nothing_listens_beyond_loopback_without_tls_and_authentication():
         code, _, _ = run_bopd(["--id", 1, "--data", path, "--listen", "0.0.0.0:0", "--insecure",
                                "--check-config"])
         check_equal(code, 0, "exit status with --insecure")
+        code, _, complaints = run_bopd(["--id", 1, "--data", path, "--http", "0.0.0.0:0"])
+        check_equal(code, 2, "exit status with HTTP for all")
+        check_line("\n".join(complaints), "http 0.0.0.0:0", "no TLS and no authentication")
 
 
 if __name__ == "__main__":
