@@ -135,12 +135,19 @@ void bop__http_fail_with(struct http_request *request, enum http_problem_kind ki
     bop__http_fail(request, &problem);
 }
 
+/* There is no memory to say what was done. Of what may have changed something, that is all that can
+ * be said: "busy" would mean that it did not. */
+static void fail_to_answer(struct http_request *request, bool changed)
+{
+    bop__http_fail_with(request, changed ? HTTP_UNCERTAIN : HTTP_BUSY, "no memory for the answer");
+}
+
 void bop__http_send_text(struct http_request *request, const char *type, int code)
 {
     struct http_answer *answer = &request->answer;
 
     if (code < 0) {
-        bop__http_fail_with(request, HTTP_BUSY, "no memory for the answer");
+        fail_to_answer(request, strcmp(request->route->method, "GET") != 0);
         return;
     }
     answer->status = answer->status ? answer->status : 200;
@@ -159,7 +166,8 @@ static void finish(struct http_request *request, uint8_t status, struct bop_slic
     if (bop_result_decode(request->call.operation.op, status, bytes, &result) < 0) {
         bop__http_fail_with(request, HTTP_FAILED, "the result makes no sense");
     } else if (bop__http_answer_result(&request->answer, &request->call, &result) < 0) {
-        bop__http_fail_with(request, HTTP_BUSY, "no memory for the answer");
+        fail_to_answer(request,
+                       status == BOP_STATUS_OK && bop_op_is_write(request->call.operation.op));
     } else {
         bop__http_send(request);
     }
