@@ -59,10 +59,12 @@ static int again(uint8_t which, struct bop_slice payload, struct bop_writer *wri
     struct peer_welcome welcome;
     struct peer_chunk chunk;
     struct peer_chunk_ack ack;
+    struct peer_offer offer;
+    struct peer_have have;
     struct command command;
     int rc;
 
-    switch (which % 6) {
+    switch (which % 8) {
     case 0:
         rc = bop__peer_hello_decode(payload, &hello);
         if (rc == 0) {
@@ -87,6 +89,18 @@ static int again(uint8_t which, struct bop_slice payload, struct bop_writer *wri
         rc = bop__peer_chunk_ack_decode(payload, &ack);
         if (rc == 0) {
             bop__peer_chunk_ack_encode(writer, &ack);
+        }
+        return rc;
+    case 6:
+        rc = bop__peer_offer_decode(payload, &offer);
+        if (rc == 0) {
+            bop__peer_offer_encode(writer, &offer);
+        }
+        return rc;
+    case 7:
+        rc = bop__peer_have_decode(payload, &have);
+        if (rc == 0) {
+            bop__peer_have_encode(writer, &have);
         }
         return rc;
     default:

@@ -228,3 +228,41 @@ void bop__peer_chunk_ack_encode(struct bop_writer *writer, const struct peer_chu
     bop_write_u64(writer, in->index);
     bop_write_u64(writer, in->offset);
 }
+
+int bop__peer_offer_decode(struct bop_slice payload, struct peer_offer *out)
+{
+    struct bop_reader reader = bop_reader(payload);
+
+    out->raft_term = read_term(&reader);
+    out->index = bop_read_u64(&reader);
+    out->term = read_term(&reader);
+    out->size = bop_read_u64(&reader);
+    return done(&reader);
+}
+
+void bop__peer_offer_encode(struct bop_writer *writer, const struct peer_offer *in)
+{
+    bop_write_u64(writer, in->raft_term);
+    bop_write_u64(writer, in->index);
+    bop_write_u64(writer, in->term);
+    bop_write_u64(writer, in->size);
+}
+
+int bop__peer_have_decode(struct bop_slice payload, struct peer_have *out)
+{
+    struct bop_reader reader = bop_reader(payload);
+
+    out->index = bop_read_u64(&reader);
+    out->term = read_term(&reader);
+    out->offset = bop_read_u64(&reader);
+    out->crc = bop_read_u32(&reader);
+    return done(&reader);
+}
+
+void bop__peer_have_encode(struct bop_writer *writer, const struct peer_have *in)
+{
+    bop_write_u64(writer, in->index);
+    bop_write_u64(writer, in->term);
+    bop_write_u64(writer, in->offset);
+    bop_write_u32(writer, in->crc);
+}

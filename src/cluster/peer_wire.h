@@ -73,4 +73,27 @@ struct peer_chunk_ack {
 BOP_MUST_USE int bop__peer_chunk_ack_decode(struct bop_slice payload, struct peer_chunk_ack *out);
 void bop__peer_chunk_ack_encode(struct bop_writer *writer, const struct peer_chunk_ack *in);
 
+/** PEER_SNAPSHOT_OFFER: a snapshot is about to be sent. How much of it is there already? */
+struct peer_offer {
+    uint64_t raft_term; /* Of the leader that sends. */
+    uint64_t index;     /* Of the snapshot. */
+    uint64_t term;
+    uint64_t size; /* Of the file. */
+};
+BOP_MUST_USE int bop__peer_offer_decode(struct bop_slice payload, struct peer_offer *out);
+void bop__peer_offer_encode(struct bop_writer *writer, const struct peer_offer *in);
+
+/** How many of the last bytes PEER_SNAPSHOT_HAVE has a checksum of. */
+#define PEER_HAVE_TAIL (512 * 1024)
+
+/** PEER_SNAPSHOT_HAVE: so much is there. */
+struct peer_have {
+    uint64_t index;
+    uint64_t term;
+    uint64_t offset; /* 0: nothing. */
+    uint32_t crc;    /* crc32c of the last PEER_HAVE_TAIL bytes of it, or of all. */
+};
+BOP_MUST_USE int bop__peer_have_decode(struct bop_slice payload, struct peer_have *out);
+void bop__peer_have_encode(struct bop_writer *writer, const struct peer_have *in);
+
 #endif

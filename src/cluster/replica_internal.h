@@ -94,6 +94,7 @@ struct replica_peer {
     /* A snapshot on its way to this peer. */
     struct {
         bool active;
+        bool offered; /* It has yet to say how much of it is there. */
         int fd;
         uint64_t raft_term;
         uint64_t index;
@@ -350,6 +351,12 @@ uint64_t bop__replica_snapshot_due_ms(const struct replica *replica);
 void bop__replica_snapshot_stop_sending(struct replica *replica, struct replica_peer *peer);
 int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
                                 const struct peer_chunk *chunk);
+/** A peer is about to send one. Returns 0 or BOP_EMALFORMED. */
+int bop__replica_snapshot_offered(struct replica *replica, uint64_t peer,
+                                  const struct peer_offer *offer);
+/** A peer says how much of the one on its way it has. */
+void bop__replica_snapshot_have(struct replica *replica, struct replica_peer *peer,
+                                const struct peer_have *have);
 void bop__replica_snapshot_ack(struct replica *replica, struct replica_peer *peer,
                                const struct peer_chunk_ack *ack);
 void bop__replica_snapshot_deinit(struct replica *replica);

@@ -355,6 +355,26 @@ static int receive_chunk_ack(struct replica *replica, struct replica_peer *peer,
     return rc;
 }
 
+static int receive_offer(struct replica *replica, uint64_t peer, struct bop_slice payload)
+{
+    struct peer_offer offer;
+    int rc = bop__peer_offer_decode(payload, &offer);
+
+    return rc < 0 ? rc : bop__replica_snapshot_offered(replica, peer, &offer);
+}
+
+static int receive_have(struct replica *replica, struct replica_peer *peer,
+                        struct bop_slice payload)
+{
+    struct peer_have have;
+    int rc = bop__peer_have_decode(payload, &have);
+
+    if (rc == 0) {
+        bop__replica_snapshot_have(replica, peer, &have);
+    }
+    return rc;
+}
+
 int bop__replica_peer_frame(struct replica *replica, uint64_t id,
                             const struct bop_wire_frame *frame)
 {
@@ -382,6 +402,10 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
         return receive_chunk(replica, id, frame->payload);
     case BOP_WIRE_KIND_PEER_SNAPSHOT_ACK:
         return receive_chunk_ack(replica, peer, frame->payload);
+    case BOP_WIRE_KIND_PEER_SNAPSHOT_OFFER:
+        return receive_offer(replica, id, frame->payload);
+    case BOP_WIRE_KIND_PEER_SNAPSHOT_HAVE:
+        return receive_have(replica, peer, frame->payload);
     case BOP_WIRE_KIND_PEER_DIGEST:
         return bop__replica_digest_told(replica, peer, frame->payload);
     case BOP_WIRE_KIND_PEER_JOIN:

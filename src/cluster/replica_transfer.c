@@ -2,9 +2,15 @@
  * Snapshots on their way: the newest file is streamed to a peer in chunks, a
  * window of them unacknowledged; the receiver writes them to a file, verifies the
  * whole, and only then tells consensus that a snapshot has come.
+ *
+ * What has come stays when the connection breaks. The next one who offers the same
+ * snapshot, this leader or another, goes on from there if the last bytes are the same: in
+ * these is a checksum of all that is before them, and the whole is verified anyway.
  */
 #include "buggify.h"
 #include "replica_internal.h"
+
+#include <bop/crc32c.h>
 
 /* ---- Sending ---- */
 
@@ -88,7 +94,7 @@ void bop__replica_send_count(struct replica *replica, uint64_t bytes)
 
 static bool has_more(const struct replica_peer *peer)
 {
-    return peer->send.active && peer->send.sent < peer->send.size &&
+    return peer->send.active && !peer->send.offered && peer->send.sent < peer->send.size &&
            peer->send.sent - peer->send.acked < (buggify(BUGGIFY_WINDOW_SMALL) ? 1 : CHUNK_WINDOW);
 }
 
@@ -115,6 +121,72 @@ void bop__replica_snapshot_send_on(struct replica *replica)
     for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
         send_window(replica, &replica->peers[n]);
     }
+}
+
+/* The checksum of what lies before an offset. */
+static int tail_crc(struct replica *replica, int fd, uint64_t offset, uint32_t *out_crc)
+{
+    size_t size = (size_t)bop_min_u64(offset, PEER_HAVE_TAIL);
+    int rc;
+
+    bop_buf_clear(&replica->scratch);
+    rc = bop_buf_reserve(&replica->scratch, size);
+    if (rc == 0) {
+        rc = bop_fs_read_exact(replica->fs, fd, replica->scratch.data, size, offset - size);
+    }
+    if (rc == 0) {
+        *out_crc = bop_crc32c(0, replica->scratch.data, size);
+    }
+    return rc;
+}
+
+/* Ask how much of it is there already. One that announced no level is of a version that does not
+ * know the kind. */
+static bool make_offer(struct replica *replica, struct replica_peer *peer)
+{
+    struct peer_offer offer = {
+        .raft_term = peer->send.raft_term,
+        .index = peer->send.index,
+        .term = peer->send.term,
+        .size = peer->send.size,
+    };
+    struct bop_writer writer;
+    struct bop_buf *out;
+    size_t at;
+
+    if (replica->members.hellos && peer->level == 0) {
+        return false;
+    }
+    out = bop__replica_frame_begin(replica, peer->id, &at);
+    if (!out) {
+        return false;
+    }
+    writer = bop_writer(out);
+    bop__peer_offer_encode(&writer, &offer);
+    bop__replica_frame_end(replica, peer->id, out, at, BOP_WIRE_KIND_PEER_SNAPSHOT_OFFER, &writer);
+    return writer.code == 0;
+}
+
+void bop__replica_snapshot_have(struct replica *replica, struct replica_peer *peer,
+                                const struct peer_have *have)
+{
+    uint32_t crc;
+
+    if (!peer->send.active || !peer->send.offered || have->index != peer->send.index ||
+        have->term != peer->send.term) {
+        return;
+    }
+    peer->send.offered = false;
+    peer->send.acked_ms = replica->now_ms;
+    if (have->offset > 0 && have->offset < peer->send.size &&
+        tail_crc(replica, peer->send.fd, have->offset, &crc) == 0 && crc == have->crc) {
+        peer->send.sent = have->offset;
+        peer->send.acked = have->offset;
+        bop_log(replica->options.log, BOP_LOG_INFO, "snapshot",
+                "go on sending to node=%" PRIu64 " index=%" PRIu64 " from byte=%" PRIu64, peer->id,
+                peer->send.index, have->offset);
+    }
+    send_window(replica, peer);
 }
 
 void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message)
@@ -153,6 +225,7 @@ void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_m
     bop_log(replica->options.log, BOP_LOG_INFO, "snapshot",
             "send to node=%" PRIu64 " index=%" PRIu64 " bytes=%" PRIu64, peer->id, newest->index,
             peer->send.size);
+    peer->send.offered = make_offer(replica, peer);
     send_window(replica, peer);
 }
 
@@ -223,6 +296,47 @@ static int incoming_start(struct replica *replica, uint64_t peer, const struct p
         .term = chunk->term,
         .size = chunk->size,
     };
+    return 0;
+}
+
+/* Nothing can be taken now, or not from one who leads in a term that is not saved here: with
+ * its snapshot the next start would find that newer than its own vote. Whoever leads in that
+ * term says so before it sends one. */
+static bool must_refuse(const struct replica *replica, uint64_t raft_term)
+{
+    return replica->install.phase != INSTALL_IDLE || raft_term > replica->status.term;
+}
+
+int bop__replica_snapshot_offered(struct replica *replica, uint64_t peer,
+                                  const struct peer_offer *offer)
+{
+    struct incoming_snapshot *incoming = &replica->incoming;
+    struct peer_have have = {.index = offer->index, .term = offer->term};
+    struct bop_writer writer;
+    struct bop_buf *out;
+    size_t at;
+
+    if (offer->size == 0 || offer->size > SNAPSHOT_BYTES_MAX || offer->index == 0 ||
+        offer->index == UINT64_MAX || offer->term > offer->raft_term) {
+        return BOP_EMALFORMED;
+    }
+    if (must_refuse(replica, offer->raft_term)) {
+        acknowledge(replica, peer, offer->index, UINT64_MAX);
+        return 0;
+    }
+    if (incoming->active && incoming->index == offer->index && incoming->term == offer->term &&
+        incoming->size == offer->size &&
+        tail_crc(replica, incoming->fd, incoming->received, &have.crc) == 0) {
+        have.offset = incoming->received;
+        incoming->from = peer;
+        incoming->raft_term = offer->raft_term;
+    }
+    out = bop__replica_frame_begin(replica, peer, &at);
+    if (out) {
+        writer = bop_writer(out);
+        bop__peer_have_encode(&writer, &have);
+        bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_SNAPSHOT_HAVE, &writer);
+    }
     return 0;
 }
 
@@ -331,9 +445,7 @@ int bop__replica_snapshot_chunk(struct replica *replica, uint64_t peer,
         chunk->offset > chunk->size - chunk->bytes.size || chunk->term > chunk->raft_term) {
         return BOP_EMALFORMED;
     }
-    /* With a snapshot of a term that is not saved here, the next start would find it newer
-     * than its own vote. Whoever leads in that term says so before it sends one. */
-    if (replica->install.phase != INSTALL_IDLE || chunk->raft_term > replica->status.term) {
+    if (must_refuse(replica, chunk->raft_term)) {
         acknowledge(replica, peer, chunk->index, UINT64_MAX);
         return 0;
     }

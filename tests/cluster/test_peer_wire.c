@@ -398,6 +398,56 @@ TEST(peer_raft, refuses_bools_that_are_none)
     CHECK_EQ(decode_raft(f, bop_buf_slice(&f->buf)), BOP_EMALFORMED);
 }
 
+/* ---- Offers of snapshots ---- */
+
+static int decode_offer(struct fixture *f, struct bop_slice payload)
+{
+    struct peer_offer out;
+
+    return bop__peer_offer_decode(payload, &out);
+}
+
+static int decode_have(struct fixture *f, struct bop_slice payload)
+{
+    struct peer_have out;
+
+    return bop__peer_have_decode(payload, &out);
+}
+
+TEST(peer_offer, has_these_bytes)
+{
+    static const uint8_t golden[] = {1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0,
+                                     3, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0};
+    struct peer_offer in = {.raft_term = 1, .index = 2, .term = 3, .size = 260}, out;
+    struct bop_writer w = writer(f);
+
+    bop__peer_offer_encode(&w, &in);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->buf), bop_slice(golden, sizeof(golden)));
+    REQUIRE_EQ(bop__peer_offer_decode(bop_buf_slice(&f->buf), &out), 0);
+    CHECK_EQ(out.raft_term, 1);
+    CHECK_EQ(out.index, 2);
+    CHECK_EQ(out.term, 3);
+    CHECK_EQ(out.size, 260);
+    check_ends(f, decode_offer);
+}
+
+TEST(peer_have, has_these_bytes)
+{
+    static const uint8_t golden[] = {2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0,
+                                     0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 6};
+    struct peer_have in = {.index = 2, .term = 3, .offset = 260, .crc = 0x06000005}, out;
+    struct bop_writer w = writer(f);
+
+    bop__peer_have_encode(&w, &in);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->buf), bop_slice(golden, sizeof(golden)));
+    REQUIRE_EQ(bop__peer_have_decode(bop_buf_slice(&f->buf), &out), 0);
+    CHECK_EQ(out.index, 2);
+    CHECK_EQ(out.term, 3);
+    CHECK_EQ(out.offset, 260);
+    CHECK_EQ(out.crc, 0x06000005);
+    check_ends(f, decode_have);
+}
+
 /* ---- Chunks of snapshots ---- */
 
 static int decode_ack(struct fixture *f, struct bop_slice payload)

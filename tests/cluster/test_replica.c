@@ -1,3 +1,4 @@
+#include <bop/crc32c.h>
 #include <bop/sim.h>
 
 #include "machine_record.h"
@@ -593,6 +594,92 @@ TEST(replica, takes_the_chunks_of_a_snapshot_in_order)
     world_run(&f->w, 5); /* It is no snapshot: dropped, and the node goes on. */
     CHECK_EQ(bop__replica_failed(f->w.replica), 0);
     CHECK(!bop__replica_busy(f->w.replica));
+}
+
+static int give_offer(struct world *w, const struct peer_offer *offer)
+{
+    struct bop_wire_frame frame = {.flags = BOP_WIRE_REQUEST,
+                                   .kind = BOP_WIRE_KIND_PEER_SNAPSHOT_OFFER};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+    int rc;
+
+    bop_buf_init(&buf, NULL, 0);
+    bop__peer_offer_encode(&writer, offer);
+    frame.payload = bop_buf_slice(&buf);
+    rc = bop__replica_peer_frame(w->replica, 2, &frame);
+    bop_buf_deinit(&buf);
+    return rc;
+}
+
+static struct peer_have has(struct world *w)
+{
+    struct bop_wire_frame frame;
+    struct peer_have have;
+    size_t used;
+
+    REQUIRE_EQ(bop_wire_parse(bop_buf_slice(&w->to_peer), 0, &frame, &used, NULL), 0);
+    REQUIRE_EQ(frame.kind, BOP_WIRE_KIND_PEER_SNAPSHOT_HAVE);
+    REQUIRE_EQ(bop__peer_have_decode(frame.payload, &have), 0);
+    bop_buf_consume(&w->to_peer, used);
+    return have;
+}
+
+/* What came of a snapshot is kept when the connection breaks, and told to whoever offers the same.
+ */
+TEST(replica, says_how_much_of_an_offered_snapshot_it_has)
+{
+    const struct peer_offer offer = {.raft_term = 1, .index = 5, .term = 1, .size = 8};
+    struct peer_offer others[] = {offer, offer};
+    struct peer_chunk chunk = {
+        .raft_term = 1, .index = 5, .term = 1, .size = 8, .bytes = bytes("abcd")};
+    struct peer_have have;
+
+    follow(&f->w);
+    CHECK_EQ(give_offer(&f->w, &offer), 0);
+    have = has(&f->w);
+    CHECK_EQ(have.index, 5);
+    CHECK_EQ(have.term, 1);
+    CHECK_EQ(have.offset, 0);
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(acknowledged(&f->w), 4);
+    bop__replica_peer_lost(f->w.replica, 2);
+    bop__replica_peer_connected(f->w.replica, 2);
+    CHECK_EQ(give_offer(&f->w, &offer), 0);
+    have = has(&f->w);
+    CHECK_EQ(have.offset, 4);
+    CHECK_EQ(have.crc, bop_crc32c(0, "abcd", 4));
+    others[0].size = 9;
+    others[1].index = 6;
+    for (size_t n = 0; n < BOP_COUNT_OF(others); n++) {
+        CHECK_EQ(give_offer(&f->w, &others[n]), 0);
+        CHECK_EQ(has(&f->w).offset, 0);
+    }
+    chunk.offset = 4;
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(acknowledged(&f->w), 8);
+    world_run(&f->w, 5); /* It is no snapshot: dropped whole, and not offered as a beginning. */
+    CHECK_EQ(give_offer(&f->w, &offer), 0);
+    CHECK_EQ(has(&f->w).offset, 0);
+}
+
+TEST(replica, refuses_offers_that_make_no_sense)
+{
+    const struct peer_offer good = {.raft_term = 1, .index = 5, .term = 1, .size = 8};
+    struct peer_offer offers[] = {good, good, good, good, good};
+
+    offers[0].size = 0;
+    offers[1].size = SNAPSHOT_BYTES_MAX + 1;
+    offers[2].index = 0;
+    offers[3].index = UINT64_MAX;
+    offers[4].term = 2;
+    follow(&f->w);
+    for (size_t n = 0; n < BOP_COUNT_OF(offers); n++) {
+        CHECK_EQ(give_offer(&f->w, &offers[n]), BOP_EMALFORMED);
+    }
+    offers[4].raft_term = 2; /* Of a leader that this node has not heard of. */
+    CHECK_EQ(give_offer(&f->w, &offers[4]), 0);
+    CHECK_EQ(acknowledged(&f->w), UINT64_MAX);
 }
 
 /* Its own saved term would be older than the snapshot's, which no start accepts. */

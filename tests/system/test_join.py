@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """A node joins a running cluster, becomes a voter, and counts from then on."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import tap
 import wire
-from cluster import Cluster, read_counter, read_map
+from cluster import Cluster, environment, read_counter, read_map
 from tap import check, check_equal, test, wait_until
 
+BOP = sys.argv[2] if len(sys.argv) > 2 else "build/release/bop"
 CONFIG = """
 snapshot_entries: 500
 trailing_entries: 100
@@ -129,6 +133,34 @@ def a_node_whose_data_is_lost_comes_back_under_another_number():
         fourth = join(cluster)
         cluster.converge()
         check_equal(read_map(fourth, "m"), contents(("a", 200)), "its map")
+
+
+@test
+def a_snapshot_goes_on_where_its_leader_died():
+    with Cluster(config=CONFIG) as cluster, cluster.client() as client:
+        value = "v" * 5000
+        client.run([wire.map_put("m", f"k-{n}", f"{n}-{value}") for n in range(1200)])
+        cluster.converge()
+        # All have one of the same entry, for that is a multiple of snapshot_entries.
+        wait_until(lambda: len({n.status()["snapshot"] for n in cluster.nodes}) == 1,
+                   "the same snapshot on all nodes")
+        for node in cluster.nodes:
+            subprocess.run([BOP, "--server", f"127.0.0.1:{node.port}", "cluster", "params",
+                            "send_bytes_s=1000000"], env=environment(), check=True,
+                           stdout=subprocess.DEVNULL)
+        fourth = cluster.add(join=True)
+        fourth.start(wait=False)
+        incoming = os.path.join(fourth.data, "snapshots", "incoming.tmp")
+        wait_until(lambda: os.path.exists(incoming) and os.path.getsize(incoming) > 1_000_000,
+                   "some of it came")
+        cluster.leader().kill()
+        wait_until(lambda: any("go on sending to node=4" in line for node in cluster.up()
+                               for line in node.log()), "another one goes on")
+        wait_until(lambda: fourth.status() and role_of(cluster, 4) == wire.VOTER,
+                   "node 4 becomes a voter")
+        cluster.converge()
+        check_equal(read_map(fourth, "m"),
+                    {f"k-{n}".encode(): f"{n}-{value}".encode() for n in range(1200)}, "its map")
 
 
 if __name__ == "__main__":
