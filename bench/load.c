@@ -242,8 +242,10 @@ static unsigned pick_key(struct load *load)
 
 static struct bop_slice make_key(char out_key[KEY_BYTES], unsigned number)
 {
-    memcpy(out_key, "key-", 4);
-    for (int digit = KEY_BYTES - 1; digit >= 4; digit--, number /= 10) {
+    static const char prefix[4] = {'k', 'e', 'y', '-'};
+
+    memcpy(out_key, prefix, sizeof(prefix));
+    for (int digit = KEY_BYTES - 1; digit >= (int)sizeof(prefix); digit--, number /= 10) {
         out_key[digit] = (char)('0' + number % 10);
     }
     return bop_slice(out_key, KEY_BYTES);

@@ -69,7 +69,7 @@ static double now_ms(void)
     return (double)bop_clock_monotonic_us(bop_clock_system()) / 1000;
 }
 
-static void complain(const char *text)
+static _Noreturn void complain(const char *text)
 {
     fprintf(stderr, "sessions: %s\n", text);
     exit(1);
@@ -275,7 +275,7 @@ static double cpu_seconds(const struct bench *bench)
     double sum = 0;
 
     for (size_t n = 0; n < bench->pid_count; n++) {
-        unsigned long long user, system;
+        unsigned long long user = 0, system = 0;
         char path[64];
         FILE *file;
 
