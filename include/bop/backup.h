@@ -12,6 +12,7 @@
 #ifndef BOP_BACKUP_H
 #define BOP_BACKUP_H
 
+#include <bop/fs.h>
 #include <bop/raft.h>
 #include <bop/slice.h>
 #include <bop/wire.h>
@@ -108,7 +109,7 @@ BOP_API BOP_MUST_USE int bop_backup_check(const char *path, struct bop_backup_in
 
 struct bop_restore_options {
     struct bop_allocator *allocator; /* Borrowed. Default: the process's. */
-    struct bop_log *log;             /* Borrowed. Default: none. */
+    struct bop_fs *fs;               /* Borrowed. Default: the system's. */
     const char *file;
     const char *data;         /* The directory to be made; missing, or empty. */
     const char *cluster;      /* The name of the new cluster. */

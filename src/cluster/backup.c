@@ -269,7 +269,7 @@ int bop_restore(const struct bop_restore_options *options, struct bop_backup_inf
     struct restore restore = {
         .options = options,
         .allocator = bop_allocator_or_tag(options->allocator, "cluster.restore"),
-        .fs = bop_fs_real(),
+        .fs = options->fs ? options->fs : bop_fs_real(),
         .dir = {.lock_fd = -1},
     };
     int rc;
