@@ -71,6 +71,30 @@ BOP_API BOP_MUST_USE int bop_client_watch_open(struct bop_client *client,
  * code, which freed it. NULL is fine. */
 BOP_API void bop_client_watch_close(struct bop_client_watch *watch);
 
+/** code 0: all have; BOP_EUNCERTAIN: not all are known to have; or as of a request. */
+typedef void (*bop_client_settled_fn)(void *user, int code);
+
+/**
+ * Wait until all who watch this with BOP_WATCH_ACKNOWLEDGE, on all servers, have heard what it is
+ * now, and their callbacks have returned; at most timeout_ms (0: 5,000; at most 60,000). key
+ * is empty where the kind has none. Servers that are down, and their clients, are not waited for;
+ * then it is BOP_EUNCERTAIN. Returns as bop_client_execute().
+ */
+BOP_API BOP_MUST_USE int bop_client_watch_settle(struct bop_client *client,
+                                                 enum bop_watch_what what, struct bop_slice name,
+                                                 struct bop_slice key, uint32_t timeout_ms,
+                                                 bop_client_settled_fn fn, void *user);
+
+/**
+ * bop_client_registration_add(), and wait until all who watch the address have heard of it. Result:
+ * existed, as there. BOP_EUNCERTAIN: it is added, but not all are known to have heard.
+ */
+BOP_API BOP_MUST_USE int bop_client_registration_add_settled(struct bop_client *client,
+                                                             struct bop_slice registry,
+                                                             struct bop_slice address,
+                                                             uint64_t sequence, uint32_t timeout_ms,
+                                                             bop_client_fn fn, void *user);
+
 /** All events up to here were told; 0: it has not begun yet. */
 BOP_API uint64_t bop_client_watch_revision(const struct bop_client_watch *watch);
 

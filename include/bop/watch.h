@@ -1,5 +1,5 @@
 /*
- * Watches and views on the wire: kinds 150 to 156 and 174 to 179 of
+ * Watches and views on the wire: kinds 150 to 156 and 174 to 181 of
  * docs/design/wire-protocol.md. What they promise is in docs/design/watches.md; the
  * client's side of them in bop/client.h.
  *
@@ -27,9 +27,10 @@ enum bop_watch_what {
 #define BOP_WATCH_WHAT_MAX BOP_WATCH_NAMES
 
 enum bop_watch_flags {
-    BOP_WATCH_PREVIOUS = 0x01, /* Tell what was there before. */
-    BOP_WATCH_SNAPSHOT = 0x02, /* Begin with how things stand, and again after a resync. */
-    BOP_WATCH_PROGRESS = 0x04, /* Marks after a quiet time. */
+    BOP_WATCH_PREVIOUS = 0x01,    /* Tell what was there before. */
+    BOP_WATCH_SNAPSHOT = 0x02,    /* Begin with how things stand, and again after a resync. */
+    BOP_WATCH_PROGRESS = 0x04,    /* Marks after a quiet time. */
+    BOP_WATCH_ACKNOWLEDGE = 0x08, /* It answers each mark with an ACK: who settles waits for it. */
 };
 
 struct bop_watch_open_request { /* 150 */
@@ -87,6 +88,18 @@ struct bop_view_close_request { /* 178; 179 is the status u8 alone. */
     uint64_t view;
 };
 
+/* 180: answer when all who watch this with ACKNOWLEDGE have acknowledged what it is now. */
+struct bop_watch_settle_request {
+    uint8_t what;          /* enum bop_watch_what. */
+    struct bop_slice name; /* As in the open. */
+    struct bop_slice key;
+    uint32_t timeout_ms; /* 0: 5 s. At most a minute. */
+};
+struct bop_watch_settle_response { /* 181 */
+    uint8_t status;
+    bool complete; /* All have, on all nodes. */
+};
+
 /* As those of wire.h. Decoders check ranges, names and flags; bop_watch_events_decode() each
  * event too. */
 BOP_API BOP_MUST_USE int bop_watch_open_request_decode(struct bop_slice payload,
@@ -118,5 +131,13 @@ BOP_API BOP_MUST_USE int bop_view_close_request_decode(struct bop_slice payload,
                                                        struct bop_view_close_request *out);
 BOP_API void bop_view_close_request_encode(struct bop_writer *writer,
                                            const struct bop_view_close_request *in);
+BOP_API BOP_MUST_USE int bop_watch_settle_request_decode(struct bop_slice payload,
+                                                         struct bop_watch_settle_request *out);
+BOP_API void bop_watch_settle_request_encode(struct bop_writer *writer,
+                                             const struct bop_watch_settle_request *in);
+BOP_API BOP_MUST_USE int bop_watch_settle_response_decode(struct bop_slice payload,
+                                                          struct bop_watch_settle_response *out);
+BOP_API void bop_watch_settle_response_encode(struct bop_writer *writer,
+                                              const struct bop_watch_settle_response *in);
 
 #endif

@@ -106,6 +106,7 @@ static void finish(struct bop_client *client, struct client_request *request, in
     bop_client_status_fn status_fn = request->status_fn;
     bop_client_admin_fn admin_fn = request->admin_fn;
     bop_client_view_fn view_fn = request->view_fn;
+    bop_client_settled_fn settled_fn = request->settled_fn;
     void *user = request->user;
 
     free_slot(client, request);
@@ -119,6 +120,8 @@ static void finish(struct bop_client *client, struct client_request *request, in
         admin_fn(user, code, client->admin_response);
     } else if (view_fn) {
         view_fn(user, code, client->view_response);
+    } else if (settled_fn) {
+        settled_fn(user, code);
     }
     client->calling = false;
 }
@@ -252,7 +255,7 @@ static void encode_request(struct bop_client *client, const struct client_reques
         };
 
         bop_write_request_encode(writer, &message);
-    } else if (request->admin_fn) {
+    } else if (request->admin_fn || request->kind == BOP_WIRE_KIND_WATCH_SETTLE_REQUEST) {
         bop_write_raw(writer, operation);
     } else if (request->kind == BOP_WIRE_KIND_READ_REQUEST) {
         struct bop_read_request message = {.consistency = request->consistency,
@@ -499,7 +502,8 @@ int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *f
     if (frame->kind != BOP_WIRE_KIND_WRITE_RESPONSE && frame->kind != BOP_WIRE_KIND_READ_RESPONSE &&
         frame->kind != BOP_WIRE_KIND_STATUS_RESPONSE && !is_admin_response(frame->kind) &&
         frame->kind != BOP_WIRE_KIND_VIEW_READ_RESPONSE &&
-        !bop__client_view_response(frame->kind)) {
+        !bop__client_view_response(frame->kind) &&
+        frame->kind != BOP_WIRE_KIND_WATCH_SETTLE_RESPONSE) {
         return bop__client_session_answer(client, frame);
     }
     request = find_request(client, frame->request);
@@ -511,6 +515,8 @@ int bop__client_answer(struct bop_client *client, const struct bop_wire_frame *f
     }
     rc = bop__client_view_response(frame->kind)
              ? bop__client_view_answer(client, request, frame->payload)
+         : frame->kind == BOP_WIRE_KIND_WATCH_SETTLE_RESPONSE
+             ? bop__client_settle_answer(client, request, frame->payload)
          : is_admin_response(frame->kind)               ? on_admin(client, request, frame->payload)
          : frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE ? on_status(client, request, frame->payload)
                                                         : on_reply(client, request, frame->payload);
@@ -550,6 +556,7 @@ int bop__client_request_begin(struct bop_client *client, struct client_request *
     request->status_fn = NULL;
     request->admin_fn = NULL;
     request->view_fn = NULL;
+    request->settled_fn = NULL;
     *out_request = request;
     return 0;
 }

@@ -4,6 +4,7 @@
  *     client.c           requests: asked for, sent, answered, given up
  *     client_link.c      connections: made, greeted, watched, lost, moved to the leader
  *     client_session.c   the session: opened, kept, lost
+ *     client_settle.c    waiting until all who watch have heard
  *     client_trust.c     TLS and the token
  *     client_view.c      views, which are read from as the cluster is
  *     client_blocking.c  a client on a thread of its own
@@ -82,6 +83,7 @@ struct client_request {
     bop_client_status_fn status_fn;
     bop_client_admin_fn admin_fn;
     bop_client_view_fn view_fn;
+    bop_client_settled_fn settled_fn;
     void *user;
 };
 
@@ -286,6 +288,12 @@ void bop__client_session_tick(struct bop_client *client);
 void bop__client_session_close(struct bop_client *client);
 BOP_MUST_USE int bop__client_session_answer(struct bop_client *client,
                                             const struct bop_wire_frame *frame);
+
+/* ---- client_settle.c ---- */
+
+BOP_MUST_USE int bop__client_settle_answer(struct bop_client *client,
+                                           struct client_request *request,
+                                           struct bop_slice payload);
 
 /* ---- client_presence.c ---- */
 

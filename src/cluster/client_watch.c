@@ -115,6 +115,7 @@ static void free_watch(struct bop_client_watch *watch)
     client->watches.slots[slot] = NULL;
     client->watches.next_slot = bop_min_u64(client->watches.next_slot, slot);
     client->watches.count--;
+    client->watches.acknowledging -= (watch->flags & BOP_WATCH_ACKNOWLEDGE) != 0;
     if (client->watches.walk == &watch->link) {
         client->watches.walk = watch->link.next;
     }
@@ -320,6 +321,26 @@ static int on_opened(struct bop_client *client, const struct bop_wire_frame *fra
     }
 }
 
+/* Everything up to here was told, and all callbacks have returned. */
+static void acknowledge(struct bop_client *client, uint64_t revision)
+{
+    struct bop_watch_ack message = {.revision = revision};
+    struct bop_writer writer;
+    struct bop_buf *buf;
+    size_t at;
+
+    if (client->watches.acknowledging == 0 || !bop__client_ready(client)) {
+        return;
+    }
+    buf = bop__client_frame_begin(client, &at);
+    if (buf) {
+        writer = bop_writer(buf);
+        bop_watch_ack_encode(&writer, &message);
+        /* What cannot be sent makes somebody wait until his time is over. */
+        BOP_IGNORE(bop__client_frame_end(client, buf, at, BOP_WIRE_KIND_WATCH_ACK, 0, writer.code));
+    }
+}
+
 static void on_mark(struct bop_client *client, uint64_t revision)
 {
     struct bop_client_news news = {.revision = revision, .flags = BOP_WATCH_EVENTS_PROGRESS};
@@ -336,6 +357,7 @@ static void on_mark(struct bop_client *client, uint64_t revision)
         }
     }
     client->watches.walk = NULL;
+    acknowledge(client, revision);
 }
 
 /* Take off what was told before a connection broke. */
@@ -522,6 +544,7 @@ int bop_client_watch_open(struct bop_client *client, const struct bop_client_wat
         bop_free(client->allocator, watch, sizeof(*watch));
         return rc;
     }
+    client->watches.acknowledging += (watch->flags & BOP_WATCH_ACKNOWLEDGE) != 0;
     bop_list_init(&watch->waiting);
     bop_list_push_back(&client->watches.all, &watch->link);
     wait_to_open(watch);

@@ -12,6 +12,7 @@ struct client_watches {
     struct bop_client_watch **slots; /* By the lower bits of the id; NULL: free. */
     size_t capacity;
     size_t count;
+    size_t acknowledging;             /* Of these, with BOP_WATCH_ACKNOWLEDGE. */
     size_t next_slot;                 /* No free one below, as far as is known. */
     uint64_t told;                    /* All that are live were told all up to here. */
     struct bop_timer pause;           /* While it runs none is opened. */

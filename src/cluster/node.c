@@ -65,6 +65,11 @@ static void on_reset(void *user, uint64_t index)
     bop__service_reset(((struct bop_node *)user)->service, index);
 }
 
+static int on_peer(void *user, uint64_t peer, const struct bop_wire_frame *frame)
+{
+    return bop__service_peer(((struct bop_node *)user)->service, peer, frame);
+}
+
 static void on_release(void *user)
 {
     bop__service_release(((struct bop_node *)user)->service);
@@ -294,6 +299,7 @@ static int open_replica(struct bop_node *node, struct bop_error *err)
                    .on_events = on_events,
                    .on_reset = on_reset,
                    .on_release = on_release,
+                   .on_peer = on_peer,
                    .user = node},
         .path = node->data,
         .boot_id = boot,

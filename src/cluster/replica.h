@@ -49,6 +49,9 @@ struct replica_events {
     void (*on_events)(void *user, uint64_t index, struct bop_slice events);
     /* The state was replaced by a snapshot's: what led to it is not told. */
     void (*on_reset)(void *user, uint64_t index);
+    /* A peer said something about watches (PEER_WATCH_...), as it comes. A code: it is out of its
+     * mind. NULL: nobody listens. */
+    int (*on_peer)(void *user, uint64_t peer, const struct bop_wire_frame *frame);
     /* The state machine is about to go: close all views. Also from inside close. */
     void (*on_release)(void *user);
     void *user;

@@ -416,6 +416,11 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
         return bop__replica_admin_answered(replica, frame->payload);
     case BOP_WIRE_KIND_PEER_REMOVED:
         return bop__replica_removed(replica, frame->payload);
+    case BOP_WIRE_KIND_PEER_WATCH_ASK:
+    case BOP_WIRE_KIND_PEER_WATCH_DONE:
+        return replica->options.events.on_peer
+                   ? replica->options.events.on_peer(replica->options.events.user, id, frame)
+                   : 0;
     default:
         return BOP_EPROTOCOL;
     }

@@ -22,6 +22,7 @@ int bop__service_create(const struct service_options *options, struct service **
     bop_buf_init(&service->scratch, allocator, 0);
     bop_buf_init(&service->nodes_left, allocator, 0);
     bop_list_init(&service->syncs);
+    bop__service_settles_init(service);
     if (bop__service_watches_create(service) < 0) {
         bop_free(allocator, service, sizeof(*service));
         return BOP_ENOMEM;
@@ -33,6 +34,7 @@ int bop__service_create(const struct service_options *options, struct service **
 void bop__service_destroy(struct service *service)
 {
     if (service) {
+        bop__service_settles_deinit(service);
         bop_buf_deinit(&service->scratch);
         bop_buf_deinit(&service->nodes_left);
         bop__watch_hub_destroy(service->watches);
@@ -68,6 +70,9 @@ void bop__service_disconnect(struct service_conn *conn)
 {
     conn->closed = true;
     conn->service->clients--;
+    conn->outstanding++; /* It stays until we are through. */
+    bop__service_settles_forget(conn);
+    conn->outstanding--;
     bop__watch_disconnect(conn->watches);
     conn->watches = NULL;
     bop__service_views_close(conn);
@@ -514,6 +519,8 @@ int bop__service_frame(struct service_conn *conn, const struct bop_wire_frame *f
     case BOP_WIRE_KIND_VIEW_READ_REQUEST:
     case BOP_WIRE_KIND_VIEW_CLOSE_REQUEST:
         return bop__service_view(conn, frame);
+    case BOP_WIRE_KIND_WATCH_SETTLE_REQUEST:
+        return bop__service_settle(conn, frame);
     default:
         return frame->kind <= BOP_WIRE_KIND_STATE_SYNC_ACK ? bop__service_legacy(conn, frame)
                                                            : BOP_EPROTOCOL;

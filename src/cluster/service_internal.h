@@ -7,6 +7,7 @@
 
 #include "replica_admin.h"
 #include "service.h"
+#include "service_settle.h"
 #include "service_view.h"
 #include "watch.h"
 
@@ -14,7 +15,7 @@
 #define SERVICE_WATCH_KINDS     150
 #define SERVICE_WATCH_KINDS_END 158
 #define SERVICE_VIEW_KINDS      174
-#define SERVICE_VIEW_KINDS_END  180
+#define SERVICE_VIEW_KINDS_END  182 /* Settling is among them. */
 
 /* Connections by the session that is used on each: chained. */
 struct service_sessions {
@@ -35,6 +36,7 @@ struct service {
     struct service_sessions sessions;
     struct watch_hub *watches;
     struct service_views views;
+    struct service_settles settles;
 };
 
 struct service_conn {

@@ -179,9 +179,12 @@ void bop__service_release(struct service *service)
 uint64_t bop__service_turn(struct service *service)
 {
     uint64_t now_ms = bop_clock_monotonic_ms(service->options.clock);
+    uint64_t due_ms;
 
     bop__service_sync_turn(service);
-    return bop_min_u64(
-        bop__watch_hub_turn(service->watches, bop__replica_applied(service->replica), now_ms),
-        bop__service_views_turn(service, now_ms));
+    due_ms = bop__service_settles_turn(service, now_ms);
+    due_ms = bop_min_u64(
+        due_ms,
+        bop__watch_hub_turn(service->watches, bop__replica_applied(service->replica), now_ms));
+    return bop_min_u64(due_ms, bop__service_views_turn(service, now_ms));
 }

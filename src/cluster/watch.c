@@ -501,6 +501,7 @@ void bop__watch_hub_release(struct watch_hub *hub)
 static void mark(struct watch_conn *conn)
 {
     conn->mark_asked = false;
+    conn->marked = conn->hub->told;
     bop__watch_tell(conn, NULL, conn->hub->told, BOP_WATCH_EVENTS_PROGRESS, bop_slice(NULL, 0));
 }
 

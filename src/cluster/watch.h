@@ -95,6 +95,10 @@ uint8_t bop__watch_open(struct watch_conn *conn, uint32_t id,
 /** False if there is none. */
 bool bop__watch_close(struct watch_conn *conn, uint32_t id);
 void bop__watch_acked(struct watch_conn *conn, const struct bop_watch_ack *ack);
+/** Whether all connections that watch this with ACKNOWLEDGE have acknowledged the revision, which
+ * the hub was told. Those that have not are sent a mark in the next turn, once. */
+bool bop__watch_settled(struct watch_hub *hub, const struct bop_watch_settle_request *ask,
+                        uint64_t revision);
 
 /* ---- Looking in ---- */
 

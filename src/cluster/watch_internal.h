@@ -5,6 +5,7 @@
  *     watch_event.c     an entry's events to the watches they are for
  *     watch_later.c     watches that are not live, connections that are behind
  *     watch_snapshot.c  how things stand, read from a view
+ *     watch_settle.c    whether all have acknowledged
  *
  * A watch is in one of four states:
  *
@@ -83,6 +84,7 @@ struct watch_conn {
     uint64_t sent;          /* behind: told up to here. */
     struct watch_index own; /* behind: its live watches. */
     uint64_t acked;
+    uint64_t marked;  /* By the last mark. */
     uint64_t told_ms; /* When it was told something last. */
     size_t progress;  /* Watches that want marks. */
     bool mark_asked;

@@ -4,7 +4,8 @@
  */
 #include <bop/watch.h>
 
-#define OPEN_FLAGS   (BOP_WATCH_PREVIOUS | BOP_WATCH_SNAPSHOT | BOP_WATCH_PROGRESS)
+#define OPEN_FLAGS                                                                                 \
+    (BOP_WATCH_PREVIOUS | BOP_WATCH_SNAPSHOT | BOP_WATCH_PROGRESS | BOP_WATCH_ACKNOWLEDGE)
 #define EVENTS_FLAGS 0x1f
 
 static int finish(const struct bop_reader *reader)
@@ -211,4 +212,55 @@ void bop_view_close_request_encode(struct bop_writer *writer,
                                    const struct bop_view_close_request *in)
 {
     bop_write_u64(writer, in->view);
+}
+
+/* ---- Settling ---- */
+
+int bop_watch_settle_request_decode(struct bop_slice payload, struct bop_watch_settle_request *out)
+{
+    struct bop_reader reader = bop_reader(payload);
+    struct bop_watch_settle_request message = {0};
+
+    message.what = bop_read_u8(&reader);
+    message.name = bop_read_string(&reader);
+    message.key = bop_read_bytes(&reader);
+    message.timeout_ms = bop_read_u32(&reader);
+    if (finish(&reader) < 0 || message.what < BOP_WATCH_MAP || message.what > BOP_WATCH_WHAT_MAX ||
+        (message.name.size > 0) != names_one(message.what) || message.name.size > BOP_NAME_MAX ||
+        message.key.size > BOP_KEY_MAX) {
+        return BOP_EMALFORMED;
+    }
+    *out = message;
+    return 0;
+}
+
+void bop_watch_settle_request_encode(struct bop_writer *writer,
+                                     const struct bop_watch_settle_request *in)
+{
+    bop_write_u8(writer, in->what);
+    bop_write_bytes(writer, in->name);
+    bop_write_bytes(writer, in->key);
+    bop_write_u32(writer, in->timeout_ms);
+}
+
+int bop_watch_settle_response_decode(struct bop_slice payload,
+                                     struct bop_watch_settle_response *out)
+{
+    struct bop_reader reader = bop_reader(payload);
+    struct bop_watch_settle_response message = {0};
+
+    message.status = bop_read_u8(&reader);
+    message.complete = bop_read_bool(&reader);
+    if (finish(&reader) < 0) {
+        return BOP_EMALFORMED;
+    }
+    *out = message;
+    return 0;
+}
+
+void bop_watch_settle_response_encode(struct bop_writer *writer,
+                                      const struct bop_watch_settle_response *in)
+{
+    bop_write_u8(writer, in->status);
+    bop_write_u8(writer, in->complete);
 }

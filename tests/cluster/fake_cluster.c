@@ -452,6 +452,7 @@ static void take(struct fake_connection *connection, const struct bop_wire_frame
         break;
     case BOP_WIRE_KIND_WATCH_OPEN_REQUEST:
     case BOP_WIRE_KIND_WATCH_CLOSE_REQUEST:
+    case BOP_WIRE_KIND_WATCH_ACK:
         REQUIRE(connection->node->cluster->on_watch != NULL);
         connection->node->cluster->on_watch(connection->node->cluster->watch_user,
                                             connection->node, connection->tcp, frame);

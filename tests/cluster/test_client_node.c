@@ -8,6 +8,7 @@
 
 #include <bop/client.h>
 #include <bop/client_view.h>
+#include <bop/client_watch.h>
 #include <bop/node.h>
 
 #include "tap.h"
@@ -146,6 +147,132 @@ TEST(node, shows_one_revision_in_a_view)
     get.key = bytes("k");
     CHECK_EQ(bop_client_blocking_view_read(f->client, &newer, &get, &f->buf, &f->result, &f->err),
              0);
+}
+
+/* A client on a loop that the test turns. */
+struct turning {
+    struct bop_loop *loop;
+    struct bop_client *client;
+    unsigned news;
+    unsigned done;
+    unsigned news_when_done;
+    int code;
+    bool existed;
+};
+
+static void make_turning(struct fixture *f, struct turning *turning)
+{
+    struct bop_loop_options loop = {0};
+    char endpoint[64];
+    const char *endpoints[] = {endpoint};
+    struct bop_client_options options = {.endpoints = endpoints, .endpoint_count = 1};
+
+    *turning = (struct turning){0};
+    snprintf(endpoint, sizeof(endpoint), "127.0.0.1:%u", bop_node_port(f->node));
+    REQUIRE_EQ(bop_loop_create(&loop, &turning->loop), 0);
+    options.loop = turning->loop;
+    REQUIRE_EQ(bop_client_create(&options, &turning->client, &f->err), 0);
+}
+
+static void end_turning(struct turning *turning)
+{
+    bop_client_destroy(turning->client);
+    for (int n = 0; n < 3; n++) {
+        CHECK_EQ(bop_loop_run_once(turning->loop, 0), 0);
+    }
+    bop_loop_destroy(turning->loop);
+}
+
+static void on_news(void *user, const struct bop_client_news *news)
+{
+    struct turning *turning = (struct turning *)user;
+
+    turning->news += news->code == 0 && news->events.size > 0;
+}
+
+static void on_added(void *user, int code, const struct bop_result *result)
+{
+    struct turning *turning = (struct turning *)user;
+
+    turning->done++;
+    turning->news_when_done = turning->news;
+    turning->code = code;
+    turning->existed = result->existed;
+}
+
+static void on_settled(void *user, int code)
+{
+    on_added(user, code, &(struct bop_result){0});
+}
+
+static void turn_until_done(struct turning *turning, unsigned done)
+{
+    while (turning->done < done) {
+        REQUIRE_EQ(bop_loop_run_once(turning->loop, 100), 0);
+    }
+}
+
+TEST(node, adds_a_registration_of_which_all_have_heard)
+{
+    struct bop_slice address = bytes("a");
+    struct bop_client_watch_options options = {.what = BOP_WATCH_REGISTRY,
+                                               .name = bytes("r"),
+                                               .key = &address,
+                                               .flags = BOP_WATCH_ACKNOWLEDGE};
+    struct bop_client_watch *watch;
+    struct turning turning;
+
+    make_turning(f, &turning);
+    REQUIRE_EQ(bop_client_watch_open(turning.client, &options, on_news, &turning, &watch), 0);
+    while (bop_client_watch_revision(watch) == 0) {
+        REQUIRE_EQ(bop_loop_run_once(turning.loop, 100), 0);
+    }
+    REQUIRE_EQ(bop_client_registration_add_settled(turning.client, bytes("r"), address, 1, 30000,
+                                                   on_added, &turning),
+               0);
+    turn_until_done(&turning, 1);
+    CHECK_EQ(turning.code, 0);
+    CHECK(turning.existed);
+    CHECK_EQ(turning.news_when_done, 1);
+    /* Of nobody who watches it. */
+    REQUIRE_EQ(bop_client_watch_settle(turning.client, BOP_WATCH_COUNTER, bytes("c"), bytes(""), 0,
+                                       on_settled, &turning),
+               0);
+    turn_until_done(&turning, 2);
+    CHECK_EQ(turning.code, 0);
+    CHECK_EQ(bop_client_watch_settle(turning.client, BOP_WATCH_COUNTER, bytes(""), bytes(""), 0,
+                                     on_settled, &turning),
+             BOP_EINVAL);
+    end_turning(&turning);
+}
+
+TEST(node, does_not_wait_for_ever_for_who_does_not_listen)
+{
+    struct bop_client_watch_options options = {
+        .what = BOP_WATCH_REGISTRY, .name = bytes("r"), .flags = BOP_WATCH_ACKNOWLEDGE};
+    struct bop_client_watch *watch;
+    struct turning deaf, turning;
+
+    make_turning(f, &deaf);
+    make_turning(f, &turning);
+    REQUIRE_EQ(bop_client_watch_open(deaf.client, &options, on_news, &deaf, &watch), 0);
+    while (bop_client_watch_revision(watch) == 0) {
+        REQUIRE_EQ(bop_loop_run_once(deaf.loop, 100), 0);
+    }
+    REQUIRE_EQ(bop_client_registration_add_settled(turning.client, bytes("r"), bytes("a"), 1, 50,
+                                                   on_added, &turning),
+               0);
+    turn_until_done(&turning, 1);
+    CHECK_EQ(turning.code, BOP_EUNCERTAIN);
+    CHECK(turning.existed);
+    /* Under way when all ends. */
+    REQUIRE_EQ(bop_client_watch_settle(turning.client, BOP_WATCH_REGISTRY, bytes("r"), bytes("a"),
+                                       60000, on_settled, &turning),
+               0);
+    REQUIRE_EQ(bop_loop_run_once(turning.loop, 0), 0);
+    end_turning(&turning);
+    CHECK_EQ(turning.code, BOP_ECANCELED);
+    end_turning(&deaf);
 }
 
 TEST(node, exchanges_and_takes)

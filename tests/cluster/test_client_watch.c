@@ -46,7 +46,10 @@ struct fixture {
     struct opened opens[OPENS_MAX];
     unsigned open_count;
     unsigned close_count;
-    bool close_in_news; /* The next news closes f->watch. */
+    unsigned ack_count;
+    uint64_t acked;
+    unsigned news_at_ack; /* How many had been told when the last one was sent. */
+    bool close_in_news;   /* The next news closes f->watch. */
 };
 
 static void on_watch(void *user, struct fake_node *node, struct bop_socket *tcp,
@@ -55,6 +58,7 @@ static void on_watch(void *user, struct fake_node *node, struct bop_socket *tcp,
     struct fixture *f = (struct fixture *)user;
     struct bop_watch_open_request request;
     struct bop_watch_close_request close;
+    struct bop_watch_ack ack;
     struct opened *opened = &f->opens[f->open_count];
 
     if (frame->kind == BOP_WIRE_KIND_WATCH_CLOSE_REQUEST) {
@@ -64,6 +68,14 @@ static void on_watch(void *user, struct fake_node *node, struct bop_socket *tcp,
         f->close_count++;
         fake_node_say(tcp, BOP_WIRE_KIND_WATCH_CLOSE_RESPONSE, frame->request,
                       bop_slice(&status, 1));
+        return;
+    }
+    if (frame->kind == BOP_WIRE_KIND_WATCH_ACK) {
+        REQUIRE_EQ(bop_watch_ack_decode(frame->payload, &ack), 0);
+        CHECK_EQ(ack.flags, 0);
+        f->acked = ack.revision;
+        f->news_at_ack = f->news_count;
+        f->ack_count++;
         return;
     }
     REQUIRE(f->open_count < OPENS_MAX);
@@ -242,6 +254,34 @@ TEST(client_watch, is_told_what_the_server_tells)
     check_news(f, 1, 103, 0, 1, "a");
     check_news(f, 2, 104, 0, 2, "b");
     CHECK_EQ(bop_client_watch_revision(f->watch), 104);
+}
+
+TEST(client_watch, acknowledges_marks_if_it_says_so)
+{
+    struct bop_client_watch_options options = {
+        .what = BOP_WATCH_MAP, .name = bytes("m"), .flags = BOP_WATCH_ACKNOWLEDGE};
+    struct opened *opened;
+
+    REQUIRE_EQ(bop_client_watch_open(f->client, &options, on_news, f, &f->watch), 0);
+    opened = open_of(f, 1);
+    CHECK_EQ(opened->flags, BOP_WATCH_ACKNOWLEDGE);
+    say_opened(opened, BOP_STATUS_OK, 100);
+    say(opened, opened->id, 103, 0, "a");
+    say(opened, 0, 105, BOP_WATCH_EVENTS_PROGRESS, "");
+    while (f->ack_count == 0) {
+        REQUIRE_EQ(bop_loop_run_once(f->loop, 100), 0);
+    }
+    CHECK_EQ(f->acked, 105);
+    CHECK_EQ(f->news_at_ack, 1); /* What came before was told before. */
+    bop_client_watch_close(f->watch);
+    options.flags = 0;
+    REQUIRE_EQ(bop_client_watch_open(f->client, &options, on_news, f, &f->watch), 0);
+    opened = open_of(f, 2);
+    say_opened(opened, BOP_STATUS_OK, 105);
+    say(opened, 0, 106, BOP_WATCH_EVENTS_PROGRESS, "");
+    say(opened, opened->id, 107, 0, "b");
+    check_news(f, 2, 107, 0, 1, "b");
+    CHECK_EQ(f->ack_count, 1);
 }
 
 TEST(client_watch, goes_on_where_it_was_on_another_connection)

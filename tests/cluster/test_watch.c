@@ -807,6 +807,92 @@ TEST(watch, is_told_on_request_how_far_it_is)
     CHECK_EQ(bop__watch_conn_acked(f->client->conn), BEGIN + 1);
 }
 
+/* ---- Settling ---- */
+
+static bool is_settled(struct fixture *f, const char *map, const char *key, uint64_t revision)
+{
+    struct bop_watch_settle_request ask = {
+        .what = BOP_WATCH_MAP, .name = bytes(map), .key = bytes(key)};
+
+    return bop__watch_settled(f->hub, &ask, revision);
+}
+
+static void acknowledge(struct client *client, uint64_t revision)
+{
+    struct bop_watch_ack ack = {.revision = revision};
+
+    bop__watch_acked(client->conn, &ack);
+}
+
+TEST(watch, is_settled_when_it_has_acknowledged_a_mark)
+{
+    struct bop_watch_open_request request = of_key("m", "k");
+    struct client *other = make_client(f);
+
+    open_watch(other, 1, &request); /* It does not say that it acknowledges. */
+    CHECK(is_settled(f, "m", "k", BEGIN));
+    request.flags = BOP_WATCH_ACKNOWLEDGE;
+    open_watch(f->client, 1, &request);
+    put(f, "m", "k", "v");
+    CHECK(is_settled(f, "m", "kk", BEGIN + 1));
+    CHECK(is_settled(f, "n", "k", BEGIN + 1));
+    CHECK(!is_settled(f, "m", "k", BEGIN + 1));
+    turns(f);
+    expect_put(f->client, 1, BEGIN + 1, "k", "v");
+    expect_flags(f->client, 0, BEGIN + 1, BOP_WATCH_EVENTS_PROGRESS);
+    CHECK(!is_settled(f, "m", "k", BEGIN + 1));
+    turns(f);
+    CHECK(is_quiet(f->client)); /* It is asked once. */
+    acknowledge(f->client, BEGIN);
+    CHECK(!is_settled(f, "m", "k", BEGIN + 1));
+    acknowledge(f->client, BEGIN + 1);
+    CHECK(is_settled(f, "m", "k", BEGIN + 1));
+    put(f, "m", "k", "w");
+    CHECK(!is_settled(f, "m", "k", BEGIN + 2));
+    CHECK(bop__watch_close(f->client->conn, 1));
+    CHECK(is_settled(f, "m", "k", BEGIN + 2));
+    expect_put(other, 1, BEGIN + 1, "k", "v");
+    expect_put(other, 1, BEGIN + 2, "k", "w");
+    turns(f);
+    CHECK(is_quiet(other));
+    free_client(other);
+}
+
+TEST(watch, is_not_settled_while_it_is_behind_or_in_its_past)
+{
+    struct bop_watch_open_request request = of_map("m");
+    struct client *late = make_client(f);
+    const struct record *last;
+
+    request.flags = BOP_WATCH_ACKNOWLEDGE;
+    open_watch(f->client, 1, &request);
+    f->client->stuck = true;
+    for (int n = 0; n < 300; n++) {
+        put(f, "m", "k", "v");
+        turns(f);
+    }
+    CHECK(!is_settled(f, "m", "k", f->revision));
+    f->client->stuck = false;
+    f->client->queued = 0;
+    turns(f);
+    last = &f->client->records[f->client->count - 1];
+    CHECK_EQ(last->flags, BOP_WATCH_EVENTS_PROGRESS); /* Behind all events. */
+    CHECK_EQ(last->revision, f->revision);
+    acknowledge(f->client, f->revision);
+    CHECK(is_settled(f, "m", "k", f->revision));
+
+    request.revision = BEGIN + 10;
+    open_watch(late, 1, &request);
+    CHECK(!is_settled(f, "m", "k", f->revision));
+    CHECK(is_settled(f, "n", "k", f->revision));
+    turns(f);
+    last = &late->records[late->count - 1];
+    CHECK_EQ(last->flags, BOP_WATCH_EVENTS_PROGRESS);
+    acknowledge(late, f->revision);
+    CHECK(is_settled(f, "m", "k", f->revision));
+    free_client(late);
+}
+
 /* ---- Without memory ---- */
 
 /* Each failure is answered at open, or told as a resync; never is an event left out in silence. */

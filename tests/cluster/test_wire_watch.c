@@ -57,9 +57,9 @@ TEST(wire_watch, open_requests_make_sense)
     CHECK(!is_taken(f, &message));
     message.name = bop_slice(text, BOP_NAME_MAX);
     CHECK(is_taken(f, &message));
-    message.flags = 8;
+    message.flags = 16;
     CHECK(!is_taken(f, &message));
-    message.flags = 7;
+    message.flags = 15;
     message.from = bop_slice(text, BOP_KEY_MAX);
     message.to = bop_slice(text, BOP_KEY_MAX + 1); /* Of the longest key. */
     CHECK(is_taken(f, &message));
@@ -182,4 +182,36 @@ TEST(wire_watch, view_close_request)
     bop_view_close_request_encode(&f->writer, &message);
     CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
     REFUSES_ALL_BUT(view_close_request, payload);
+}
+
+TEST(wire_watch, settle_request)
+{
+    struct bop_slice payload = golden(f, BOP_WIRE_KIND_WATCH_SETTLE_REQUEST);
+    struct bop_watch_settle_request message;
+
+    REQUIRE_EQ(bop_watch_settle_request_decode(payload, &message), 0);
+    CHECK_EQ(message.what, BOP_WATCH_REGISTRY);
+    CHECK_SLICE_EQ(message.name, bytes("r"));
+    CHECK_SLICE_EQ(message.key, bytes("a"));
+    CHECK_EQ(message.timeout_ms, 2000);
+    bop_watch_settle_request_encode(&f->writer, &message);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
+    REFUSES_ALL_BUT(watch_settle_request, payload);
+    bop_buf_clear(&f->buf);
+    message.what = BOP_WATCH_SESSION; /* Has no name. */
+    bop_watch_settle_request_encode(&f->writer, &message);
+    CHECK_EQ(bop_watch_settle_request_decode(bop_buf_slice(&f->buf), &message), BOP_EMALFORMED);
+}
+
+TEST(wire_watch, settle_response)
+{
+    struct bop_slice payload = golden(f, BOP_WIRE_KIND_WATCH_SETTLE_RESPONSE);
+    struct bop_watch_settle_response message;
+
+    REQUIRE_EQ(bop_watch_settle_response_decode(payload, &message), 0);
+    CHECK_EQ(message.status, BOP_STATUS_OK);
+    CHECK(message.complete);
+    bop_watch_settle_response_encode(&f->writer, &message);
+    CHECK_SLICE_EQ(bop_buf_slice(&f->buf), payload);
+    REFUSES_ALL_BUT(watch_settle_response, payload);
 }

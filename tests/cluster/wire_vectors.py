@@ -246,6 +246,8 @@ VECTORS = [
      u8(0) + s("ok") + u64(0x1122334455667788) + u64(2) + u64(1020) + u64(26) + u64(3)),
     ("BACKUP_READ_REQUEST", 172, 1, u64(0x1122334455667788) + u64(1000) + u32(20)),
     ("BACKUP_READ_RESPONSE", 173, 2, u8(6) + u32(7) + u64(1000) + b"piece"),
+    ("WATCH_SETTLE_REQUEST", 180, 1, u8(7) + s("r") + b(b"a") + u32(2000)),
+    ("WATCH_SETTLE_RESPONSE", 181, 2, u8(0) + u8(1)),
 ]
 
 print("/*")

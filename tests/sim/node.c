@@ -417,6 +417,13 @@ static void on_release(void *user)
     bop__service_release(((struct sim_node *)user)->service);
 }
 
+static int on_peer(void *user, uint64_t peer, const struct bop_wire_frame *frame)
+{
+    struct service *service = ((struct sim_node *)user)->service;
+
+    return service ? bop__service_peer(service, peer, frame) : 0;
+}
+
 static void initial_configuration(const struct sim *sim, struct bop_raft_configuration *conf)
 {
     *conf = (struct bop_raft_configuration){.count = sim->founders};
@@ -442,6 +449,7 @@ static int open_replica(struct sim_node *node, struct bop_error *err)
                    .on_events = on_events,
                    .on_reset = on_reset,
                    .on_release = on_release,
+                   .on_peer = on_peer,
                    .user = node},
         .path = DATA_PATH,
         .state_path = node->state_path,
