@@ -238,6 +238,8 @@ struct bop_http_counters {
     uint64_t out_of_files; /* Times that accepting had to wait for a descriptor. */
     uint64_t bytes_received;
     uint64_t bytes_sent;
+    uint64_t slow;     /* Times that a client took less than it was sent, and write_high waited. */
+    uint64_t slow_now; /* Connections of which that is so. */
 };
 BOP_API struct bop_http_counters bop_http_counters(const struct bop_http_server *server);
 

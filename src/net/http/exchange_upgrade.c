@@ -35,6 +35,7 @@ static void hand_out(struct bop__exchange *ex, const struct bop_socket_events *e
 
     server->counters.responses[1]++;
     server->counters.connections_now--;
+    bop__http_conn_set_slow(conn, false);
     bop__http_conn_set_reading(conn, true);
     bop__http_wheel_remove(conn);
     bop__exchange_release(ex);

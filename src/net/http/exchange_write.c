@@ -69,6 +69,9 @@ static int pressure(struct bop__exchange *ex)
     }
     bop__socket_flush_later(bop__http_sock(conn)); /* So that it notes how high it is. */
     ex->pressed = true;
+    if (bop__socket_blocked(bop__http_sock(conn))) {
+        bop__http_conn_set_slow(conn, true);
+    }
     return BOP_HTTP_PRESSURE;
 }
 

@@ -205,6 +205,7 @@ static size_t work(struct bop__http_conn *conn, struct bop_slice bytes)
             }
             if (BOP_UNLIKELY(rises(conn, out_before))) {
                 conn->choked = true;
+                bop__http_conn_set_slow(conn, true);
                 return used;
             }
             taken = begin_request(conn, rest);
@@ -345,11 +346,24 @@ static void on_end(struct bop_socket *socket, void *user)
     }
 }
 
+void bop__http_conn_set_slow(struct bop__http_conn *conn, bool slow)
+{
+    struct bop_http_counters *counters = &conn->server->counters;
+
+    if (conn->slow != slow) {
+        conn->slow = slow;
+        counters->slow += slow;
+        counters->slow_now += slow ? 1 : UINT64_MAX; /* One less. */
+    }
+}
+
 static void on_pressure(struct bop_socket *socket, void *user, bool on)
 {
     struct bop__http_conn *conn = (struct bop__http_conn *)user;
     struct bop__exchange *ex = conn->exchange;
 
+    /* A queue that was high but is sent is nobody's fault. */
+    bop__http_conn_set_slow(conn, on && bop__socket_blocked(bop__http_sock(conn)));
     if (on || conn->phase == BOP__HTTP_GONE) {
         return;
     }
@@ -380,6 +394,7 @@ static void on_close(struct bop_socket *socket, void *user, int reason)
         bop__http_proxy_close(conn);
     }
     server->counters.connections_now--;
+    bop__http_conn_set_slow(conn, false);
     if (conn->exchange != NULL) {
         if (!conn->exchange->answered) {
             server->counters.aborted++;

@@ -59,13 +59,14 @@ struct bop__http_conn {
     bool choked : 1;      /* No further request until the queue has fallen. */
     bool ended : 1;       /* The peer sends no more. */
     bool proxied : 1;     /* A struct bop__http_proxied. */
+    bool slow : 1;        /* Counted in slow_now. */
 };
 _Static_assert(sizeof(struct bop__http_conn) <= 64, "what an idle connection costs");
 
 enum {
     BOP__HTTP_PEER_NAME_MAX = 128,
     BOP__HTTP_SERVER_NAME_MAX = 96,
-    BOP__HTTP_METRICS = 16,
+    BOP__HTTP_METRICS = 18,
 };
 
 /** The block of a connection whose listener expects a PROXY header. */
@@ -237,6 +238,8 @@ void bop__http_conn_continue(struct bop__http_conn *conn);
 void bop__http_conn_leave(struct bop__http_conn *conn);
 /** Close at once. */
 void bop__http_conn_kill(struct bop__http_conn *conn);
+/** Whether the client takes what it is sent, for the counters. */
+void bop__http_conn_set_slow(struct bop__http_conn *conn, bool slow);
 /** Answer what cannot be served with one line that says why, and leave. An open exchange ends. */
 void bop__http_conn_refuse(struct bop__http_conn *conn, unsigned status, const char *why);
 /** Take bytes of a PROXY header. Returns what was taken; 0: more must come, or it left. */

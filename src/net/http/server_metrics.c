@@ -44,6 +44,10 @@ static const struct series all_series[BOP__HTTP_METRICS] = {
     {"bop_http_out_of_files_total", NULL, "Times that accepting waited for a descriptor.",
      COUNTER(out_of_files), false},
     {"bop_http_received_bytes_total", NULL, "Bytes of requests.", COUNTER(bytes_received), false},
+    {"bop_http_slow_total", NULL, "Times that a client did not take its answers.", COUNTER(slow),
+     false},
+    {"bop_http_slow", NULL, "Connections whose clients do not take their answers.",
+     COUNTER(slow_now), true},
     {"bop_http_sent_bytes_total", NULL, "Bytes of answers.", COUNTER(bytes_sent), false},
 };
 

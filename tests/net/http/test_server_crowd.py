@@ -46,7 +46,7 @@ class Server:
 
     def metric(self, name):
         values = [float(line.rsplit(" ", 1)[1]) for line in self.get("/metrics").splitlines()
-                  if line.startswith(name)]
+                  if line.split("{")[0].split(" ")[0] == name]
         assert values, f"no metric {name}"
         return sum(values)
 
@@ -148,8 +148,11 @@ def clients_that_never_read(server):
             except (BlockingIOError, ConnectionError):
                 pass
     within(server, before, 100 * 1024 * 1024 // 2, "clients that never read")
+    wait_until(lambda: server.metric("bop_http_slow") > 0, "the metric shows them")
+    print(f"# {server.metric('bop_http_slow'):.0f} of them are known to be slow")
     server.get()
     close_all(crowd)
+    wait_until(lambda: server.metric("bop_http_slow") == 0, "the metric forgets them")
 
 
 def no_descriptors(server):

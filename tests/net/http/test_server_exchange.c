@@ -172,6 +172,7 @@ TEST(exchange, tells_of_a_slow_client_and_when_it_has_caught_up)
         turns(f, 5);
     } while (f->drains > 0 || bop_http_queued(f->last) <= 64 * 1024);
     CHECK(bop_http_queued(f->last) > 64 * 1024);
+    CHECK_EQ(bop_http_counters(f->server).slow_now, 1);
     for (int i = 0; i < 1000 && f->drains == 0; i++) {
         client->size = 0;
         client_receive(client);
@@ -179,6 +180,8 @@ TEST(exchange, tells_of_a_slow_client_and_when_it_has_caught_up)
     }
     CHECK_EQ(f->drains, 1);
     CHECK(bop_http_queued(f->last) <= 32 * 1024);
+    CHECK_EQ(bop_http_counters(f->server).slow_now, 0);
+    CHECK(bop_http_counters(f->server).slow > 0);
     client_close(client);
     AWAIT(f, f->aborts == 1);
 }
