@@ -313,10 +313,10 @@ static void judge_promote(struct judgment *j)
               " cannot be reached: start it (with --join if it is new), then promote "
               "it",
               id);
-    } else if (lag > JOIN_CAUGHT_UP) {
+    } else if (!bop__replica_caught_up(j->replica, id)) {
         judge(j, BOP_ADMIN_LAGS,
               "node %" PRIu64 " lacks %" PRIu64 " entries of the log: it is promoted once it lacks "
-              "at most %d",
+              "at most %d, and has the one that added it",
               id, lag, JOIN_CAUGHT_UP);
     } else {
         judge(j, BOP_ADMIN_OK, "node %" PRIu64 " has a vote", id);

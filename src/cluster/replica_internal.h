@@ -86,6 +86,7 @@ struct replica_peer {
     /* As it introduced itself; 0: it did not say. */
     uint64_t incarnation;
     uint32_t level;
+    uint64_t since;  /* Likewise: it is a member, by the configuration of this entry. */
     bool was_member; /* Of a configuration that this node led by. */
     /* Leader of tell_term: what it knows to be committed, and for which entry it waits. */
     uint64_t tell_term;
@@ -390,8 +391,10 @@ int bop__replica_change(struct replica *replica, const struct bop_raft_configura
 /* replica_member.c */
 BOP_MUST_USE int bop__replica_members_open(struct replica *replica, struct bop_error *err);
 void bop__replica_members_turn(struct replica *replica);
-/** This directory was a member, by a committed configuration. */
+/** This directory was a member by a committed configuration, or is one by the newest. */
 bool bop__replica_members_have_us(const struct replica *replica);
+/** Leader: a standby may get a vote. */
+bool bop__replica_caught_up(const struct replica *replica, uint64_t id);
 /** The highest feature level that every server of the cluster is known to have. */
 uint32_t bop__replica_level(struct replica *replica);
 /** The newest configuration is another one than before. */

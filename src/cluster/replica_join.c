@@ -49,6 +49,16 @@ static bool is_learner(const struct bop_raft_server *server)
     return member.learner;
 }
 
+/* It is so near to the end of the log that it may get a vote, and holds the configuration that has
+ * it: else it would not know that it may vote. */
+bool bop__replica_caught_up(const struct replica *replica, uint64_t id)
+{
+    uint64_t match = bop_raft_match_index(replica->raft, id);
+
+    return match + JOIN_CAUGHT_UP >= replica->status.last_index &&
+           match >= replica->members.committed_index;
+}
+
 /* Leader: make the first standby that is to be a voter and has caught up one. */
 static void promote(struct replica *replica)
 {
@@ -61,8 +71,7 @@ static void promote(struct replica *replica)
         struct bop_raft_server *server = &conf.servers[n];
 
         if (server->role == BOP_RAFT_STANDBY && !is_learner(server) &&
-            bop_raft_match_index(replica->raft, server->id) + JOIN_CAUGHT_UP >=
-                replica->status.last_index) {
+            bop__replica_caught_up(replica, server->id)) {
             server->role = BOP_RAFT_VOTER;
             bop_log(replica->options.log, BOP_LOG_INFO, "raft", "promote node=%" PRIu64,
                     server->id);

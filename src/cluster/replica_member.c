@@ -38,11 +38,6 @@ static bool is_marked(const struct replica *replica)
     return replica->members.belongs || replica->members.file.state == MEMBER_YES;
 }
 
-bool bop__replica_members_have_us(const struct replica *replica)
-{
-    return is_marked(replica);
-}
-
 static int member_path(const struct replica *replica, char out_path[PATH_MAX_BYTES])
 {
     return bop__replica_path(replica, out_path, "member");
@@ -157,6 +152,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
     if (peer) {
         peer->incarnation = hello.incarnation;
         peer->level = hello.level;
+        peer->since = hello.since;
         replica->members.introductions = true;
     }
     return INTRODUCTION_ACCEPTED;
@@ -237,7 +233,10 @@ static void tell_all_removed(struct replica *replica)
         if (peer->id == 0 || !peer->connected) {
             continue;
         }
-        if (peer->was_member && !bop__member_find(&replica->conf, peer->id)) {
+        /* When it said hello we may not have known yet what is committed. */
+        if ((peer->was_member ||
+             (peer->since != 0 && peer->since < replica->members.committed_index)) &&
+            !bop__member_find(&replica->conf, peer->id)) {
             tell_removed(replica, peer->id);
         }
     }
@@ -256,6 +255,11 @@ static bool has_us(const struct replica *replica, const struct bop_raft_configur
     }
     bop__member_of(self, &known);
     return known.incarnation == 0 || known.incarnation == replica->members.file.incarnation;
+}
+
+bool bop__replica_members_have_us(const struct replica *replica)
+{
+    return is_marked(replica) || has_us(replica, &replica->conf);
 }
 
 /* The committed configuration of this entry has us: no older one can say that we were removed. */
