@@ -169,7 +169,13 @@ static enum bop_wire_kind encode_request(struct sim_client *client, uint64_t num
     struct bop_slice operation = bop_slice(op->bytes, op->size);
     enum bop_wire_kind kind = BOP_WIRE_KIND_SESSION_OPEN_REQUEST;
 
-    if (op->op == 0 && client->grace_ms > 0) {
+    if (op->closes) {
+        struct bop_session_request out = {.session = op->session};
+
+        kind = BOP_WIRE_KIND_SESSION_CLOSE_REQUEST;
+        memcpy(out.token, client->token, sizeof(out.token));
+        bop_session_request_encode(writer, &out);
+    } else if (op->op == 0 && client->grace_ms > 0) {
         struct bop_session_start_request out = {.timeout_ms = client->session_timeout_ms,
                                                 .grace_ms = client->grace_ms};
 
@@ -335,6 +341,23 @@ static void session_opened(struct sim_client *client, uint64_t number, bool grac
     sim_model_written(sim, number, in.status, bop_slice(NULL, 0));
 }
 
+static void session_closed(struct sim_client *client, uint64_t number, struct bop_slice payload)
+{
+    struct sim *sim = client->sim;
+    uint8_t status;
+
+    if (bop_session_status_decode(payload, &status) < 0) {
+        sim_fail(sim, "a response to SESSION_CLOSE is malformed");
+    } else if (status != BOP_STATUS_OK && status != BOP_STATUS_NO_SESSION) {
+        again(client, number);
+    } else if (sim_model_session_open(sim, sim_op(sim, number)->session)) {
+        sim_fail(sim, "session %" PRIu64 " is open and its client is told that it is closed",
+                 sim_op(sim, number)->session);
+    } else {
+        close_op(client, number, SIM_OP_ANSWERED);
+    }
+}
+
 static void no_session(struct sim_client *client, uint64_t session)
 {
     if (session == 0 || session != client->session) {
@@ -455,6 +478,10 @@ static void take_response(struct sim_client *client, const struct bop_wire_frame
         if (op->state == SIM_OP_OPEN) {
             session_opened(client, frame->request,
                            frame->kind == BOP_WIRE_KIND_SESSION_START_RESPONSE, frame->payload);
+        }
+    } else if (frame->kind == BOP_WIRE_KIND_SESSION_CLOSE_RESPONSE) {
+        if (op->state == SIM_OP_OPEN) {
+            session_closed(client, frame->request, frame->payload);
         }
     } else if (frame->kind == BOP_WIRE_KIND_WRITE_RESPONSE ||
                frame->kind == BOP_WIRE_KIND_READ_RESPONSE) {
@@ -601,6 +628,25 @@ static void session_turn(struct sim_client *client)
     }
 }
 
+/* Its locks and all else go with it; then it opens another one. */
+static void end_session(struct sim_client *client)
+{
+    uint64_t number;
+    struct sim_op *op;
+
+    for (unsigned n = 0; n < client->open_count; n++) {
+        if (is_write(sim_op(client->sim, client->open_ops[n]))) {
+            return;
+        }
+    }
+    number = new_op(client);
+    op = sim_op(client->sim, number);
+    op->closes = true;
+    op->session = client->session;
+    client->session = 0;
+    repeat(client, number);
+}
+
 static void ask(struct sim_client *client)
 {
     struct sim *sim = client->sim;
@@ -637,6 +683,10 @@ static void client_turn(struct sim_client *client)
             repeat(client, client->open_ops[n - 1]);
         }
         ask(client);
+        if (client->session != 0 && client->open_count < client->pipeline &&
+            sim_chance(sim, 1, 100)) {
+            end_session(client);
+        }
         sim_watches_turn(client);
         if (sim_chance(sim, 1, 50) && (conn = some_conn(client))) {
             send_status(conn);

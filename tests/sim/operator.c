@@ -103,7 +103,37 @@ static unsigned voters(const struct sim *sim)
     return count;
 }
 
-/* Nobody may take it for what it was: the cluster knows by which directory it was a member. */
+/* Those that count are there and know by which directory it was a member: nobody takes it for what
+ * it was. */
+static bool all_know(const struct sim *sim, const struct sim_node *node)
+{
+    const struct bop_raft_configuration *conf = sim_model_configuration(sim);
+
+    for (unsigned n = 0; n < sim->node_count; n++) {
+        const struct sim_node *other = &sim->nodes[n];
+        const struct bop_raft_server *server;
+        struct bop_raft_configuration known;
+        struct member member;
+
+        if (other == node || !bop__member_find(conf, other->id)) {
+            continue;
+        }
+        if (!other->up) {
+            return false;
+        }
+        bop__replica_configuration(other->replica, &known);
+        server = bop__member_find(&known, node->id);
+        if (!server) {
+            return false;
+        }
+        bop__member_of(server, &member);
+        if (member.incarnation == 0 || known.count != conf->count) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool may_lose(const struct sim *sim, const struct sim_node *node)
 {
     const struct bop_raft_server *server = server_of(sim, node->id);
@@ -113,7 +143,7 @@ static bool may_lose(const struct sim *sim, const struct sim_node *node)
         return false;
     }
     bop__member_of(server, &member);
-    return member.incarnation != 0 && !node->removed;
+    return member.incarnation != 0 && !node->removed && all_know(sim, node);
 }
 
 static void replace(struct sim *sim, struct sim_node *node)

@@ -224,12 +224,13 @@ enum sim_op_state {
 struct sim_op {
     enum sim_op_state state;
     unsigned client;
-    enum bop_op op; /* 0: opens a session. */
+    enum bop_op op; /* 0: opens or closes a session. */
     uint64_t session;
     uint64_t sequence;
     uint8_t *bytes; /* Of the operation. */
     size_t size;
     bool stale;
+    bool closes;       /* With op 0: it ends a session. */
     bool want_copy;    /* It is to be sent twice. */
     uint64_t floor;    /* What was acknowledged when it was first sent. */
     uint64_t first_us; /* When it was first sent; */
