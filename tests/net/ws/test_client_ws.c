@@ -315,15 +315,50 @@ TEST(client, takes_frames_that_come_with_the_answer)
     close(listener);
 }
 
-TEST(client, fails_servers_that_mask)
+/* What a server may not send, and how it is told. */
+TEST(client, fails_servers_that_break_the_rules)
 {
-    struct pair pair;
+    static const struct {
+        struct wire_frame frames[3];
+        const char *got;
+    } cases[] = {
+        {{{0x81, "x", 1, WIRE_OTHER_ROLE}, END}, "X(1002 a masked frame from a server) end"},
+        {{{0x89, "", 0, WIRE_OTHER_ROLE}, END}, "X(1002 a masked frame from a server) end"},
+        {{{0x88, "\x03\xe8", 2, WIRE_OTHER_ROLE}, END}, "X(1002 a masked frame from a server) end"},
+        {{{FRAME(0x83, "x")}, END}, "X(1002 a reserved opcode) end"},
+        {{{FRAME(0x8b, "")}, END}, "X(1002 a reserved opcode) end"},
+        {{{FRAME(0xa1, "x")}, END}, "X(1002 a reserved bit is set) end"},
+        {{{FRAME(0x80, "x")}, END}, "X(1002 a continuation of no message) end"},
+        {{{FRAME(0x01, "x")}, {TEXT("y")}, END}, "X(1002 a new message inside another one) end"},
+        {{{TEXT("\xed\xa0\x80")}, END}, "X(1007 text is not UTF-8) end"},
+        {{{FRAME(0x01, "\xe2\x82")}, {FRAME(0x80, "")}, END},
+         "X(1007 text ends within a character) end"},
+        {{{FRAME(0x88, "\x03\xee")}, END}, "X(1002 a close code that may not be sent) end"},
+        {{{FRAME(0x88, "\x03")}, END}, "X(1002 a close frame with half a code) end"},
+        {{{FRAME(0x88, "\x03\xe8\xff")}, END}, "X(1007 the reason of closing is not UTF-8) end"},
+        {{{0x82, NULL, 1001}, END}, "X(1009 the message is too big) end"},
+        {{{0x02, NULL, 600}, {0x80, NULL, 600}, END}, "X(1009 the message is too big) end"},
+    };
+    struct bop_ws_counters counters = {0};
 
-    pair_open(f, &pair, "");
-    peer_send_frames(pair.peer, {0x81, "x", 1, WIRE_OTHER_ROLE});
-    expect_got(pair.peer, "X(1002 a masked frame from a server) end");
-    pair_close(&pair);
-    expect_seen(f, "close(1006 a masked frame from a server)");
+    f->options.message_bytes_max = 1000;
+    f->options.counters = &counters;
+    for (size_t i = 0; i < BOP_COUNT_OF(cases); i++) {
+        struct pair pair;
+
+        pair_open(f, &pair, "");
+        for (const struct wire_frame *frame = cases[i].frames; frame->first != 0xffff; frame++) {
+            peer_send_frame(pair.peer, frame);
+        }
+        expect_got(pair.peer, cases[i].got);
+        pair_close(&pair);
+        TURN_UNTIL(f->closes == f->opens);
+        CHECK_STR_HAS(seen(f), "close(1006 ");
+        CHECK_EQ(counters.failed, i + 1);
+    }
+    CHECK_EQ(counters.opened, BOP_COUNT_OF(cases));
+    CHECK_EQ(counters.open_now, 0);
+    CHECK_EQ(counters.messages_received, 0);
 }
 
 TEST(client, closes_both_ways)
