@@ -151,6 +151,10 @@ BOP_API void bop_http_on_abort(struct bop_http_exchange *http,
                                void (*on_abort)(struct bop_http_exchange *http, void *user),
                                void *user);
 
+/** For an answer that may take long: a client that closes its sending side from now on is taken to
+ * be gone, as with the server's end_aborts. */
+BOP_API void bop_http_end_aborts(struct bop_http_exchange *http);
+
 /** The client's address, of the PROXY header where that is expected. */
 BOP_API const char *bop_http_peer_name(const struct bop_http_exchange *http);
 BOP_API int bop_http_peer_certificate(const struct bop_http_exchange *http,

@@ -124,6 +124,27 @@ TEST(waited_for, events_end_the_wait)
     CHECK_STR_HAS(body_of(f), "\"events\":[]");
 }
 
+TEST(waited_for, who_has_gone_does_not_wait)
+{
+    struct got waiting = {0};
+    struct bop_http_client_options options = {0};
+
+    start_led(f);
+    bop_buf_init(&waiting.body, NULL, 0);
+    begin(f, "GET", "/v1/watch?kind=set&name=s&timeout_ms=300000", bytes(""), NULL, NULL, &waiting);
+    for (unsigned n = 0; n < TURNS && watches(f) == 0; n++) {
+        turn(f);
+    }
+    CHECK_EQ(watches(f), 1);
+    bop_http_client_destroy(f->client);
+    for (unsigned n = 0; n < TURNS && watches(f) > 0; n++) {
+        turn(f);
+    }
+    CHECK_EQ(watches(f), 0);
+    bop_buf_deinit(&waiting.body);
+    REQUIRE_EQ(bop_http_client_create(f->loop, &options, &f->client), 0);
+}
+
 TEST(waited_for, pages_give_each_event_once)
 {
     char path[64];

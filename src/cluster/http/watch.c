@@ -190,4 +190,5 @@ void bop__http_serve_watch(struct http_request *request)
     }
     waiting->revision = revision;
     waiting->live = open.revision == 0;
+    bop_http_end_aborts(request->http); /* Nobody is waited for that has gone. */
 }

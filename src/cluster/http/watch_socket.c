@@ -11,7 +11,7 @@
 
 #include "http.h"
 
-#define KEPT_BYTES (256u * 1024) /* Of the buffer that messages are written to. */
+#define KEPT_BYTES (64u * 1024) /* Of the buffer that messages are written to. */
 
 struct watcher {
     struct http_api *api;

@@ -265,6 +265,15 @@ void bop_http_on_abort(struct bop_http_exchange *http,
     }
 }
 
+void bop_http_end_aborts(struct bop_http_exchange *http)
+{
+    struct bop__exchange *ex = bop__exchange_of(http);
+
+    if (ex != NULL) {
+        ex->end_aborts = true;
+    }
+}
+
 void bop_http_on_drain(struct bop_http_exchange *http,
                        void (*on_drain)(struct bop_http_exchange *http, void *user), void *user)
 {

@@ -331,7 +331,7 @@ static void on_end(struct bop_socket *socket, void *user)
         bop__http_conn_refuse(conn, 400, "the request's body ends early");
         break;
     case BOP__HTTP_ANSWER:
-        if (conn->server->options.end_aborts) {
+        if (conn->server->options.end_aborts || conn->exchange->end_aborts) {
             bop__http_conn_kill(conn);
         }
         break;

@@ -103,6 +103,7 @@ struct bop__exchange {
     bool pressed : 1;    /* PRESSURE was returned. */
     bool answered : 1;   /* The answer is whole, the handle of the past. */
     bool next_route : 1; /* bop_http_next() was called. */
+    bool end_aborts : 1; /* bop_http_end_aborts() was. */
     uint8_t zeros_end;
 
     bool minor_0;    /* HTTP/1.0 */

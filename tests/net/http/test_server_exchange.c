@@ -345,6 +345,33 @@ TEST(exchange, is_aborted_by_the_end_if_that_is_wanted)
     client_close(client);
 }
 
+static void hold_until_the_end(struct bop_http_exchange *http, const struct bop_http_head *head,
+                               void *user)
+{
+    struct fixture *f = (struct fixture *)user;
+
+    f->requests++;
+    bop_http_end_aborts(http);
+    bop_http_on_abort(http, count_abort, f);
+}
+
+TEST(exchange, is_aborted_by_the_end_if_it_says_so_itself)
+{
+    struct client *client = client_open(f), *other = client_open(f);
+
+    CHECK_EQ(bop_http_route(f->server, "GET", "/until", hold_until_the_end, f), 0);
+    client_says(client, GET("/until"));
+    client_says(other, GET("/held"));
+    AWAIT(f, f->requests == 2);
+    shutdown(other->fd, SHUT_WR);
+    shutdown(client->fd, SHUT_WR);
+    AWAIT(f, f->aborts == 1);
+    AWAIT(f, client_ended(client));
+    CHECK(!client_ended(other));
+    client_close(client);
+    client_close(other);
+}
+
 /* Destroying the server from inside its handler. */
 static void destroy_all(struct bop_http_exchange *http, const struct bop_http_head *head,
                         void *user)
