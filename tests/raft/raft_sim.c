@@ -549,7 +549,7 @@ void sim_start(struct sim *sim, uint64_t id)
     if (node->up) {
         return;
     }
-    if (bop_raft_create(NULL, &options, &node->raft, &err) != 0) {
+    if (bop_raft_create(sim->options.engine, &options, &node->raft, &err) != 0) {
         violation(sim, "create: %s", err.message);
         return;
     }

@@ -99,9 +99,18 @@ struct sim_options {
     unsigned voters; /* The first so many; the other nodes start with nothing. */
     unsigned latency_ms_max;
     unsigned disk_ms_max;
-    unsigned piece_max;              /* Entries in a frame; 0: no bound. */
-    struct bop_allocator *allocator; /* Of the engines. */
+    unsigned piece_max;                   /* Entries in a frame; 0: no bound. */
+    struct bop_allocator *allocator;      /* Of the engines. */
+    const struct bop_raft_engine *engine; /* NULL: libraft. */
 };
+
+/* The engine that a test program is built for. */
+#ifdef BOP_TEST_ETCD
+#include "engine_etcd.h"
+#define SIM_ENGINE bop_raft_engine_etcd()
+#else
+#define SIM_ENGINE NULL
+#endif
 
 struct sim {
     struct sim_options options;

@@ -35,6 +35,7 @@ static struct sim *cluster(struct fixture *f, unsigned voters, unsigned nodes)
         .latency_ms_max = 5,
         .disk_ms_max = 3,
         .allocator = &f->heap.allocator,
+        .engine = SIM_ENGINE,
     };
 
     f->sim = sim_create(&options);

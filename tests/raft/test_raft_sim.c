@@ -202,6 +202,7 @@ static bool run_seed(uint64_t seed, struct total *total)
         .latency_ms_max = 1 + (unsigned)(seed % 15),
         .disk_ms_max = (unsigned)(seed % 13),
         .piece_max = seed % 3 == 0 ? 5 : 0,
+        .engine = SIM_ENGINE,
     };
     struct sim *sim = sim_create(&options);
     bool ok;

@@ -12,9 +12,13 @@
 
 #include "sim.h"
 
+#ifdef BOP_TEST_ETCD
+#include "engine_etcd.h"
+#endif
+
 static const char usage[] =
     "usage: sim [--seed N | --seeds FROM..TO | --tap FROM TO | --regressions FILE | --prove]\n"
-    "           [--nodes N] [--time-ms N] [--mutate NAME] [--verbose]\n"
+    "           [--nodes N] [--time-ms N] [--engine NAME] [--mutate NAME] [--verbose]\n"
     "\n"
     "Run whole clusters on virtual time, disk and network. Exit status 0 if all held.\n"
     "\n"
@@ -26,6 +30,7 @@ static const char usage[] =
     "  --prove              put in defects and see that they are found, as TAP\n"
     "  --nodes N            founding nodes, 1 to 5 (default: the seed says)\n"
     "  --time-ms N          virtual time with faults (default: the seed says)\n"
+    "  --engine NAME        libraft (default), or etcd where it is built in\n"
     "  --mutate NAME        put in a defect: stale-read, lose-write, lose-disk, lose-vote,\n"
     "                       double-apply, tamper, dead-owner, no-undo, early, twice\n";
 
@@ -101,7 +106,8 @@ static bool run_seed(struct sim_options options, uint64_t seed, struct totals *t
     if (!passed) {
         totals->failed++;
         printf("seed %" PRIu64 " FAILED: %s\n", seed, failure);
-        printf("# replay: %s --seed %" PRIu64 " --verbose\n", program_invocation_name, seed);
+        printf("# replay: %s --seed %" PRIu64 " --engine %s --verbose\n", program_invocation_name,
+               seed, options.engine->name);
     }
     fflush(stdout);
     return passed;
@@ -233,6 +239,20 @@ static enum sim_mutation parse_mutation(const char *name)
     exit(2);
 }
 
+static const struct bop_raft_engine *parse_engine(const char *name)
+{
+#ifdef BOP_TEST_ETCD
+    if (strcmp(name, "etcd") == 0) {
+        return bop_raft_engine_etcd();
+    }
+#endif
+    if (strcmp(name, "libraft") == 0) {
+        return bop_raft_engine_libraft();
+    }
+    fprintf(stderr, "sim: no such engine, or not built in: %s\n", name);
+    exit(2);
+}
+
 static uint64_t parse_number(const char *text)
 {
     char *end;
@@ -309,19 +329,15 @@ static void parse_range(const char *text, struct arguments *arguments)
 static struct arguments parse(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"seeds", required_argument, NULL, 'r'},
-        {"tap", required_argument, NULL, 't'},
-        {"regressions", required_argument, NULL, 'f'},
-        {"prove", no_argument, NULL, 'p'},
-        {"nodes", required_argument, NULL, 'n'},
-        {"time-ms", required_argument, NULL, 'm'},
-        {"mutate", required_argument, NULL, 'u'},
-        {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'r'},
+        {"tap", required_argument, NULL, 't'},     {"regressions", required_argument, NULL, 'f'},
+        {"prove", no_argument, NULL, 'p'},         {"nodes", required_argument, NULL, 'n'},
+        {"time-ms", required_argument, NULL, 'm'}, {"engine", required_argument, NULL, 'e'},
+        {"mutate", required_argument, NULL, 'u'},  {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},          {0},
     };
-    struct arguments arguments = {.options = {.seed = 1, .scratch = scratch}};
+    struct arguments arguments = {
+        .options = {.seed = 1, .scratch = scratch, .engine = bop_raft_engine_libraft()}};
     int option;
 
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -350,6 +366,9 @@ static struct arguments parse(int argc, char **argv)
             break;
         case 'm':
             arguments.options.time_ms = parse_number(optarg);
+            break;
+        case 'e':
+            arguments.options.engine = parse_engine(optarg);
             break;
         case 'u':
             arguments.options.mutation = parse_mutation(optarg);

@@ -439,6 +439,7 @@ static int open_replica(struct sim_node *node, struct bop_error *err)
     struct sim *sim = node->sim;
     struct bop_raft_configuration initial;
     struct replica_options options = {
+        .engine = sim->options.engine,
         .fs = bop_fs_sim_fs(node->disk),
         .clock = &node->clock,
         .log_executor = &node->executors[0].executor,

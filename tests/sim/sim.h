@@ -74,7 +74,8 @@ struct sim_options {
     unsigned nodes;   /* 0: the seed says. */
     bool verbose;
     enum sim_mutation mutation;
-    const char *scratch; /* A directory for the stores, emptied for each run. */
+    const char *scratch;                  /* A directory for the stores, emptied for each run. */
+    const struct bop_raft_engine *engine; /* Of all nodes; NULL: libraft. */
 };
 
 struct sim_stats {
