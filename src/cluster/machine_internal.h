@@ -64,7 +64,7 @@ struct collection_cache {
 /* ---- Sessions ---- */
 
 struct session {
-    uint64_t id; /* 0: the slot is free. */
+    uint64_t id;      /* 0: the slot is free. */
     uint64_t seen_ms; /* When it was heard of; of one that is cut, when that was told. */
     uint64_t via;     /* The node it was heard of through; 0: not known. */
     uint32_t timeout_ms;
@@ -273,7 +273,8 @@ enum machine_owned_kind {
     OWNED_LOCK_REQUEST = 2, /* id of the lock, ticket -> empty */
     OWNED_MEMBER = 3,       /* id of the group, its number -> empty */
 };
-#define MACHINE_OWNED_KEY 21
+#define MACHINE_OWNED_KEY         21
+#define MACHINE_SESSION_OWNED_MAX 65536 /* Of each kind: all of it ends with one entry. */
 
 struct machine_owned {
     uint64_t session;
@@ -288,6 +289,12 @@ BOP_MUST_USE int bop__machine_owned_del(struct machine *machine, const struct ma
 /** The value, borrowed until the next change. 0, BOP_ENOTFOUND or another code. */
 BOP_MUST_USE int bop__machine_owned_get(struct machine *machine, const struct machine_owned *owned,
                                         struct bop_slice *out_value);
+/** Count one more of a kind, unless the session has as many as it may have: *out_full. */
+BOP_MUST_USE int bop__machine_owned_add(struct machine *machine, uint64_t session,
+                                        enum machine_owned_kind kind, bool *out_full);
+/** And one less. Not for what ends with the session. */
+BOP_MUST_USE int bop__machine_owned_sub(struct machine *machine, uint64_t session,
+                                        enum machine_owned_kind kind);
 /** A session ends: so does all that it owns. machine_owned.c dispatches to: */
 BOP_MUST_USE int bop__machine_owned_end(struct machine *machine, uint64_t session);
 BOP_MUST_USE int bop__machine_lock_end(struct machine *machine, const struct machine_owned *owned);

@@ -115,59 +115,21 @@ static struct machine_owned owned_by(uint64_t session, uint32_t id, uint64_t tic
         .session = session, .kind = OWNED_LOCK_REQUEST, .id = id, .number = ticket};
 }
 
-static int owned_count(struct machine *machine, uint64_t session, uint32_t *out_count)
-{
-    struct machine_owned owned = owned_by(session, 0, 0);
-    struct bop_slice value;
-    int rc = bop__machine_owned_get(machine, &owned, &value);
-
-    *out_count = 0;
-    if (rc < 0) {
-        return rc == BOP_ENOTFOUND ? 0 : rc;
-    }
-    if (value.size != 4) {
-        return BOP_ECORRUPT;
-    }
-    *out_count = bop_load_u32(value.data);
-    return 0;
-}
-
-static int owned_count_set(struct machine *machine, uint64_t session, uint32_t count)
-{
-    struct machine_owned owned = owned_by(session, 0, 0);
-    uint8_t value[4];
-
-    if (count == 0) {
-        return bop__machine_owned_del(machine, &owned);
-    }
-    bop_store_u32(value, count);
-    return bop__machine_owned_put(machine, &owned, bop_slice(value, sizeof(value)));
-}
-
 /* *out_full: the session has as many requests as it may have, and did not get this one. */
 static int own(struct work *work, uint64_t session, uint64_t ticket, bool *out_full)
 {
     struct machine_owned owned = owned_by(session, work->lock.id, ticket);
-    uint32_t count;
-    int rc = owned_count(work->machine, session, &count);
+    int rc = bop__machine_owned_add(work->machine, session, OWNED_LOCK_REQUEST, out_full);
 
-    *out_full = count >= MACHINE_LOCK_SESSION_REQUESTS_MAX;
-    if (rc < 0 || *out_full) {
-        return rc;
-    }
-    rc = owned_count_set(work->machine, session, count + 1);
-    return rc ? rc : bop__machine_owned_put(work->machine, &owned, bop_slice(NULL, 0));
+    return rc < 0 || *out_full ? rc
+                               : bop__machine_owned_put(work->machine, &owned, bop_slice(NULL, 0));
 }
 
 static int disown(struct work *work, uint64_t session, uint64_t ticket)
 {
     struct machine_owned owned = owned_by(session, work->lock.id, ticket);
-    uint32_t count;
-    int rc = owned_count(work->machine, session, &count);
+    int rc = bop__machine_owned_sub(work->machine, session, OWNED_LOCK_REQUEST);
 
-    if (rc == 0) {
-        rc = count > 0 ? owned_count_set(work->machine, session, count - 1) : BOP_ECORRUPT;
-    }
     if (rc == 0) {
         rc = bop__machine_owned_del(work->machine, &owned);
     }
@@ -321,10 +283,7 @@ static int leave_by_id(struct machine *machine, uint32_t id, uint64_t ticket, ui
 
 int bop__machine_lock_end(struct machine *machine, const struct machine_owned *owned)
 {
-    /* Id 0 is the session's count, which goes with it. */
-    return owned->id == 0
-               ? 0
-               : leave_by_id(machine, owned->id, owned->number, BOP_EVENT_EXPIRED, false);
+    return leave_by_id(machine, owned->id, owned->number, BOP_EVENT_EXPIRED, false);
 }
 
 int bop__machine_lock_timeout(struct machine *machine, const struct machine_deadline *deadline)

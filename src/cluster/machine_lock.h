@@ -14,8 +14,7 @@
 
 #include "machine_internal.h"
 
-#define MACHINE_LOCK_REQUESTS_MAX         131072 /* Of one lock. */
-#define MACHINE_LOCK_SESSION_REQUESTS_MAX 65536  /* Of one session, of all locks. */
+#define MACHINE_LOCK_REQUESTS_MAX 131072 /* Of one lock. */
 
 #define MACHINE_LOCK_SIZE        37
 #define MACHINE_LOCK_REQUEST_KEY 12

@@ -190,6 +190,7 @@ static int join_new(struct write *write)
 {
     struct machine *machine = write->machine;
     struct member member = wanted(write), other;
+    bool full = false;
     int rc;
 
     if (!write->group) {
@@ -208,9 +209,16 @@ static int join_new(struct write *write)
         machine_reply_set(write->reply, BOP_STATUS_BAD_REQUEST);
         return 0;
     }
+    if (rc == BOP_ENOTFOUND) {
+        rc = bop__machine_owned_add(machine, member.session, OWNED_MEMBER, &full);
+    }
+    if (rc < 0 || full) {
+        machine_reply_set(write->reply, BOP_STATUS_BUSY);
+        return rc;
+    }
     machine_reply_set(write->reply, BOP_STATUS_OK);
     machine_reply_add_u64(write->reply, machine->entry.index);
-    return rc == BOP_ENOTFOUND ? add(write, &member) : rc;
+    return add(write, &member);
 }
 
 static int join(struct write *write)
@@ -263,6 +271,9 @@ static int leave(struct write *write)
     }
     if (rc == 0) {
         rc = bop__machine_owned_del(machine, &owned);
+    }
+    if (rc == 0) {
+        rc = bop__machine_owned_sub(machine, owned.session, OWNED_MEMBER);
     }
     return rc == BOP_ENOTFOUND ? BOP_ECORRUPT : rc;
 }

@@ -3,6 +3,9 @@
  * entry of the log. The key sorts by kind, which is the order in which things end:
  *
  *      session u64 | kind u8 | id u32 | number u64      all big-endian
+ *
+ * Under id 0, number 0 of a kind is how many there are of it, u32: as all of them end with one
+ * entry, there is a bound.
  */
 #include "machine_internal.h"
 
@@ -40,6 +43,62 @@ int bop__machine_owned_get(struct machine *machine, const struct machine_owned *
                       out_value);
 }
 
+/* ---- How many ---- */
+
+static int count_get(struct machine *machine, const struct machine_owned *counted,
+                     uint32_t *out_count)
+{
+    struct bop_slice value;
+    int rc = bop__machine_owned_get(machine, counted, &value);
+
+    *out_count = 0;
+    if (rc < 0) {
+        return rc == BOP_ENOTFOUND ? 0 : rc;
+    }
+    if (value.size != 4) {
+        return BOP_ECORRUPT;
+    }
+    *out_count = bop_load_u32(value.data);
+    return 0;
+}
+
+static int count_set(struct machine *machine, const struct machine_owned *counted, uint32_t count)
+{
+    uint8_t value[4];
+
+    if (count == 0) {
+        return bop__machine_owned_del(machine, counted);
+    }
+    bop_store_u32(value, count);
+    return bop__machine_owned_put(machine, counted, bop_slice(value, sizeof(value)));
+}
+
+int bop__machine_owned_add(struct machine *machine, uint64_t session, enum machine_owned_kind kind,
+                           bool *out_full)
+{
+    struct machine_owned counted = {.session = session, .kind = kind};
+    uint32_t count;
+    int rc = count_get(machine, &counted, &count);
+
+    *out_full = rc == 0 && count >= MACHINE_SESSION_OWNED_MAX;
+    return rc < 0 || *out_full ? rc : count_set(machine, &counted, count + 1);
+}
+
+int bop__machine_owned_sub(struct machine *machine, uint64_t session, enum machine_owned_kind kind)
+{
+    struct machine_owned counted = {.session = session, .kind = kind};
+    uint32_t count;
+    int rc = count_get(machine, &counted, &count);
+
+    if (rc == 0 && count == 0) {
+        /* Members and registrations that an earlier version made were not counted. */
+        return kind == OWNED_LOCK_REQUEST ? BOP_ECORRUPT : 0;
+    }
+    return rc ? rc : count_set(machine, &counted, count - 1);
+}
+
+/* ---- The end ---- */
+
 /* The first thing that a session still owns. 0, BOP_ENOTFOUND or another code. */
 static int first_of(struct machine *machine, uint64_t session, struct machine_owned *out_owned,
                     struct bop_buf *value)
@@ -73,6 +132,9 @@ static int first_of(struct machine *machine, uint64_t session, struct machine_ow
 static int end_one(struct machine *machine, const struct machine_owned *owned,
                    struct bop_slice value)
 {
+    if (owned->id == 0) {
+        return 0; /* Their number, which goes with them. */
+    }
     switch (owned->kind) {
     case OWNED_REGISTRATION:
         return bop__machine_registration_end(machine, owned, value);

@@ -369,6 +369,9 @@ int bop__machine_record_check(enum machine_table table, struct bop_slice key,
         if (key.size != MACHINE_OWNED_KEY || !known_kind(key.data[8], OWNED_MEMBER)) {
             return BOP_ECORRUPT;
         }
+        if (bop_load_u32(key.data + 9) == 0) {
+            return value.size == 4 ? 0 : BOP_ECORRUPT; /* How many. */
+        }
         return key.data[8] == OWNED_REGISTRATION ? bop__machine_registration_owned_check(value) : 0;
     case MACHINE_DEADLINES:
         return check_deadline(key, value);

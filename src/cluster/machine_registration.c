@@ -6,7 +6,8 @@
  *      REGISTRIES   name -> id, registrations, created
  *      ENTRIES      id u32, pair (machine_pair.h) of the address and, both big-endian,
  *                   session u64, sequence u64 -> version
- *      OWNED        session, kind, id, sequence -> registry b, address
+ *      OWNED        session, kind, id, sequence -> registry b, address; session, kind, 0, 0 -> how
+ *                   many
  *
  * So those of an address lie side by side, in the order of sessions and sequences, and
  * the end of a session costs what the session had, however large the registry is.
@@ -118,7 +119,7 @@ static int add(struct machine *machine, struct collection *registry, struct bop_
                                   .number = sequence};
     struct machine_entry entry, found;
     struct machine_key store_key;
-    bool used, here;
+    bool used, here, full;
     int rc = owned_look(machine, &owned, address, &used, &here);
 
     *out_added = false;
@@ -136,6 +137,11 @@ static int add(struct machine *machine, struct collection *registry, struct bop_
         return 0;
     }
     if (rc != BOP_ENOTFOUND) {
+        return rc;
+    }
+    rc = bop__machine_owned_add(machine, owned.session, OWNED_REGISTRATION, &full);
+    if (rc < 0 || full) {
+        *out_status = BOP_STATUS_BUSY;
         return rc;
     }
     entry.version = machine->entry.index;
@@ -174,6 +180,9 @@ static int remove_one(struct machine *machine, const struct bop_operation *opera
     }
     if (rc == 0) {
         rc = bop__machine_owned_del(machine, &owned);
+    }
+    if (rc == 0) {
+        rc = bop__machine_owned_sub(machine, owned.session, OWNED_REGISTRATION);
     }
     if (rc == 0) {
         rc = tell(machine, BOP_EVENT_REGISTRATION_REMOVE, 0, operation->name, operation->key,

@@ -713,7 +713,7 @@ TEST(lock, requests_are_bounded)
     unsigned count = 0;
 
     world_begin(w);
-    while (count < MACHINE_LOCK_SESSION_REQUESTS_MAX) {
+    while (count < MACHINE_SESSION_OWNED_MAX) {
         result = ask(f, &f->a, "s", INT32_MAX, 1);
         REQUIRE_EQ(result.status, BOP_STATUS_OK);
         count++;

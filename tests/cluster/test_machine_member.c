@@ -196,6 +196,30 @@ TEST(member, ends_with_its_session_after_its_registrations)
     CHECK_EQ(world_records(&f->world, MACHINE_MEMBERS), 0);
 }
 
+/* All that a session has ends with one entry, so there is a bound. */
+TEST(member, is_one_of_so_many_of_its_session)
+{
+    char name[16];
+
+    world_begin(&f->world);
+    for (unsigned n = 0; n < MACHINE_SESSION_OWNED_MAX; n++) {
+        snprintf(name, sizeof(name), "%u", n);
+        join(f, 0, n % 2 ? "g" : "h", name, "");
+    }
+    CHECK_EQ(run(f, 0, BOP_OP_MEMBER_JOIN, "g", bytes("more"), bytes("")), BOP_STATUS_BUSY);
+    join(f, 0, "g", "1", "again"); /* It is there. */
+    CHECK_EQ(run(f, 1, BOP_OP_MEMBER_JOIN, "g", bytes("more"), bytes("")), BOP_STATUS_OK);
+    CHECK(leave(f, 0, "g", "1"));
+    join(f, 0, "g", "other", "");
+    CHECK_EQ(run(f, 0, BOP_OP_MEMBER_JOIN, "g", bytes("1"), bytes("")), BOP_STATUS_BUSY);
+    world_commit(&f->world);
+    CHECK_EQ(world_end_session(&f->world, f->sessions[0], OWNER_TOKEN), BOP_STATUS_OK);
+    check_list(f, "h", "");
+    check_list(f, "g", "moreB;");
+    CHECK(leave(f, 1, "g", "more"));
+    CHECK_EQ(world_records(&f->world, MACHINE_OWNED), 0);
+}
+
 /* A transaction of joins, of a name and a group each. Returns its status. */
 static uint8_t join_both(struct fixture *f, const char *const names[][2], uint32_t count)
 {

@@ -166,6 +166,31 @@ TEST(registration, comes_in_bulk_or_not_at_all)
 }
 
 /* Addresses that contain, begin with and end in others, and ones longer than the store's keys. */
+/* All that a session has ends with one entry, so there is a bound. */
+TEST(registration, is_one_of_so_many_of_its_session)
+{
+    struct bop_item two[] = {{.key = bytes("b"), .sequence = MACHINE_SESSION_OWNED_MAX + 1},
+                             {.key = bytes("c"), .sequence = MACHINE_SESSION_OWNED_MAX + 2}};
+
+    world_begin(&f->world);
+    for (uint64_t n = 0; n < MACHINE_SESSION_OWNED_MAX; n++) {
+        CHECK(add(f, 0, "a", n));
+    }
+    CHECK_EQ(run(f, 0, BOP_OP_REGISTRATION_ADD, bytes("b"), MACHINE_SESSION_OWNED_MAX),
+             BOP_STATUS_BUSY);
+    CHECK(!add(f, 0, "a", 7)); /* It is there. */
+    CHECK(add(f, 1, "b", 1));
+    CHECK(remove_one(f, 0, "a", 7));
+    CHECK_EQ(add_all(f, 0, two, 2), BOP_STATUS_BUSY); /* There is room for one. */
+    CHECK_EQ(add_all(f, 0, two, 1), BOP_STATUS_OK);
+    CHECK_EQ(run(f, 0, BOP_OP_REGISTRATION_ADD, bytes("c"), 7), BOP_STATUS_BUSY);
+    world_commit(&f->world);
+    CHECK_EQ(world_end_session(&f->world, f->sessions[0], OWNER_TOKEN), BOP_STATUS_OK);
+    check_list(f, "bB1;");
+    CHECK(remove_one(f, 1, "b", 1));
+    CHECK_EQ(world_records(&f->world, MACHINE_OWNED), 0);
+}
+
 TEST(registration, has_addresses_of_any_bytes)
 {
     struct bop_slice addresses[] = {
