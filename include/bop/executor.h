@@ -83,6 +83,8 @@ struct bop_lane_options {
     unsigned writes;
     /* Leave io_uring alone, as if the kernel had none. */
     bool no_uring;
+    /* Run tasks only with what processor and disk others leave: nobody waits for them. */
+    bool background;
 };
 
 BOP_API BOP_MUST_USE int bop_lane_create(const struct bop_lane_options *options,

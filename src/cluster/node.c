@@ -215,6 +215,7 @@ static int start_lanes(struct bop_node *node)
     rc = bop_lane_create(&options, &node->log_lane);
     if (rc == 0) {
         options.name = "bop-snapshot";
+        options.background = true; /* Nobody waits for a snapshot as for an answer. */
         options.writes = 0;
         options.notify = notify_work;
         rc = bop_lane_create(&options, &node->work_lane);

@@ -483,16 +483,25 @@ bool bop__replica_snapshot_may_take(const struct replica *replica)
            replica->now_ms >= replica->take_again_ms;
 }
 
-/* At multiples of the entries between two, where other nodes take theirs; or if that was missed. */
+/*
+ * At multiples of the entries between two, where other nodes take theirs; or if that was missed.
+ * Writing a large state pays off only once about half as much was applied since.
+ */
 static bool take_is_due(const struct replica *replica)
 {
-    uint64_t last = replica->snapshot.raft.index;
+    const struct snapshot_info *last = &replica->snapshot;
+    uint64_t every = replica->options.snapshot_entries;
+    uint64_t entries = bop_max_u64(every, last->entries / 2);
+    uint64_t bytes = bop_max_u64(SNAPSHOT_SEGMENTS * replica->options.segment_bytes,
+                                 last->bytes / 2);
+    uint64_t since;
 
-    return (replica->applied > last && replica->applied % replica->options.snapshot_entries == 0) ||
-           replica->applied >= last + 2 * replica->options.snapshot_entries ||
-           (replica->applied_bytes >= SNAPSHOT_SEGMENTS * replica->options.segment_bytes &&
-            replica->applied > last) ||
-           (replica->applied > last && buggify(BUGGIFY_SNAPSHOT_NOW));
+    if (replica->applied <= last->raft.index) {
+        return false;
+    }
+    since = replica->applied - last->raft.index;
+    return (since >= entries && replica->applied % every == 0) || since >= 2 * entries ||
+           replica->applied_bytes >= bytes || buggify(BUGGIFY_SNAPSHOT_NOW);
 }
 
 void bop__replica_snapshot_turn(struct replica *replica)

@@ -18,6 +18,9 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <bop/error.h>
 #include <bop/mem.h>
@@ -34,11 +37,24 @@ static struct bop_task *task_of(uint64_t item)
     return (struct bop_task *)(uintptr_t)item;
 }
 
+#define IO_LOWEST (2 << 13 | 7) /* The lowest of the usual class: ioprio_set(2). */
+
+/* Linux gives each thread priorities of its own. What cannot be had is done without. */
+static void stand_back(void)
+{
+    BOP_IGNORE(setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19));
+    BOP_IGNORE(syscall(SYS_ioprio_set, 1, 0, IO_LOWEST));
+}
+
 static void *lane_main(void *argument)
 {
     struct bop_lane *lane = argument;
     uint64_t item;
     int rc;
+
+    if (lane->background) {
+        stand_back();
+    }
 
     while (bop_mpmc_pop_wait(lane->work, NULL, &item, BOP_MPMC_FOREVER) > 0) {
         task_of(item)->run(task_of(item));
@@ -130,6 +146,7 @@ int bop_lane_create(const struct bop_lane_options *options, struct bop_lane **ou
     lane->executor.method = "task";
     lane->allocator = allocator;
     lane->notify = options->notify;
+    lane->background = options->background;
     lane->user = options->user;
     snprintf(lane->name, sizeof(lane->name), "%s", options->name ? options->name : "bop-lane");
     bop_list_init(&lane->waiting);

@@ -58,6 +58,7 @@ struct bop_lane {
     void (*notify)(void *user);
     void *user;
     char name[LANE_NAME_MAX];
+    bool background;
     pthread_t thread;
 
     struct bop_mpmc *work;     /* From the owner to the thread: tasks. */
