@@ -696,6 +696,41 @@ TEST(replica, takes_no_snapshot_of_a_term_it_has_not_heard_of)
     CHECK_EQ(give_chunk(&f->w, &chunk), BOP_EMALFORMED);
 }
 
+static void ask_for_vote(struct world *w)
+{
+    struct bop_raft_message message = {
+        .type = BOP_RAFT_VOTE,
+        .peer = 1,
+        .term = 5,
+        .vote = {.candidate = 2, .last_index = 1000, .last_term = 4, .disrupt_leader = true}};
+    struct bop_wire_frame frame = {.flags = BOP_WIRE_REQUEST, .kind = BOP_WIRE_KIND_PEER_RAFT};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    bop_buf_init(&buf, NULL, 0);
+    bop__peer_raft_encode(&writer, &message);
+    frame.payload = bop_buf_slice(&buf);
+    CHECK_EQ(bop__replica_peer_frame(w->replica, 2, &frame), 0);
+    bop_buf_deinit(&buf);
+}
+
+/* Whoever asks may take it for the node whose place it is to take, which had one. */
+TEST(replica, that_was_no_member_yet_has_no_vote)
+{
+    f->w.options.join = true;
+    REQUIRE_EQ(world_open(&f->w), 0);
+    ask_for_vote(&f->w);
+    CHECK_EQ(f->w.replica->status.term, 0);
+    CHECK_EQ(f->w.replica->votes.vote, 0);
+    world_close(&f->w);
+    f->w.options.join = false;
+    f->w.options.path = "/member";
+    start(&f->w);
+    ask_for_vote(&f->w);
+    CHECK_EQ(f->w.replica->votes.term, 5);
+    CHECK_EQ(f->w.replica->votes.vote, 2);
+}
+
 /* Under more ids than there is room for, as when nodes are replaced over the years. */
 TEST(replica, hears_of_ever_new_peers)
 {
