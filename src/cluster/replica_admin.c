@@ -753,10 +753,11 @@ void bop__replica_admins_deinit(struct replica *replica)
 {
     BOP_LIST_FOR_EACH_SAFE(link, &replica->admins.waiting) {
         struct replica_admin *admin = BOP_CONTAINER_OF(link, struct replica_admin, link);
+        uint64_t id = admin->id; /* Its owner may free it once it is answered. */
 
-        refuse(replica, (struct admin_origin){.request = admin->id}, admin->kind,
-               BOP_ADMIN_UNCERTAIN, "the node stops");
-        if (find_waiting(replica, admin->id)) {
+        refuse(replica, (struct admin_origin){.request = id}, admin->kind, BOP_ADMIN_UNCERTAIN,
+               "the node stops");
+        if (find_waiting(replica, id)) {
             finish(admin, bop_slice(NULL, 0)); /* No memory for a sentence. */
         }
     }
