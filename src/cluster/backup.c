@@ -136,7 +136,7 @@ static int apply_servers(struct restore *restore, struct machine *machine)
 static int write_snapshot(struct restore *restore, struct machine *machine, struct bop_error *err)
 {
     struct machine_position position = bop__machine_position(machine);
-    struct machine_view *view;
+    struct machine_view *view = NULL;
     char path[PATH_BYTES], name[64];
     int rc = path_of(restore, path, "snapshots");
 
@@ -168,7 +168,7 @@ static int make_state(struct restore *restore, struct bop_error *err)
         .bytes_max = restore->options->state_bytes_max,
     };
     struct snapshot_info info;
-    struct machine *machine;
+    struct machine *machine = NULL;
     int rc = bop__snapshot_load(restore->fs, restore->options->file, &options, &info, err);
 
     if (rc == 0) {
