@@ -683,7 +683,7 @@ static void client_turn(struct sim_client *client)
             repeat(client, client->open_ops[n - 1]);
         }
         ask(client);
-        if (client->session != 0 && client->open_count < client->pipeline &&
+        if (client->session != 0 && client->open_count < client->pipeline && !sim->quiet &&
             sim_chance(sim, 1, 100)) {
             end_session(client);
         }
