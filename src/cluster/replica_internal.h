@@ -58,11 +58,12 @@
 #define ALIVE_MAX          512            /* Sessions in one message to the leader. */
 #define PROPOSALS_MAX      8192           /* Of one turn; more wait for the next. */
 #define WRITE_DEADLINE_MS  5000           /* Then the outcome is given as unknown. */
-#define SNAPSHOT_SEGMENTS  4    /* Of the log, applied since a snapshot: time for another. */
-#define TAKE_RETRY_MS      5000 /* After a snapshot that could not be taken. */
-#define APPLY_RETRY_MS     500  /* After a full disk. */
-#define APPLY_GATHER_MS    10   /* Entries wait so long where nobody waits for them. */
-#define APPLY_TURN_MS      20   /* Of one turn; heartbeats must not wait longer. */
+#define SNAPSHOT_SEGMENTS  4 /* Of the log, applied since a snapshot: time for another. */
+#define SNAPSHOT_LARGE     (64u * 1024 * 1024) /* Bytes; below, one costs next to nothing. */
+#define TAKE_RETRY_MS      5000                /* After a snapshot that could not be taken. */
+#define APPLY_RETRY_MS     500                 /* After a full disk. */
+#define APPLY_GATHER_MS    10 /* Entries wait so long where nobody waits for them. */
+#define APPLY_TURN_MS      20 /* Of one turn; heartbeats must not wait longer. */
 #define DISK_RESERVE       (32u * 1024 * 1024) /* Free bytes below which no write is taken. */
 #define DIGESTS_KEPT       4                   /* Of each node, to compare. */
 #define LEVEL_WAIT_MS      3000 /* For servers that were never there, before the level is raised. */

@@ -490,10 +490,11 @@ bool bop__replica_snapshot_may_take(const struct replica *replica)
 static bool take_is_due(const struct replica *replica)
 {
     const struct snapshot_info *last = &replica->snapshot;
+    bool large = last->bytes >= SNAPSHOT_LARGE;
     uint64_t every = replica->options.snapshot_entries;
-    uint64_t entries = bop_max_u64(every, last->entries / 2);
+    uint64_t entries = bop_max_u64(every, large ? last->entries / 2 : 0);
     uint64_t bytes = bop_max_u64(SNAPSHOT_SEGMENTS * replica->options.segment_bytes,
-                                 last->bytes / 2);
+                                 large ? last->bytes / 2 : 0);
     uint64_t since;
 
     if (replica->applied <= last->raft.index) {

@@ -38,7 +38,6 @@ BAD = [
     ("kind 0", raw_frame(kind=0), "unknown kind 0"),
     ("kind 75", raw_frame(kind=75), "unknown kind 75"),
     ("kind 189", raw_frame(kind=189), "unknown kind 189"),
-    ("kind 146", raw_frame(kind=146), "unknown kind 146"),
     ("kind 65535", raw_frame(kind=65535), "unknown kind 65535"),
     ("no flags", raw_frame(flags=0), "flags"),
     ("flags of a response", raw_frame(flags=wire.RESPONSE), "flags"),
@@ -97,8 +96,9 @@ def bad_frames_close_the_connection_with_a_reason_and_change_nothing():
                 answers = [f for f in frames if f.kind != wire.ERROR_RESPONSE]
                 check_equal(len(answers), 1 if first else 0, f"{what}: answers")
         check_equal(states(cluster), before, "the states")
-        check_equal(len([line for line in node.log() if " WARN net close " in line]),
-                    2 * len(BAD), "lines of the log")
+        # At most ten a second, so that a flood does not fill the log.
+        lines = len([line for line in node.log() if " WARN net 127.0.0.1:" in line])
+        check(10 <= lines <= 2 * len(BAD), f"{lines} lines of the log")
 
 
 @test
