@@ -5,6 +5,7 @@ the node goes on serving others."""
 import os
 import random
 import struct
+import time
 import zlib
 
 import tap
@@ -80,11 +81,21 @@ def states(cluster):
     return [(s["applied"], s["digest"]) for s in cluster.converge()]
 
 
+def settled_states(cluster):
+    """As of when the cluster has nothing of its own left to write: who its nodes are, above all."""
+    def settled():
+        first = states(cluster)
+        time.sleep(1)
+        return first if states(cluster) == first else None
+
+    return wait_until(settled, "a state that stays")
+
+
 @test
 def bad_frames_close_the_connection_with_a_reason_and_change_nothing():
     with Cluster() as cluster:
         fill(cluster)
-        before = states(cluster)
+        before = settled_states(cluster)
         node = cluster.nodes[0]
         for first in (b"", HELLO):
             for what, data, word in BAD:
@@ -118,7 +129,7 @@ def what_comes_before_a_bad_frame_is_answered_and_what_comes_after_is_not_done()
 def operations_that_make_no_sense_are_refused_and_the_connection_stays():
     with Cluster(1) as cluster, cluster.nodes[0].connect(PATIENCE) as connection:
         fill(cluster)
-        before = states(cluster)
+        before = settled_states(cluster)
         writes = [
             (b"", wire.BAD_REQUEST),
             (b"\x00", wire.BAD_REQUEST),
@@ -167,7 +178,7 @@ def claimed_sizes_take_no_memory():
     with Cluster(1) as cluster:
         node = cluster.nodes[0]
         fill(cluster)
-        before = states(cluster)
+        before = settled_states(cluster)
         resident = node.resident_bytes()
         connections = []
         for number in range(40):
@@ -280,7 +291,7 @@ def mutated_frames_change_nothing():
         fill(cluster)
         node = cluster.nodes[0]
         closed = 0
-        before = states(cluster)
+        before = settled_states(cluster)
         frames = good_frames()
         for number in range(MUTATIONS):
             data = mutate(draw, draw.choice(frames))
@@ -394,7 +405,7 @@ def random_bytes_are_refused():
     with Cluster(1) as cluster:
         node = cluster.nodes[0]
         fill(cluster)
-        before = states(cluster)
+        before = settled_states(cluster)
         for _ in range(300):
             with node.connect(PATIENCE) as connection:
                 try:
