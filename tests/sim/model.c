@@ -416,6 +416,7 @@ static void note_removed(struct sim *sim)
         if (server && (member.incarnation == 0 || member.incarnation != node->lost_incarnation)) {
             node->was_member = true;
         } else {
+            node->claimed = false;
             node->was_removed |= node->was_member;
         }
     }
@@ -948,6 +949,9 @@ void sim_model_finish(struct sim *sim)
         struct sim_node *node = &sim->nodes[n];
         struct replica *replica = node->replica;
 
+        if (node->claimed) {
+            sim_fail(sim, "node %" PRIu64 " believed that it was removed, and was not", node->id);
+        }
         if (!node->exists) {
             continue; /* It was removed. */
         }

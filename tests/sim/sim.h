@@ -166,6 +166,7 @@ struct sim_node {
     uint64_t life;    /* Events of an earlier life mean nothing. */
     bool exists;      /* False: it is to join and has not begun yet, or is gone for good. */
     bool removed;     /* It says that it was removed from the cluster. */
+    bool claimed;     /* It said so before anybody had applied the entry: that must come yet. */
     bool was_member;  /* By a committed configuration, with this directory... */
     bool was_removed; /* ...and not any more. */
     uint64_t lost_incarnation; /* Of the directory that it had before. */
