@@ -114,10 +114,15 @@ class Cluster:
         """Whom the load is told of."""
         raise NotImplementedError
 
+    def clients(self, mode, outstanding):
+        """Connections of the load, each of which has a session."""
+        # A session may own so many registrations only.
+        return 16 if mode == "register" else self.connections.get(outstanding, 1)
+
     def load_argv(self, mode, outstanding, seconds, warmup=1.0, keys=KEYS):
         return [self.program, "--servers", self.servers(mode, self.leader()), "--mode", mode,
                 "--outstanding", str(outstanding), "--seconds", str(seconds), "--warmup",
-                str(warmup), "--clients", str(self.connections.get(outstanding, 1)),
+                str(warmup), "--clients", str(self.clients(mode, outstanding)),
                 "--keys", str(keys), "--size", str(SIZE)]
 
     @contextlib.contextmanager

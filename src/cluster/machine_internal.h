@@ -274,7 +274,7 @@ enum machine_owned_kind {
     OWNED_MEMBER = 3,       /* id of the group, its number -> empty */
 };
 #define MACHINE_OWNED_KEY         21
-#define MACHINE_SESSION_OWNED_MAX 65536 /* Of each kind: all of it ends with one entry. */
+#define MACHINE_SESSION_OWNED_MAX 131072 /* Of each kind: all of it ends with one entry. */
 
 struct machine_owned {
     uint64_t session;
