@@ -6,13 +6,12 @@
  * snapshot. A store with tables but without it was left by a load that did not
  * come to its end, and is made anew.
  *
- * A store of the older format lacks tables; they were made empty by then, so that all
+ * A store of an older format lacks tables; they were made empty by then, so that all
  * there is to do is to say so.
  *
- * An entry is dispatched here and run in machine_map.c, machine_set.c,
- * machine_multimap.c, machine_counter.c and machine_session.c. Whatever fails with a code leaves
- * memory and store in the middle of something, so the owner's only way on is abort, which undoes
- * the store's part and rebuilds memory's from it.
+ * An entry is dispatched here and run in the file of its kind (machine_internal.h). Whatever
+ * fails with a code leaves memory and store in the middle of something, so the owner's only way on
+ * is abort, which undoes the store's part and rebuilds memory's from it.
  */
 #include <inttypes.h>
 

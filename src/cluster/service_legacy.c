@@ -212,6 +212,7 @@ static void write_result(struct bop_writer *writer, const struct service_request
 #define LIST_BYTES_MAX (BOP_WIRE_FRAME_MAX - BOP_WIRE_HEADER - 1)
 
 struct list {
+    enum bop_op op;
     struct bop_buf *out;
     size_t count_at; /* Where the count of items is, or of keys. */
     uint32_t count;
@@ -244,69 +245,71 @@ static void list_key(struct list *list, struct bop_writer *writer, struct bop_sl
     bop_write_u32(writer, 0);
 }
 
-static int list_add(struct list *list, enum bop_op op, const struct bop_scan_entry *entry)
+static int list_add(void *user, const struct bop_scan_entry *entry)
 {
+    struct list *list = user;
     struct bop_writer writer = bop_writer(list->out);
 
-    if (op == BOP_OP_MULTIMAP_ENTRIES) {
+    if (list->op == BOP_OP_MULTIMAP_ENTRIES) {
         list_key(list, &writer, entry->key);
         bop_write_bytes(&writer, entry->value);
         if (writer.code == 0) {
             bop_store_u32(list->out->data + list->values_at, ++list->values);
         }
     } else {
-        bop_write_bytes(&writer, op == BOP_OP_MULTIMAP_KEYS ? entry->key : entry->value);
+        bop_write_bytes(&writer, list->op == BOP_OP_MULTIMAP_KEYS ? entry->key : entry->value);
         list->count++;
     }
     return writer.code;
 }
 
-/* One page from `cursor` on, which moves on. A bop_status or a code. */
-static int list_page(struct list *list, struct machine_view *view, struct bop_operation *operation,
-                     struct bop_buf *page, struct bop_buf *cursor)
+int bop__service_each_entry(struct machine_view *view, struct bop_allocator *allocator,
+                            struct bop_operation *operation, service_entry_fn *fn, void *user)
 {
     struct bop_scan_entry entry;
-    struct bop_result result;
+    struct bop_buf page, cursor;
     int rc;
 
-    bop_buf_clear(page);
-    operation->cursor = bop_buf_slice(cursor);
-    rc = bop__machine_read(view, operation, page);
-    if (rc != BOP_STATUS_OK) {
-        return rc;
-    }
-    rc = bop_result_decode(operation->op, BOP_STATUS_OK, bop_buf_slice(page), &result);
-    while (rc == 0 && bop_scan_next(&result.entries, &entry)) {
-        rc = list_add(list, operation->op, &entry);
-    }
-    bop_buf_clear(cursor);
-    return rc ? rc : bop_buf_append(cursor, result.cursor.data, result.cursor.size);
+    bop_buf_init(&page, allocator, 0);
+    bop_buf_init(&cursor, allocator, 0);
+    do {
+        struct bop_result result = {0};
+
+        bop_buf_clear(&page);
+        operation->cursor = bop_buf_slice(&cursor);
+        rc = bop__machine_read(view, operation, &page);
+        if (rc == BOP_STATUS_OK) {
+            rc = bop_result_decode(operation->op, BOP_STATUS_OK, bop_buf_slice(&page), &result);
+        }
+        while (rc == 0 && bop_scan_next(&result.entries, &entry)) {
+            rc = fn(user, &entry);
+        }
+        bop_buf_clear(&cursor);
+        if (rc == 0) {
+            rc = bop_buf_append(&cursor, result.cursor.data, result.cursor.size);
+        }
+    } while (rc == 0 && cursor.size > 0);
+    bop_buf_deinit(&page);
+    bop_buf_deinit(&cursor);
+    return rc;
 }
 
 /* All of it, in the prototype's form. BOP_STATUS_TOO_BIG if no frame could hold it. */
 static int read_list(struct machine_view *view, struct bop_operation *operation,
                      struct bop_buf *out)
 {
-    struct list list = {.out = out, .count_at = out->size};
+    struct list list = {.op = operation->op, .out = out, .count_at = out->size};
     struct bop_writer writer = bop_writer(out);
-    struct bop_buf page, cursor;
     int rc;
 
-    bop_buf_init(&page, out->allocator, 0);
-    bop_buf_init(&cursor, out->allocator, 0);
     bop_write_u32(&writer, 0);
     rc = writer.code;
-    while (rc == 0) {
-        rc = list_page(&list, view, operation, &page, &cursor);
-        if (cursor.size == 0) {
-            break;
-        }
+    if (rc == 0) {
+        rc = bop__service_each_entry(view, out->allocator, operation, list_add, &list);
     }
     if (rc == 0) {
         bop_store_u32(out->data + list.count_at, list.count);
     }
-    bop_buf_deinit(&page);
-    bop_buf_deinit(&cursor);
     return rc == BOP_EFULL ? BOP_STATUS_TOO_BIG : rc;
 }
 

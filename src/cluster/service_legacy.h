@@ -9,6 +9,13 @@
 
 #include "service_internal.h"
 
+typedef int service_entry_fn(void *user, const struct bop_scan_entry *entry);
+/** Run a read that answers in pages to its end and call fn for each entry, until it returns another
+ * than 0. That, or 0, a bop_status or a code. */
+BOP_MUST_USE int bop__service_each_entry(struct machine_view *view, struct bop_allocator *allocator,
+                                         struct bop_operation *operation, service_entry_fn *fn,
+                                         void *user);
+
 bool bop__service_legacy_is_of_node(uint16_t kind);
 /** Serve one; the payload is checked. BOP_EAGAIN while another one is under way. */
 BOP_MUST_USE int bop__service_legacy_node(struct service_conn *conn,

@@ -269,41 +269,28 @@ struct bop_slice bop__service_node_id(struct bop_slice group, struct bop_slice m
     return is_node ? bop_slice(member.data, member.size - SUFFIX_SIZE) : bop_slice(NULL, 0);
 }
 
+struct node_walk {
+    service_node_fn *fn;
+    void *user;
+};
+
+static int visit_member(void *user, const struct bop_scan_entry *entry)
+{
+    const struct node_walk *walk = user;
+    struct bop_slice id = bop__service_node_id(bop_slice_cstr(LEGACY_GROUP), entry->key);
+
+    return id.size > 0 && entry->value.size >= 8
+               ? walk->fn(walk->user, id, bop_load_u64(entry->value.data))
+               : 0;
+}
+
 int bop__service_each_node(struct machine_view *view, struct bop_allocator *allocator,
                            service_node_fn *fn, void *user)
 {
     struct bop_operation list = {.op = BOP_OP_MEMBER_LIST, .name = bop_slice_cstr(LEGACY_GROUP)};
-    struct bop_scan_entry entry;
-    struct bop_buf page, cursor;
-    int rc;
+    struct node_walk walk = {.fn = fn, .user = user};
 
-    bop_buf_init(&page, allocator, 0);
-    bop_buf_init(&cursor, allocator, 0);
-    do {
-        struct bop_result result;
-
-        bop_buf_clear(&page);
-        list.cursor = bop_buf_slice(&cursor);
-        rc = bop__machine_read(view, &list, &page);
-        if (rc != BOP_STATUS_OK) {
-            break;
-        }
-        result = decoded(list.op, bop_buf_slice(&page));
-        while (rc == 0 && bop_scan_next(&result.entries, &entry)) {
-            struct bop_slice id = bop__service_node_id(list.name, entry.key);
-
-            if (id.size > 0 && entry.value.size >= 8) {
-                rc = fn(user, id, bop_load_u64(entry.value.data));
-            }
-        }
-        bop_buf_clear(&cursor);
-        if (rc == 0) {
-            rc = bop_buf_append(&cursor, result.cursor.data, result.cursor.size);
-        }
-    } while (rc == 0 && cursor.size > 0);
-    bop_buf_deinit(&page);
-    bop_buf_deinit(&cursor);
-    return rc;
+    return bop__service_each_entry(view, allocator, &list, visit_member, &walk);
 }
 
 struct node_list {
@@ -432,37 +419,23 @@ struct place {
     uint64_t position; /* Among those who wait. */
 };
 
+static int visit_request(void *user, const struct bop_scan_entry *entry)
+{
+    struct place *place = user;
+
+    place->granted = bop_load_u64(entry->value.data + 8) != 0;
+    place->position += !place->granted;
+    place->found = bop_slice_equal(entry->key, place->label);
+    return place->found ? BOP_EEND : 0;
+}
+
 static int find_place(struct machine_view *view, struct bop_allocator *allocator,
                       struct bop_slice lock, struct place *place)
 {
     struct bop_operation get = {.op = BOP_OP_LOCK_GET, .name = lock};
-    struct bop_scan_entry entry;
-    struct bop_buf page, cursor;
-    int rc;
+    int rc = bop__service_each_entry(view, allocator, &get, visit_request, place);
 
-    bop_buf_init(&page, allocator, 0);
-    bop_buf_init(&cursor, allocator, 0);
-    do {
-        struct bop_result result;
-
-        bop_buf_clear(&page);
-        get.cursor = bop_buf_slice(&cursor);
-        rc = bop__machine_read(view, &get, &page);
-        if (rc != BOP_STATUS_OK) {
-            break;
-        }
-        result = decoded(get.op, bop_buf_slice(&page));
-        while (!place->found && bop_scan_next(&result.entries, &entry)) {
-            place->granted = bop_load_u64(entry.value.data + 8) != 0;
-            place->position += !place->granted;
-            place->found = bop_slice_equal(entry.key, place->label);
-        }
-        bop_buf_clear(&cursor);
-        rc = bop_buf_append(&cursor, result.cursor.data, result.cursor.size);
-    } while (rc == 0 && cursor.size > 0 && !place->found);
-    bop_buf_deinit(&page);
-    bop_buf_deinit(&cursor);
-    return rc == BOP_STATUS_NOT_FOUND ? 0 : rc;
+    return rc == BOP_EEND || rc == BOP_STATUS_NOT_FOUND ? 0 : rc;
 }
 
 static void tell_place(struct service_request *request, bool granted, uint64_t position)
