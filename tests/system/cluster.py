@@ -146,6 +146,10 @@ class Node:
         except (OSError, wire.Closed):
             return None
 
+    def wait_status(self):
+        """For a node that has to answer, however busy the machine is."""
+        return tap.wait_until(self.status, f"node {self.number} tells its status", PATIENCE)
+
     def is_up(self):
         return not self.stopped and not self.paused
 

@@ -150,11 +150,11 @@ def a_restored_node_has_everything_and_others_join_it():
             first = made.nodes[0]
             check_equal(read_map(first, "m"), expected, "the map")
             check_equal(read_counter(first, "c"), 42, "the counter")
-            check(first.status()["first"] > said["index"], "its log begins below the backup")
+            check(first.wait_status()["first"] > said["index"], "its log begins below the backup")
             others = [made.add(join=True), made.add(join=True)]
             for node in others:
                 node.start()
-            wait_until(lambda: [p["role"] for p in made.leader().status()["peers"]] ==
+            wait_until(lambda: [p["role"] for p in made.leader().wait_status()["peers"]] ==
                        [wire.VOTER] * 3, "three voters")
             made.converge()
             for node in others:
@@ -193,8 +193,8 @@ def a_restored_session_expires_with_what_it_owns():
         backup(cluster.nodes, path)
         with restored(path) as made:
             node = made.nodes[0]
-            check(node.status()["sessions"] > 0, "the session is not in the backup")
-            wait_until(lambda: node.status()["sessions"] == 0, "the session expires")
+            check(node.wait_status()["sessions"] > 0, "the session is not in the backup")
+            wait_until(lambda: node.wait_status()["sessions"] == 0, "the session expires")
             status, result = clusters.read(node, wire.member_list("group"))
             check(status == wire.NOT_FOUND or b"me" not in result, f"its member stays: {result}")
             check_equal(read_counter(node, "c"), 1, "the counter")

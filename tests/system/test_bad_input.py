@@ -192,7 +192,7 @@ def claimed_sizes_take_no_memory():
             with node.connect(PATIENCE) as connection:
                 connection.send_raw(wire.frame(39, payload))  # LOCK_SYNC_REQUEST: a list.
                 connection.until_closed()
-        wait_until(lambda: node.status()["clients"] <= 1, "half a frame makes no client")
+        wait_until(lambda: node.wait_status()["clients"] <= 1, "half a frame makes no client")
         grown = node.resident_bytes() - resident
         note(f"resident memory grew by {grown} bytes")
         check(grown < MEMORY_SLACK, f"memory grew by {grown} bytes for 40 claims of 16 MiB")

@@ -86,7 +86,7 @@ def an_import_goes_on_through_the_death_of_two_leaders():
         for part in (4, 2):
             leader = cluster.leader()
             growing(leader, ENTRIES // part)
-            note(f"kill {leader.number} at {leader.status()['applied']}")
+            note(f"kill {leader.number} at {leader.wait_status()['applied']}")
             leader.kill()
             cluster.leader()
             leader.start()

@@ -79,7 +79,7 @@ def a_node_joins_through_a_snapshot_while_writes_go_on():
         fourth.wait_serving()
         wait_until(lambda: role_of(cluster, 4) == wire.VOTER, "node 4 becomes a voter")
         cluster.converge()
-        check(fourth.status()["first"] > 1, "it was sent the whole log")
+        check(fourth.wait_status()["first"] > 1, "it was sent the whole log")
         check_equal(read_map(fourth, "m"), contents(("a", 3000), ("b", 2000)), "its map")
 
 
@@ -135,27 +135,35 @@ def a_node_whose_data_is_lost_comes_back_under_another_number():
         check_equal(read_map(fourth, "m"), contents(("a", 200)), "its map")
 
 
+def send_at_most(cluster, bytes_s):
+    """From now on snapshots go out at so many bytes a second."""
+    for node in cluster.up():
+        subprocess.run([BOP, "--server", f"127.0.0.1:{node.port}", "cluster", "params",
+                        f"send_bytes_s={bytes_s}"], env=environment(), check=True,
+                       stdout=subprocess.DEVNULL)
+
+
 @test
 def a_snapshot_goes_on_where_its_leader_died():
-    with Cluster(config=CONFIG) as cluster, cluster.client() as client:
+    # One snapshot is due in all that is written here, so that nobody is writing an older one when
+    # its turn comes: all nodes take it, of the same entry.
+    with Cluster(config="snapshot_entries: 1000\ntrailing_entries: 100\n") as cluster, \
+            cluster.client() as client:
         value = "v" * 5000
         client.run([wire.map_put("m", f"k-{n}", f"{n}-{value}") for n in range(1200)])
         cluster.converge()
-        # All have one of the same entry, for that is a multiple of snapshot_entries.
-        wait_until(lambda: len({n.status()["snapshot"] for n in cluster.nodes}) == 1,
+        wait_until(lambda: {n.wait_status()["snapshot"] for n in cluster.nodes} == {1000},
                    "the same snapshot on all nodes")
-        for node in cluster.nodes:
-            subprocess.run([BOP, "--server", f"127.0.0.1:{node.port}", "cluster", "params",
-                            "send_bytes_s=1000000"], env=environment(), check=True,
-                           stdout=subprocess.DEVNULL)
+        send_at_most(cluster, 200_000)  # 25 s, in which the leader has to be found and killed.
         fourth = cluster.add(join=True)
         fourth.start(wait=False)
         incoming = os.path.join(fourth.data, "snapshots", "incoming.tmp")
-        wait_until(lambda: os.path.exists(incoming) and os.path.getsize(incoming) > 1_000_000,
+        wait_until(lambda: os.path.exists(incoming) and os.path.getsize(incoming) > 400_000,
                    "some of it came")
         cluster.leader().kill()
         wait_until(lambda: any("go on sending to node=4" in line for node in cluster.up()
                                for line in node.log()), "another one goes on")
+        send_at_most(cluster, 100_000_000)
         wait_until(lambda: fourth.status() and role_of(cluster, 4) == wire.VOTER,
                    "node 4 becomes a voter")
         cluster.converge()

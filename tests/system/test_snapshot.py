@@ -66,12 +66,12 @@ def a_follower_that_was_away_for_long_is_sent_a_snapshot():
         client.run(puts("a", 200))
         follower = cluster.follower()
         follower.kill()
-        away = cluster.leader().status()["applied"]
+        away = cluster.leader().wait_status()["applied"]
         client.run(puts("b", 2000) + [wire.counter_add("c", 1)] * 10)
         wait_truncated(cluster.leader(), away)
         follower.start()
         check_equal(read_counter(follower, "c"), 10, "counter on the node that came back")
-        check(follower.status()["snapshot"] > away, "it was not sent a snapshot")
+        check(follower.wait_status()["snapshot"] > away, "it was not sent a snapshot")
         cluster.converge()
         check_equal(read_map(follower, "m"), contents("a", 200) | contents("b", 2000), "its map")
         # What it was sent is good enough to start from, even alone on an untrusted state.
@@ -88,7 +88,7 @@ def a_snapshot_is_received_while_writes_go_on():
     with Cluster(config=CONFIG) as cluster, cluster.client() as client:
         follower = cluster.follower()
         follower.kill()
-        away = cluster.leader().status()["applied"]
+        away = cluster.leader().wait_status()["applied"]
         client.run(puts("a", 1500, 4000))
         wait_truncated(cluster.leader(), away)
         client.run(puts("b", 3000), events={100: lambda: follower.start(wait=False)})
@@ -116,7 +116,7 @@ def a_receiver_that_dies_with_half_a_snapshot_gets_another():
     with Cluster(config=CONFIG) as cluster, cluster.client() as client:
         follower = cluster.follower()
         follower.kill()
-        away = cluster.leader().status()["applied"]
+        away = cluster.leader().wait_status()["applied"]
         client.run(puts("a", 2000, 8000))  # 16 MB: the transfer takes a while.
         wait_truncated(cluster.leader(), away)
         caught = 0
@@ -142,7 +142,7 @@ def a_sender_that_dies_with_half_a_snapshot_sent_is_replaced():
         for number in range(ROUNDS):
             follower = cluster.follower()
             follower.kill()
-            away = cluster.leader().status()["applied"]
+            away = cluster.leader().wait_status()["applied"]
             client.run(puts(f"r{number}", 1500))
             sender = cluster.leader()
             for node in cluster.up():

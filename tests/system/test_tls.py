@@ -155,8 +155,8 @@ def certificates_change_under_load_without_a_failed_request():
         for thread in threads:
             thread.join()
         check(not failures, f"requests failed: {failures[:3]}")
-        check_equal(cluster.leader().status()["term"], min(
-            n.status()["term"] for n in cluster.nodes), "the term")
+        check_equal(cluster.leader().wait_status()["term"], min(
+            n.wait_status()["term"] for n in cluster.nodes), "the term")
 
 
 def serial(node):
@@ -247,7 +247,7 @@ def only_who_has_a_nodes_certificate_may_speak_as_that_node():
             connection.send_raw(wire.frame(wire.PEER_HELLO, b""))
             reason, _ = connection.until_closed()
             check(reason is not None, "it was closed without a word")
-        check_equal(cluster.leader().status()["state"], wire.LEADER, "all goes on")
+        check_equal(cluster.leader().wait_status()["state"], wire.LEADER, "all goes on")
 
 
 @test
@@ -261,7 +261,7 @@ def a_node_of_another_name_is_left_out():
             "state") == wire.LEADER), None), "two of three have a leader")
         wait_until(lambda: any("bop-node-3" in line or "hostname mismatch" in line
                                for line in leader.log()), "the log names the certificate")
-        check(not any(p["connected"] for p in leader.status()["peers"] if p["id"] == 3),
+        check(not any(p["connected"] for p in leader.wait_status()["peers"] if p["id"] == 3),
               "node 3 takes part")
         authority.issue_node(3)
         third.process.send_signal(signal.SIGHUP)
@@ -279,7 +279,7 @@ def a_node_without_tls_is_left_out():
             "state") == wire.LEADER), None), "two of three have a leader")
         wait_until(lambda: any("does not speak TLS" in line for line in leader.log()),
                    "the log says who speaks in the clear")
-        check(not any(p["connected"] for p in leader.status()["peers"] if p["id"] == 3),
+        check(not any(p["connected"] for p in leader.wait_status()["peers"] if p["id"] == 3),
               "node 3 takes part")
 
 
