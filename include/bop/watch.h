@@ -59,6 +59,7 @@ enum bop_watch_events_flags {
                                          with SNAPSHOT: then one follows. */
     BOP_WATCH_EVENTS_MORE = 0x08,     /* Of this revision, or of the snapshot, more follows. */
     BOP_WATCH_EVENTS_LIVE = 0x10,     /* Past and snapshot are told: what follows is new. */
+    BOP_WATCH_EVENTS_DENIED = 0x20,   /* The watch is over: it is not allowed any more. */
 };
 struct bop_watch_events { /* 155 */
     uint64_t revision;

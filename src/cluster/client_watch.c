@@ -156,6 +156,13 @@ static void end(struct bop_client_watch *watch, int code)
     }
 }
 
+/* The server does not say why: rights are the only reason. */
+static void end_denied(struct bop_client_watch *watch, const char *why)
+{
+    bop__client_denied(watch->client, bop_slice_cstr(watch->client->token ? why : ""));
+    end(watch, BOP_EDENIED);
+}
+
 /* ---- Opening ---- */
 
 static void wait_to_open(struct bop_client_watch *watch)
@@ -315,6 +322,9 @@ static int on_opened(struct bop_client *client, const struct bop_wire_frame *fra
         wait_to_open(watch);
         BOP_IGNORE(bop_timer_start(client->loop, &client->watches.pause, PAUSE_MS));
         return 0;
+    case BOP_STATUS_DENIED:
+        end_denied(watch, "the token may not watch this");
+        return 0;
     default:
         end(watch, bop_status_code(message.status));
         return 0;
@@ -442,7 +452,9 @@ static int on_events(struct bop_client *client, const struct bop_wire_frame *fra
     news.revision = message.revision;
     news.flags = message.flags;
     news.events = message.events;
-    if (message.flags & BOP_WATCH_EVENTS_RESYNC) {
+    if (message.flags & BOP_WATCH_EVENTS_DENIED) {
+        end_denied(watch, "the token may not watch this any more");
+    } else if (message.flags & BOP_WATCH_EVENTS_RESYNC) {
         resync(watch, message.revision, !watch->asked_fresh);
     } else if (message.flags & BOP_WATCH_EVENTS_LIVE) {
         watch->live = true;

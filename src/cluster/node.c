@@ -363,10 +363,16 @@ static int open_auth(struct bop_node *node, struct bop_error *err)
 int bop_node_set_tokens(struct bop_node *node, const struct bop_node_token *tokens, size_t count,
                         struct bop_error *err)
 {
+    int rc;
+
     if (!node->auth) {
         return bop_error_say(err, BOP_EINVAL, "the node was started without tokens");
     }
-    return bop__auth_set(node->auth, tokens, count, err);
+    rc = bop__auth_set(node->auth, tokens, count, err);
+    if (rc == 0 && node->service) {
+        bop__service_review(node->service);
+    }
+    return rc;
 }
 
 static void init(struct bop_node *node, const struct bop_node_options *options)

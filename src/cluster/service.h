@@ -60,6 +60,8 @@ struct service_options {
 void bop__service_events(struct service *service, uint64_t index, struct bop_slice events);
 void bop__service_reset(struct service *service, uint64_t index);
 void bop__service_release(struct service *service);
+/** There are other tokens: what was opened with one that does not allow it any more ends. */
+void bop__service_review(struct service *service);
 BOP_MUST_USE int bop__service_peer(struct service *service, uint64_t peer,
                                    const struct bop_wire_frame *frame);
 /** After each turn of the replica. Returns when to be called again at the latest, on the monotonic

@@ -92,12 +92,19 @@ bool bop__service_admits_slowly(struct service_conn *conn, const struct bop_wire
     return false;
 }
 
+/* The locks of a session are told to whoever has shown that it is his. */
+static bool is_own(struct service_conn *conn, const struct bop_operation *operation)
+{
+    return operation->op == BOP_OP_LOCK_OWNED && conn->session != 0 &&
+           operation->session == conn->session && bop__auth_known(&conn->who);
+}
+
 bool bop__service_allows_slowly(struct service_conn *conn, const struct bop_wire_frame *frame,
                                 const struct bop_operation *operation)
 {
     char text[AUTH_TEXT_MAX];
 
-    if (bop__auth_allows_operation(&conn->who, operation)) {
+    if (bop__auth_allows_operation(&conn->who, operation) || is_own(conn, operation)) {
         return true;
     }
     bop__service_deny(conn, frame, bop__auth_operation_refusal(&conn->who, operation, text));

@@ -116,6 +116,7 @@ BOP_MUST_USE int bop__service_view(struct service_conn *conn, const struct bop_w
 /** What an entry changed, to those that are told the state; and what else there is to tell. */
 void bop__service_sync_events(struct service *service, struct bop_slice events);
 void bop__service_sync_reset(struct service *service);
+void bop__service_sync_review(struct service *service);
 void bop__service_sync_turn(struct service *service);
 
 /** Kinds 1 to 74. */

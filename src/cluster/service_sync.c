@@ -319,6 +319,18 @@ void bop__service_sync_reset(struct service *service)
     }
 }
 
+/* Events are looked at one by one, so one that may see less goes on. */
+void bop__service_sync_review(struct service *service)
+{
+    BOP_LIST_FOR_EACH(link, &service->syncs) {
+        struct sync *sync = BOP_CONTAINER_OF(link, struct sync, link);
+
+        if (!bop__auth_known(&sync->conn->who)) {
+            hang_up(sync);
+        }
+    }
+}
+
 /* ---- The state ---- */
 
 /* Run a read; 0, or a code, or a bop_status above 0. */

@@ -29,7 +29,30 @@ static size_t queued(void *user)
     return conn->io->queued ? conn->io->queued(conn->user) : 0;
 }
 
-static const struct watch_sink sink = {.tell = tell, .queued = queued};
+/* What a session owns is for whoever has shown that it is his: its locks are granted so. */
+static bool is_own_session(const struct service_conn *conn, const struct watch_subject *subject)
+{
+    uint8_t id[9] = {0};
+
+    bop_store_u64(id, __builtin_bswap64(conn->session));
+    return subject->what == BOP_WATCH_SESSION && conn->session != 0 &&
+           bop_slice_equal(subject->from, bop_slice(id, 8)) &&
+           bop_slice_equal(subject->to, bop_slice(id, 9));
+}
+
+/* What has no name reaches everywhere. */
+static bool allows(void *user, const struct watch_subject *subject)
+{
+    struct service_conn *conn = (struct service_conn *)user;
+
+    if (is_own_session(conn, subject)) {
+        return bop__auth_known(&conn->who);
+    }
+    return subject->name.size > 0 ? bop__auth_allows(&conn->who, BOP_RIGHT_READ, subject->name)
+                                  : bop__auth_allows_all(&conn->who, BOP_RIGHT_READ);
+}
+
+static const struct watch_sink sink = {.tell = tell, .queued = queued, .allows = allows};
 
 /* ---- From clients ---- */
 
@@ -62,12 +85,12 @@ void bop__service_deny_watch(struct service_conn *conn, const struct bop_wire_fr
     bop__service_respond(conn, frame, BOP_STATUS_DENIED, bop_slice(zeros, size));
 }
 
-/* What has no name reaches everywhere. */
 static bool is_allowed(struct service_conn *conn, const struct bop_watch_open_request *request)
 {
-    return !conn->who.auth ||
-           (request->name.size > 0 ? bop__auth_allows(&conn->who, BOP_RIGHT_READ, request->name)
-                                   : bop__auth_allows_all(&conn->who, BOP_RIGHT_READ));
+    struct watch_subject subject = {
+        .what = request->what, .name = request->name, .from = request->from, .to = request->to};
+
+    return !conn->who.auth || allows(conn, &subject);
 }
 
 static int serve_open(struct service_conn *conn, const struct bop_wire_frame *frame)
@@ -149,6 +172,12 @@ int bop__service_watches_create(struct service *service)
         options.seed = (uintptr_t)service; /* It keeps strangers from guessing, no more. */
     }
     return bop__watch_hub_create(&options, &service->watches);
+}
+
+void bop__service_review(struct service *service)
+{
+    bop__watch_hub_review(service->watches);
+    bop__service_sync_review(service);
 }
 
 struct watch_hub *bop__service_watches(struct service *service)

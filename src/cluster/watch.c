@@ -495,6 +495,44 @@ void bop__watch_hub_release(struct watch_hub *hub)
     BOP_ASSERT(bop_list_empty(&hub->views));
 }
 
+/* ---- Rights ---- */
+
+static bool is_allowed_still(const struct watch *watch)
+{
+    const struct watch_interval *interval = watch->interval;
+    struct watch_subject subject = {
+        .what = interval->name->what,
+        .name = bop_slice(interval->name->bytes, interval->name->size),
+        .from = bop__watch_interval_from(interval),
+        .to = bop__watch_interval_to(interval),
+    };
+
+    return watch->conn->sink->allows(watch->conn->user, &subject);
+}
+
+static void review(struct watch_conn *conn)
+{
+    for (size_t n = 0; n < conn->capacity; n++) {
+        struct watch *next;
+
+        for (struct watch *watch = conn->slots[n]; watch; watch = next) {
+            next = watch->next;
+            if (!is_allowed_still(watch)) {
+                bop__watch_tell(conn, watch, conn->hub->told, BOP_WATCH_EVENTS_DENIED,
+                                bop_slice(NULL, 0));
+                bop__watch_free(watch);
+            }
+        }
+    }
+}
+
+void bop__watch_hub_review(struct watch_hub *hub)
+{
+    BOP_LIST_FOR_EACH(link, &hub->conns) {
+        review(BOP_CONTAINER_OF(link, struct watch_conn, link));
+    }
+}
+
 /* ---- Turns ---- */
 
 /* All that the live watches of a connection could be told was told. */

@@ -38,12 +38,22 @@
 struct watch_hub;
 struct watch_conn;
 
-/** Who is told. Neither function may call the hub. */
+/** What a watch is of, as it is kept: the bounds are one interval. */
+struct watch_subject {
+    uint8_t what; /* enum bop_watch_what. */
+    struct bop_slice name;
+    struct bop_slice from;
+    struct bop_slice to; /* Empty: to the end. */
+};
+
+/** Who is told. No function may call the hub. */
 struct watch_sink {
     /* Queue what a watch is told; watch 0: of the connection. Whole or not at all. */
     void (*tell)(void *user, uint32_t watch, const struct bop_watch_events *events);
     /* Bytes queued that were not taken yet. */
     size_t (*queued)(void *user);
+    /* Whether it may watch this, as far as rights go. */
+    bool (*allows)(void *user, const struct watch_subject *subject);
 };
 
 /** Zero fields take the defaults above. */
@@ -77,6 +87,9 @@ void bop__watch_hub_release(struct watch_hub *hub);
 /** After each turn of the replica, which has applied up to this revision. Returns when to be
  * called again at the latest; UINT64_MAX: no matter when. */
 uint64_t bop__watch_hub_turn(struct watch_hub *hub, uint64_t revision, uint64_t now_ms);
+
+/** Rights have changed: watches that are not allowed any more are told so, and end. */
+void bop__watch_hub_review(struct watch_hub *hub);
 
 /* ---- From clients ---- */
 

@@ -6,7 +6,7 @@
 
 #define OPEN_FLAGS                                                                                 \
     (BOP_WATCH_PREVIOUS | BOP_WATCH_SNAPSHOT | BOP_WATCH_PROGRESS | BOP_WATCH_ACKNOWLEDGE)
-#define EVENTS_FLAGS 0x1f
+#define EVENTS_FLAGS 0x3f
 
 static int finish(const struct bop_reader *reader)
 {

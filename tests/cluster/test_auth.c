@@ -3,6 +3,7 @@
  * not allowed, and that a new set of tokens counts at once.
  */
 #include <bop/sim.h>
+#include <bop/watch.h>
 
 #include <openssl/sha.h>
 
@@ -563,6 +564,111 @@ TEST(auth_service, hears_of_a_new_set_on_connections_that_are_there)
     CHECK_SLICE_EQ(why, bytes("the token that was shown is not known any more"));
     REQUIRE_EQ(bop__auth_set(f->auth, tokens, BOP_COUNT_OF(tokens), &f->err), 0);
     CHECK_EQ(run(f, BOP_OP_COUNTER_ADD, "blue/c", &why), BOP_STATUS_OK);
+}
+
+/* Open a watch under request id 9; what the answer says. */
+static uint8_t watched(struct fixture *f, const struct bop_watch_open_request *request)
+{
+    struct bop_writer w = bop_writer(&f->payload);
+    struct bop_wire_frame frame;
+
+    bop_buf_clear(&f->payload);
+    bop_watch_open_request_encode(&w, request);
+    REQUIRE_EQ(send(f, BOP_WIRE_KIND_WATCH_OPEN_REQUEST, bop_buf_slice(&f->payload)), 0);
+    frame = answer(f);
+    REQUIRE_EQ(frame.kind, BOP_WIRE_KIND_WATCH_OPEN_RESPONSE);
+    return frame.payload.data[0];
+}
+
+static void set_tokens(struct fixture *f, const struct bop_node_token *set, size_t count)
+{
+    REQUIRE_EQ(bop__auth_set(f->auth, set, count, &f->err), 0);
+    bop__service_review(f->service);
+}
+
+static void expect_denied(struct fixture *f)
+{
+    struct bop_wire_frame frame = answer(f);
+    struct bop_watch_events message;
+
+    CHECK_EQ(frame.kind, BOP_WIRE_KIND_WATCH_EVENTS);
+    REQUIRE_EQ(bop_watch_events_decode(frame.payload, &message), 0);
+    CHECK_EQ(message.flags, BOP_WATCH_EVENTS_DENIED);
+    CHECK_EQ(f->client.in.size, 0);
+}
+
+TEST(auth_service, ends_watches_with_the_right_to_them)
+{
+    struct bop_watch_open_request blue = {.what = BOP_WATCH_COUNTER, .name = bytes("blue/c")};
+    struct bop_watch_open_request red = {.what = BOP_WATCH_COUNTER, .name = bytes("red/c")};
+    struct bop_node_token less = tokens[1];
+
+    CHECK_EQ(shown(f, "write me"), BOP_STATUS_OK);
+    REQUIRE_EQ(watched(f, &red), BOP_STATUS_OK);
+    set_tokens(f, tokens, BOP_COUNT_OF(tokens)); /* The same once more. */
+    CHECK_EQ(f->client.in.size, 0);
+    less.grants = reader_grants;
+    less.grant_count = 1;
+    set_tokens(f, &less, 1); /* No right on red any more. */
+    expect_denied(f);
+    CHECK_EQ(watched(f, &red), BOP_STATUS_DENIED);
+    REQUIRE_EQ(watched(f, &blue), BOP_STATUS_OK);
+    set_tokens(f, tokens, 1); /* No such token any more. */
+    expect_denied(f);
+    CHECK_EQ(watched(f, &blue), BOP_STATUS_DENIED);
+}
+
+static uint64_t open_session(struct fixture *f)
+{
+    struct bop_session_open_request open = {.timeout_ms = 60000};
+    struct bop_session_open_response opened;
+    struct bop_writer w = bop_writer(&f->payload);
+
+    bop_buf_clear(&f->payload);
+    bop_session_open_request_encode(&w, &open);
+    REQUIRE_EQ(send(f, BOP_WIRE_KIND_SESSION_OPEN_REQUEST, bop_buf_slice(&f->payload)), 0);
+    REQUIRE_EQ(bop_session_open_response_decode(answer(f).payload, &opened), 0);
+    REQUIRE_EQ(opened.status, BOP_STATUS_OK);
+    return opened.session;
+}
+
+static uint8_t owned(struct fixture *f, uint64_t session)
+{
+    struct bop_operation operation = {.op = BOP_OP_LOCK_OWNED, .session = session, .limit = 10};
+    struct bop_writer w = bop_writer(&f->payload);
+
+    bop_buf_clear(&f->payload);
+    bop_write_u8(&w, BOP_READ_LINEARIZABLE);
+    bop_operation_encode(&w, &operation);
+    REQUIRE_EQ(send(f, BOP_WIRE_KIND_READ_REQUEST, bop_buf_slice(&f->payload)), 0);
+    return answer(f).payload.data[0];
+}
+
+TEST(auth_service, tells_of_a_session_to_whose_it_is)
+{
+    struct bop_node_token confined = tokens[1];
+    struct bop_watch_open_request request = {.what = BOP_WATCH_SESSION};
+    uint8_t id[9] = {0};
+    uint64_t session;
+
+    confined.grants = reader_grants; /* Nothing on "*". */
+    confined.grant_count = 1;
+    set_tokens(f, &confined, 1);
+    CHECK_EQ(shown(f, "write me"), BOP_STATUS_OK);
+    session = open_session(f);
+    CHECK_EQ(owned(f, session), BOP_STATUS_OK);
+    CHECK_EQ(owned(f, session + 1), BOP_STATUS_DENIED);
+    CHECK_EQ(watched(f, &request), BOP_STATUS_DENIED);
+    bop_store_u64(id, __builtin_bswap64(session));
+    request.from = bop_slice(id, 8);
+    CHECK_EQ(watched(f, &request), BOP_STATUS_DENIED);
+    request.to = bop_slice(id, 9);
+    CHECK_EQ(watched(f, &request), BOP_STATUS_OK);
+    set_tokens(f, &confined, 1);
+    CHECK_EQ(f->client.in.size, 0);
+    set_tokens(f, tokens, 1);
+    expect_denied(f);
+    CHECK_EQ(owned(f, session), BOP_STATUS_DENIED);
 }
 
 TEST(auth_service, knows_a_client_by_its_certificate)

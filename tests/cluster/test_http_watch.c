@@ -229,6 +229,39 @@ TEST(waited_for, tokens_allow_by_namespace)
     CHECK_EQ(watch(f, "kind=session", 0, 0), 403);
 }
 
+TEST(waited_for, events_are_not_told_when_the_right_is_gone)
+{
+    const struct bop_node_grant reads[] = {{"shop", BOP_RIGHT_READ}};
+    const struct bop_node_grant less[] = {{"other", BOP_RIGHT_READ}};
+    struct bop_node_token token = {
+        .name = "reader", .sha256 = reader_hash, .grants = reads, .grant_count = 1};
+    struct got waiting = {0};
+
+    start_node(f, &token, 1);
+    await_leader(f);
+    f->token = "reader";
+    bop_buf_init(&waiting.body, NULL, 0);
+    for (unsigned n = 0; n < 2; n++) {
+        begin(f, "GET", "/v1/watch?kind=map&name=shop%2Fm&timeout_ms=300000", bytes(""), NULL, NULL,
+              &waiting);
+        while (watches(f) == 0) {
+            turn(f);
+        }
+        token.grants = less;
+        REQUIRE_EQ(bop_node_set_tokens(f->node, &token, n == 0, NULL), 0);
+        await(f, &waiting);
+        CHECK_EQ(waiting.status, 403);
+        CHECK_STR_HAS((const char *)waiting.body.data, "urn:bop:error:denied");
+        CHECK_STR_HAS((const char *)waiting.body.data,
+                      n == 0 ? "token reader may not read in namespace \\\"shop\\\""
+                             : "not known any more");
+        CHECK_EQ(watches(f), 0);
+        token.grants = reads;
+        REQUIRE_EQ(bop_node_set_tokens(f->node, &token, 1, NULL), 0);
+    }
+    bop_buf_deinit(&waiting.body);
+}
+
 /* ---- By WebSocket ---- */
 
 struct peer {
@@ -484,6 +517,40 @@ TEST(socket, tokens_allow_by_namespace)
     CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:denied");
     send(&peer, "{\"open\":{\"kind\":\"names\"},\"id\":2}");
     CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:denied");
+    disconnect(f, &peer);
+}
+
+TEST(socket, watches_end_with_the_right_to_them)
+{
+    const struct bop_node_grant both[] = {{"shop", BOP_RIGHT_READ}, {"other", BOP_RIGHT_WRITE}};
+    struct bop_node_token token = {
+        .name = "reader", .sha256 = reader_hash, .grants = both, .grant_count = 2};
+    const struct bop_http_header shown = {bytes("Authorization"), bytes("Bearer reader")};
+    struct peer peer;
+
+    start_node(f, &token, 1);
+    await_leader(f);
+    f->token = "reader";
+    CHECK_EQ(ask(f, "PUT", "/v1/maps/other%2Fm/entries/a", "1"), 201);
+    begin_connect(f, &peer, "/v1/watch", &shown);
+    end_connect(f, &peer);
+    REQUIRE(peer.open);
+    send(&peer, "{\"open\":{\"kind\":\"map\",\"name\":\"shop/m\"},\"id\":1}");
+    CHECK_STR_EQ(next_text(f, &peer), "{\"id\":1,\"opened\":true}");
+    send(&peer, "{\"open\":{\"kind\":\"map\",\"name\":\"other/m\"},\"id\":2}");
+    CHECK_STR_EQ(next_text(f, &peer), "{\"id\":2,\"opened\":true}");
+    token.grants = both + 1;
+    token.grant_count = 1;
+    REQUIRE_EQ(bop_node_set_tokens(f->node, &token, 1, NULL), 0);
+    CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:denied");
+    CHECK_EQ(json_integer_value(json_object_get(json_array_get(peer.messages, 2), "id")), 1);
+    CHECK_EQ(ask(f, "PUT", "/v1/maps/other%2Fm/entries/a", "2"), 200);
+    CHECK_STR_HAS(next_text(f, &peer), "\"value\":\"2\"");
+    REQUIRE_EQ(bop_node_set_tokens(f->node, NULL, 0, NULL), 0);
+    CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:denied");
+    send(&peer, "{\"open\":{\"kind\":\"map\",\"name\":\"other/m\"},\"id\":3}");
+    CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:denied");
+    CHECK_EQ(watches(f), 0);
     disconnect(f, &peer);
 }
 

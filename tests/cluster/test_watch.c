@@ -30,7 +30,9 @@ struct client {
     unsigned count;
     unsigned read;
     size_t queued;
-    bool stuck; /* Nothing leaves the queue. */
+    bool stuck;                    /* Nothing leaves the queue. */
+    const char *denied;            /* What it may not watch; NULL: it may watch all. */
+    struct watch_subject reviewed; /* Asked for last. */
 };
 
 struct fixture {
@@ -85,7 +87,15 @@ static size_t on_queued(void *user)
     return ((struct client *)user)->queued;
 }
 
-static const struct watch_sink sink = {.tell = on_tell, .queued = on_queued};
+static bool on_allows(void *user, const struct watch_subject *subject)
+{
+    struct client *client = (struct client *)user;
+
+    client->reviewed = *subject;
+    return !client->denied || !bop_slice_equal(subject->name, bytes(client->denied));
+}
+
+static const struct watch_sink sink = {.tell = on_tell, .queued = on_queued, .allows = on_allows};
 
 static struct client *make_client(struct fixture *f)
 {
@@ -580,6 +590,61 @@ TEST(watch, goes_with_its_connection)
 }
 
 /* ---- The past ---- */
+
+TEST(watch, ends_with_the_right_to_it)
+{
+    struct bop_watch_open_request m = of_map("m"), key = of_key("m", "k"), kept = of_map("kept");
+    struct client *other = make_client(f);
+
+    open_watch(f->client, 1, &m);
+    open_watch(f->client, 2, &kept);
+    m.revision = BEGIN;
+    open_watch(f->client, 3, &m); /* In its past. */
+    open_watch(other, 1, &key);
+    f->client->denied = "m";
+    bop__watch_hub_review(f->hub);
+    CHECK_SLICE_EQ(other->reviewed.from, bytes("k"));
+    CHECK_SLICE_EQ(other->reviewed.to, bop_slice("k", 2));
+    CHECK_EQ(other->reviewed.what, BOP_WATCH_MAP);
+    CHECK_EQ(f->client->count, 2);
+    for (unsigned n = 0; n < 2; n++) {
+        const struct record *record = next(f->client);
+
+        CHECK_EQ(record->flags, BOP_WATCH_EVENTS_DENIED);
+        CHECK(record->watch == 1 || record->watch == 3);
+    }
+    CHECK_EQ(bop__watch_hub_count(f->hub), 2);
+    put(f, "m", "k", "v");
+    put(f, "kept", "k", "v");
+    turns(f);
+    expect_put(f->client, 2, BEGIN + 2, "k", "v");
+    expect_put(other, 1, BEGIN + 1, "k", "v");
+    CHECK(is_quiet(f->client) && is_quiet(other));
+    CHECK(!bop__watch_close(f->client->conn, 1));
+    open_watch(f->client, 1, &m); /* The id is free again. */
+    free_client(other);
+}
+
+TEST(watch, of_a_connection_that_is_behind_ends_with_the_right_to_it)
+{
+    struct bop_watch_open_request m = of_map("m");
+
+    open_watch(f->client, 1, &m);
+    f->client->stuck = true;
+    for (unsigned n = 0; n < 200; n++) {
+        put(f, "m", "k", "some value that fills the queue");
+        turns(f);
+    }
+    CHECK(f->client->queued >= HIGH);
+    f->client->denied = "m";
+    bop__watch_hub_review(f->hub);
+    CHECK_EQ(f->client->records[f->client->count - 1].flags, BOP_WATCH_EVENTS_DENIED);
+    CHECK_EQ(bop__watch_hub_count(f->hub), 0);
+    f->client->stuck = false;
+    f->client->queued = 0;
+    turns(f);
+    CHECK_EQ(f->client->records[f->client->count - 1].flags, BOP_WATCH_EVENTS_DENIED);
+}
 
 TEST(watch, begins_at_a_past_revision)
 {

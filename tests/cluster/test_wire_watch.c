@@ -126,7 +126,7 @@ TEST(wire_watch, events)
     CHECK_EQ(bop_watch_events_decode(bop_slice(payload.data, payload.size - 1), &message),
              BOP_EMALFORMED);
     CHECK_EQ(bop_watch_events_decode(bop_slice(payload.data, 8), &message), BOP_EMALFORMED);
-    f->bytes[BOP_WIRE_HEADER + 8] = 0x20; /* A flag that means nothing. */
+    f->bytes[BOP_WIRE_HEADER + 8] = 0x40; /* A flag that means nothing. */
     CHECK_EQ(bop_watch_events_decode(payload, &message), BOP_EMALFORMED);
 }
 

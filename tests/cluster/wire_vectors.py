@@ -248,6 +248,7 @@ VECTORS = [
     ("BACKUP_READ_RESPONSE", 173, 2, u8(6) + u32(7) + u64(1000) + b"piece"),
     ("WATCH_SETTLE_REQUEST", 180, 1, u8(7) + s("r") + b(b"a") + u32(2000)),
     ("WATCH_SETTLE_RESPONSE", 181, 2, u8(0) + u8(1)),
+    ("WATCH_EVENTS", 155, 2, u64(103) + u8(32)),
 ]
 
 print("/*")

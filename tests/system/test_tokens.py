@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import cluster as clusters
 import tap
@@ -31,6 +32,7 @@ def entry(name, token, *rights, certificate=None):
 READER, WRITER, ROOT = b"the reader's", b"the writer's", b"the root's"
 READS, WRITES = entry("reader", READER, ("blue", "read")), entry("writer", WRITER, ("blue", "write"))
 ROOTS = entry("root", ROOT, ("*", "admin"))
+SHOW_ROOT = {"BOP_TOKEN": ROOT.decode()}
 
 
 class Guarded(Cluster):
@@ -170,6 +172,57 @@ def a_change_counts_at_once_where_clients_are():
         check("not known any more" in denial(write(writer, add)), "after a wrong file")
         cluster.reload(ROOTS + WRITES)
         check_equal(write(writer, add)[0], wire.OK, "with the token again")
+
+
+def as_bop(cluster, token, *arguments):
+    """bop in the background with this token. Its end is the test's to wait for."""
+    if not os.path.exists(BOP):
+        raise Skip("there is no bop to run; name it behind bopd")
+    path = os.path.join(cluster.directory, "bop.token")
+    with open(path, "wb") as out:
+        out.write(token)
+    return subprocess.Popen([BOP, "--server", f"127.0.0.1:{cluster.nodes[0].port}", "--token-file",
+                             path, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=clusters.environment(),
+                            preexec_fn=clusters.die_with_parent)
+
+
+@test
+def a_watch_ends_with_the_right_to_it():
+    with Guarded(READS + WRITES + ROOTS) as cluster, cluster.as_client(WRITER) as writer:
+        watch = as_bop(cluster, READER, "watch", "counter", "blue/c")
+        told = threading.Event()
+        reading = threading.Thread(target=lambda: watch.stdout.readline() and told.set())
+        reading.start()
+
+        def add():
+            write(writer, wire.counter_add("blue/c", 1))
+            return told.is_set()
+        wait_until(add, "the watch hears of a write")
+        reading.join()
+        cluster.reload(WRITES + ROOTS)
+        _, complaint = watch.communicate(timeout=clusters.PATIENCE)
+        check_equal(watch.returncode, 1, "exit status of the watch")
+        check("may not watch this any more" in complaint, complaint)
+        watch = as_bop(cluster, READER, "watch", "counter", "blue/c")
+        _, complaint = watch.communicate(timeout=clusters.PATIENCE)
+        check_equal(watch.returncode, 1, "exit status of another one")
+        check("access denied" in complaint, complaint)
+
+
+@test
+def a_lock_can_be_waited_for_with_rights_on_its_namespace_alone():
+    with Guarded(WRITES + ROOTS) as cluster:
+        first = as_bop(cluster, WRITER, "lock", "blue/l")
+        token = int(first.stdout.readline())
+        second = as_bop(cluster, WRITER, "lock", "blue/l")
+        wait_until(lambda: len(bop(cluster.nodes[0].port, "lock", "list", "blue/l", env=SHOW_ROOT)[0]
+                               .splitlines()) == 2, "the second one waits")
+        _, complaint = first.communicate("", timeout=clusters.PATIENCE)
+        check_equal((first.returncode, complaint), (0, ""), "the end of the first")
+        check(int(second.stdout.readline()) > token, "tokens grow")
+        _, complaint = second.communicate("", timeout=clusters.PATIENCE)
+        check_equal((second.returncode, complaint), (0, ""), "the end of the second")
 
 
 @test

@@ -151,13 +151,18 @@ int bop__http_watch_request(struct http_call *call, const struct http_watch *wat
 }
 
 /* What has no name reaches everywhere. */
+bool bop__http_watch_allows(struct auth_who *who, struct bop_slice name)
+{
+    return name.size > 0 ? bop__auth_allows(who, BOP_RIGHT_READ, name)
+                         : bop__auth_allows_all(who, BOP_RIGHT_READ);
+}
+
 int bop__http_watch_authorise(struct auth_who *who, struct bop_slice name,
                               struct http_problem *out_problem)
 {
     char text[AUTH_TEXT_MAX];
 
-    if (!who->auth || (name.size > 0 ? bop__auth_allows(who, BOP_RIGHT_READ, name)
-                                     : bop__auth_allows_all(who, BOP_RIGHT_READ))) {
+    if (bop__http_watch_allows(who, name)) {
         return 0;
     }
     return bop__http_problem(out_problem, HTTP_DENIED, "%s",

@@ -301,6 +301,8 @@ BOP_MUST_USE int bop__http_watch_request(struct http_call *call, const struct ht
                                          struct bop_watch_open_request *out,
                                          struct http_problem *out_problem);
 /** Whether what has this name may be watched; without one: everything. */
+BOP_MUST_USE bool bop__http_watch_allows(struct auth_who *who, struct bop_slice name);
+/** The same. 0, or -1 with a problem. */
 BOP_MUST_USE int bop__http_watch_authorise(struct auth_who *who, struct bop_slice name,
                                            struct http_problem *out_problem);
 /** fields.c: a message, in call's arena. out->id is set if it can be read, problem or not. */

@@ -23,6 +23,7 @@ struct waiting {
     bool live;    /* The past is told. */
     bool expired; /* It is to be answered as soon as it is live. */
     bool resync;  /* Events are missing: there is no answer but that. */
+    bool denied;  /* It is not allowed any more; likewise. */
     int code;     /* Of writing. */
 };
 
@@ -64,16 +65,17 @@ static void tell(void *user, uint32_t watch, const struct bop_watch_events *even
 {
     struct waiting *waiting = user;
 
-    if (waiting->resync || waiting->code < 0) {
+    if (waiting->resync || waiting->denied || waiting->code < 0) {
         return;
     }
     waiting->revision = bop_max_u64(waiting->revision, events->revision);
     waiting->resync = (events->flags & BOP_WATCH_EVENTS_RESYNC) != 0;
+    waiting->denied = (events->flags & BOP_WATCH_EVENTS_DENIED) != 0;
     waiting->live = waiting->live || (events->flags & BOP_WATCH_EVENTS_LIVE);
     if (events->events.size > 0) {
         add_events(waiting, events->events);
     }
-    if (waiting->has_events || waiting->resync || waiting->expired) {
+    if (waiting->has_events || waiting->resync || waiting->denied || waiting->expired) {
         waiting->expired = true;
         if (bop_timer_start(waiting->request->api->options.loop, &waiting->timer, 0) < 0) {
             waiting->code = BOP_ENOMEM; /* The timer that runs already tells. */
@@ -89,7 +91,14 @@ static size_t queued(void *user)
     return waiting->request->answer.text.size >= HTTP_WATCH_PAGE ? SIZE_MAX : 0;
 }
 
-static const struct watch_sink sink = {.tell = tell, .queued = queued};
+static bool allows(void *user, const struct watch_subject *subject)
+{
+    struct waiting *waiting = user;
+
+    return bop__http_watch_allows(&waiting->request->who, subject->name);
+}
+
+static const struct watch_sink sink = {.tell = tell, .queued = queued, .allows = allows};
 
 /* ---- The answer ---- */
 
@@ -97,6 +106,15 @@ static void fail_compacted(struct http_request *request, uint64_t oldest)
 {
     struct http_problem problem = {.kind = HTTP_COMPACTED, .has_oldest = true, .oldest = oldest};
 
+    bop__http_fail(request, &problem);
+}
+
+/* It says why; what was told in the same turn is not sent. */
+static void fail_denied(struct http_request *request)
+{
+    struct http_problem problem = {.kind = HTTP_DENIED};
+
+    BOP_IGNORE(bop__http_watch_authorise(&request->who, request->call.operation.name, &problem));
     bop__http_fail(request, &problem);
 }
 
@@ -121,6 +139,8 @@ static void on_timer(struct bop_timer *timer)
 
     if (waiting->code < 0) {
         bop__http_fail_with(waiting->request, HTTP_BUSY, "no memory for the events");
+    } else if (waiting->denied) {
+        fail_denied(waiting->request);
     } else if (waiting->resync) {
         fail_compacted(waiting->request, waiting->revision);
     } else if (waiting->has_events || waiting->live) {

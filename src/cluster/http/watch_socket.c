@@ -48,6 +48,26 @@ static void send(struct watcher *watcher, struct http_json *json)
     }
 }
 
+static void send_problem(struct watcher *watcher, uint32_t id, const struct http_problem *problem)
+{
+    struct http_json json = begin(watcher);
+
+    if (id != 0) {
+        bop__json_u64(&json, "id", id);
+    }
+    bop__json_problem(&json, "problem", problem);
+    send(watcher, &json);
+}
+
+static void send_problem_with(struct watcher *watcher, uint32_t id, enum http_problem_kind kind,
+                              const char *detail)
+{
+    struct http_problem problem;
+
+    bop__http_problem(&problem, kind, "%s", detail);
+    send_problem(watcher, id, &problem);
+}
+
 static void write_flag(struct http_json *json, const char *name, uint8_t flags, uint8_t flag)
 {
     if (flags & flag) {
@@ -58,8 +78,14 @@ static void write_flag(struct http_json *json, const char *name, uint8_t flags, 
 static void tell(void *user, uint32_t watch, const struct bop_watch_events *events)
 {
     struct watcher *watcher = user;
-    struct http_json json = begin(watcher);
+    struct http_json json;
 
+    if (events->flags & BOP_WATCH_EVENTS_DENIED) {
+        send_problem_with(watcher, watch, HTTP_DENIED,
+                          "the watch is over: the token that was shown does not allow it any more");
+        return;
+    }
+    json = begin(watcher);
     if (watch != 0) {
         bop__json_u64(&json, "id", watch);
     }
@@ -84,27 +110,12 @@ static size_t queued(void *user)
     return bop_ws_queued(watcher->ws);
 }
 
-static const struct watch_sink sink = {.tell = tell, .queued = queued};
-
-static void send_problem(struct watcher *watcher, uint32_t id, const struct http_problem *problem)
+static bool allows(void *user, const struct watch_subject *subject)
 {
-    struct http_json json = begin(watcher);
-
-    if (id != 0) {
-        bop__json_u64(&json, "id", id);
-    }
-    bop__json_problem(&json, "problem", problem);
-    send(watcher, &json);
+    return bop__http_watch_allows(&((struct watcher *)user)->who, subject->name);
 }
 
-static void send_problem_with(struct watcher *watcher, uint32_t id, enum http_problem_kind kind,
-                              const char *detail)
-{
-    struct http_problem problem;
-
-    bop__http_problem(&problem, kind, "%s", detail);
-    send_problem(watcher, id, &problem);
-}
+static const struct watch_sink sink = {.tell = tell, .queued = queued, .allows = allows};
 
 /* ---- Messages ---- */
 
