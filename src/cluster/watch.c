@@ -437,6 +437,9 @@ uint8_t bop__watch_open(struct watch_conn *conn, uint32_t id,
     if (id == 0 || find(conn, id) || !is_allowed(request) || !bounds_of(request, &bounds)) {
         return BOP_STATUS_BAD_REQUEST;
     }
+    if (request->revision == 0 && hub->told == 0) {
+        return BOP_STATUS_RETRY; /* No revision to begin at, and to come back with, is known yet. */
+    }
     if (request->revision != 0 && request->revision < hub->history.after) {
         *out_revision = hub->history.after;
         return BOP_STATUS_COMPACTED;

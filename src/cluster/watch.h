@@ -100,8 +100,9 @@ void bop__watch_disconnect(struct watch_conn *conn);
 
 /**
  * Open a watch under an id, which is not 0 and no other's of this connection. Returns OK, with
- * *out_revision, after which events will follow; COMPACTED with the oldest it could be; BUSY
- * over a bound or without memory; or BAD_REQUEST. Nothing is told from within.
+ * *out_revision, after which events will follow; COMPACTED with the oldest it could be; RETRY
+ * from now on, before the first entry; BUSY over a bound or without memory; or BAD_REQUEST. Nothing
+ * is told from within.
  */
 uint8_t bop__watch_open(struct watch_conn *conn, uint32_t id,
                         const struct bop_watch_open_request *request, uint64_t *out_revision);

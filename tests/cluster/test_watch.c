@@ -113,11 +113,11 @@ static void free_client(struct client *client)
     bop_free(bop_allocator_default(), client, sizeof(*client));
 }
 
-static int make_hub(struct fixture *f)
+static int make_hub_at(struct fixture *f, uint64_t revision)
 {
     struct watch_options options = {.allocator = &f->heap.allocator,
                                     .metrics = f->metrics,
-                                    .revision = BEGIN,
+                                    .revision = revision,
                                     .seed = 3,
                                     .history_bytes_max = 3 * HISTORY_CHUNK,
                                     .watches_conn_max = 300,
@@ -125,9 +125,14 @@ static int make_hub(struct fixture *f)
                                     .queue_high = HIGH,
                                     .queue_low = LOW};
 
-    f->revision = BEGIN;
+    f->revision = revision;
     f->now_ms = 1000;
     return bop__watch_hub_create(&options, &f->hub);
+}
+
+static int make_hub(struct fixture *f)
+{
+    return make_hub_at(f, BEGIN);
 }
 
 static void setup(struct fixture *f)
@@ -590,6 +595,28 @@ TEST(watch, goes_with_its_connection)
 }
 
 /* ---- The past ---- */
+
+/* Whose connection breaks asks for what came after, and 0 would mean from now on. */
+TEST(watch, waits_for_a_revision_to_begin_at)
+{
+    struct bop_watch_open_request request = of_map("m");
+    uint64_t revision = 0;
+
+    free_client(f->client);
+    bop__watch_hub_destroy(f->hub);
+    REQUIRE_EQ(make_hub_at(f, 0), 0);
+    f->client = make_client(f);
+    CHECK_EQ(open_as(f->client, 1, &request, &revision), BOP_STATUS_RETRY);
+    request.revision = 1;
+    CHECK_EQ(open_as(f->client, 1, &request, &revision), BOP_STATUS_OK);
+    put(f, "m", "k", "v"); /* Revision 1. */
+    put(f, "m", "k", "w");
+    turns(f);
+    expect_put(f->client, 1, 2, "k", "w");
+    request.revision = 0;
+    CHECK_EQ(open_as(f->client, 2, &request, &revision), BOP_STATUS_OK);
+    CHECK_EQ(revision, 2);
+}
 
 TEST(watch, ends_with_the_right_to_it)
 {
