@@ -95,6 +95,17 @@ BOP_API BOP_MUST_USE int bop_client_registration_add_settled(struct bop_client *
                                                              uint64_t sequence, uint32_t timeout_ms,
                                                              bop_client_fn fn, void *user);
 
+/** Both of a blocking client, from any thread. The second: *out_added, unless NULL, whether it was
+ * not there before; with BOP_EUNCERTAIN as well, for then it is added. */
+BOP_API BOP_MUST_USE int bop_client_blocking_watch_settle(struct bop_client_blocking *client,
+                                                          enum bop_watch_what what,
+                                                          struct bop_slice name,
+                                                          struct bop_slice key, uint32_t timeout_ms,
+                                                          struct bop_error *err);
+BOP_API BOP_MUST_USE int bop_client_blocking_registration_add_settled(
+    struct bop_client_blocking *client, struct bop_slice registry, struct bop_slice address,
+    uint64_t sequence, uint32_t timeout_ms, bool *out_added, struct bop_error *err);
+
 /** All events up to here were told; 0: it has not begun yet. */
 BOP_API uint64_t bop_client_watch_revision(const struct bop_client_watch *watch);
 

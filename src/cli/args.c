@@ -166,6 +166,7 @@ static const struct flag flags[FLAG_COUNT] = {
     [FLAG_DATA] = {"--data", "DIR"},
     [FLAG_ID] = {"--id", "N"},
     [FLAG_PEER] = {"--peer", "ID=HOST:PORT"},
+    [FLAG_SETTLE] = {"--settle", NULL},
     [FLAG_PREVIOUS] = {"--previous", NULL},
     [FLAG_SNAPSHOT] = {"--snapshot", NULL},
     [FLAG_REVISION] = {"--revision", "N"},
@@ -442,6 +443,9 @@ static int set_flag(struct cli_args *args, enum cli_flag flag, const char *value
         return parse_seconds(value, "--ttl", &args->ttl_ms, err);
     case FLAG_WITH_TTL:
         args->with_ttl = true;
+        return 0;
+    case FLAG_SETTLE:
+        args->settle = true;
         return 0;
     case FLAG_PREVIOUS:
         args->previous = true;

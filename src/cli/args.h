@@ -74,6 +74,7 @@ enum cli_flag {
     FLAG_DATA,
     FLAG_ID,
     FLAG_PEER,
+    FLAG_SETTLE,
     FLAG_COUNT,
 };
 

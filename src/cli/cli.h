@@ -128,6 +128,7 @@ struct cli_args {
     size_t peer_count;
     uint64_t ttl_ms; /* 0: for good. */
     bool with_ttl;
+    bool settle;   /* Wait until all who watch have heard. */
     bool previous; /* Of watches, as the next four. */
     bool snapshot;
     uint64_t revision;
@@ -194,6 +195,7 @@ int cmd_member_list(const struct cli_args *args);
 int cmd_member_join(const struct cli_args *args);
 int cmd_registration_list(const struct cli_args *args);
 int cmd_registration_get(const struct cli_args *args);
+int cmd_registration_add(const struct cli_args *args);
 int cmd_names(const struct cli_args *args);
 int cmd_txn(const struct cli_args *args);
 int cmd_counter_add(const struct cli_args *args);

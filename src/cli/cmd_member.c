@@ -1,8 +1,8 @@
 /*
- * bop member list and join, and bop registration list and get.
+ * bop member list and join, and bop registration list, get and add.
  *
- * A member is there as long as bop is: the loop is turned until standard input ends, a
- * signal comes or the command that was given ends.
+ * A member or registration is there as long as bop is: the loop is turned until standard input
+ * ends, a signal comes or the command that was given ends.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bop/client_watch.h>
 #include <bop/presence.h>
 
 #include "ndjson.h"
@@ -109,16 +110,26 @@ int cmd_registration_get(const struct cli_args *args)
     return pages_print(args, &operation, "list registrations", print_registration);
 }
 
-/* ---- Joining ---- */
+/* ---- Being there ---- */
+
+#define SEQUENCE 1 /* Of the one registration that there is. */
 
 struct joined {
     const struct cli_args *args;
+    bool registers;
     struct link link;
     struct bop_presence *presence;
     bool there; /* It was, once. */
     bool told_taken;
+    bool settled;
     int code; /* It will not be. */
 };
+
+static int complain_of(const struct joined *joined, int code)
+{
+    return link_complain(&joined->link, code, joined->registers ? "register in %s" : "join %s",
+                         joined->args->values[0]);
+}
 
 static volatile sig_atomic_t caught;
 
@@ -147,7 +158,8 @@ static void on_news(void *user, enum bop_presence_news news, struct bop_slice na
         joined->told_taken = false;
         break;
     case BOP_PRESENCE_LOST:
-        BOP_IGNORE(cli_complain(CLI_FAILED, "cut off for too long; joining again"));
+        BOP_IGNORE(cli_complain(CLI_FAILED, "cut off for too long; %s again",
+                                joined->registers ? "registering" : "joining"));
         break;
     case BOP_PRESENCE_TAKEN:
         if (!joined->told_taken) {
@@ -190,25 +202,49 @@ static int wait_for_it(struct joined *joined)
             return SIGNAL_EXIT + caught;
         }
         if (rc < 0) {
-            return link_complain(&joined->link, rc, "join %s", joined->args->values[0]);
+            return complain_of(joined, rc);
         }
     }
     return CLI_OK;
 }
 
+static void on_settled(void *user, int code)
+{
+    struct joined *joined = (struct joined *)user;
+
+    joined->settled = true;
+    if (code != 0) {
+        BOP_IGNORE(cli_complain(CLI_FAILED, "not all who watch %s are known to have heard of %s",
+                                joined->args->values[0], joined->args->values[1]));
+    }
+}
+
+/* It is there; wait until all who watch the address have heard. */
+static int settle(struct joined *joined)
+{
+    const struct cli_args *args = joined->args;
+    int rc = bop_client_watch_settle(joined->link.client, BOP_WATCH_REGISTRY,
+                                     bop_slice_cstr(args->values[0]),
+                                     bop_slice_cstr(args->values[1]), 0, on_settled, joined);
+
+    while (rc == 0 && !joined->settled && caught == 0) {
+        rc = link_turn(&joined->link, TURN_MS);
+    }
+    return caught ? SIGNAL_EXIT + caught : rc < 0 ? complain_of(joined, rc) : CLI_OK;
+}
+
 static int hold(struct joined *joined)
 {
-    puts("joined");
+    puts(joined->registers ? "registered" : "joined");
     if (fflush(stdout) != 0) {
         return cli_finish_output(CLI_FAILED);
     }
     while (joined->code == 0 && caught == 0 && !input_ended()) {
         BOP_IGNORE(link_turn(&joined->link, TURN_MS)); /* The presence goes on as it can. */
     }
-    return joined->code
-               ? link_complain(&joined->link, joined->code, "join %s", joined->args->values[0])
-           : caught ? SIGNAL_EXIT + caught
-                    : CLI_OK;
+    return joined->code ? complain_of(joined, joined->code)
+           : caught     ? SIGNAL_EXIT + caught
+                        : CLI_OK;
 }
 
 /* In the child. The parent's end must be its end, too. */
@@ -253,14 +289,30 @@ static int run_command(struct joined *joined)
 /* Say so, and wait until it is done: whoever looks next does not see it any more. */
 static void leave(struct joined *joined, const char *name)
 {
+    struct bop_slice first = bop_slice_cstr(joined->args->values[0]);
     int rc = 0;
 
-    bop_presence_leave(joined->presence, bop_slice_cstr(joined->args->values[0]),
-                       bop_slice_cstr(name));
+    if (joined->registers) {
+        bop_presence_remove(joined->presence, first, bop_slice_cstr(joined->args->values[1]),
+                            SEQUENCE);
+    } else {
+        bop_presence_leave(joined->presence, first, bop_slice_cstr(name));
+    }
     while (rc == 0 && !bop_presence_there(joined->presence) && caught == 0) {
         rc = link_turn(&joined->link, TURN_MS);
     }
     /* If it could not be said, the end of the session says it. */
+}
+
+static int ask(struct joined *joined, const char *name)
+{
+    const struct cli_args *args = joined->args;
+    struct bop_slice first = bop_slice_cstr(args->values[0]);
+
+    return joined->registers ? bop_presence_add(joined->presence, first,
+                                                bop_slice_cstr(args->values[1]), SEQUENCE)
+                             : bop_presence_join(joined->presence, first, bop_slice_cstr(name),
+                                                 bop_slice_cstr(args->info ? args->info : ""));
 }
 
 static int join(struct joined *joined)
@@ -275,13 +327,15 @@ static int join(struct joined *joined)
     make_name(made, sizeof(made));
     rc = bop_presence_create(&options, &joined->presence);
     if (rc == 0) {
-        rc = bop_presence_join(joined->presence, bop_slice_cstr(args->values[0]),
-                               bop_slice_cstr(name), bop_slice_cstr(args->info ? args->info : ""));
+        rc = ask(joined, name);
     }
     if (rc < 0) {
-        return cli_complain(CLI_FAILED, "join %s: %s", args->values[0], bop_strerror(rc));
+        return complain_of(joined, rc);
     }
     exit_code = wait_for_it(joined);
+    if (exit_code == CLI_OK && args->settle) {
+        exit_code = settle(joined);
+    }
     if (exit_code != CLI_OK) {
         return exit_code;
     }
@@ -291,11 +345,11 @@ static int join(struct joined *joined)
     return exit_code;
 }
 
-int cmd_member_join(const struct cli_args *args)
+static int be_there(const struct cli_args *args, bool registers)
 {
     struct link_options options = {
         .args = args, .timeout_ms = CLI_TIMEOUT_MS, .grace_ms = CLI_GRACE_MS};
-    struct joined joined = {.args = args};
+    struct joined joined = {.args = args, .registers = registers};
     int exit_code = link_open(&options, &joined.link);
 
     if (exit_code == CLI_OK) {
@@ -305,4 +359,14 @@ int cmd_member_join(const struct cli_args *args)
     }
     link_close(&joined.link);
     return exit_code;
+}
+
+int cmd_member_join(const struct cli_args *args)
+{
+    return be_there(args, false);
+}
+
+int cmd_registration_add(const struct cli_args *args)
+{
+    return be_there(args, true);
 }

@@ -267,6 +267,24 @@ const struct cli_command state_commands[] = {
         .run = cmd_registration_get,
     },
     {
+        .group = "registration",
+        .name = "add",
+        .synopsis = "REGISTRY ADDRESS [-- COMMAND...]",
+        .summary = "be registered at an address while a command runs",
+        .help =
+            "As `bop member join`: registers, runs COMMAND and takes it back when that ends, with\n"
+            "its exit status; without a COMMAND it says \"registered\" and stays until standard\n"
+            "input ends or a signal comes.\n"
+            "  --settle   begin only when all programs that watch the address, and said that\n"
+            "             they answer, have heard of it; one that does not in time is waited\n"
+            "             for no more, and that is said\n",
+        .values_min = 2,
+        .values_max = 2,
+        .flags = BIT(FLAG_SETTLE),
+        .rest = true,
+        .run = cmd_registration_add,
+    },
+    {
         .name = "names",
         .synopsis = "KIND",
         .summary = "list the names there are",

@@ -60,6 +60,7 @@ struct service_request {
         struct replica_write write;
         struct replica_read read;
         struct replica_admin admin;
+        struct settler settler;
     };
     struct service_conn *conn;
     uint32_t id;

@@ -20,9 +20,9 @@
 struct settle {
     struct bop_list link;
     struct service *service;
-    struct service_request *request; /* Of a client; NULL: of a peer, which is... */
-    uint64_t peer;                   /* ...this one, and calls it... */
-    uint64_t peer_id;                /* ...this. */
+    struct settler *settler; /* Of this node's own; NULL: of a peer, which is... */
+    uint64_t peer;           /* ...this one, and calls it... */
+    uint64_t peer_id;        /* ...this. */
     uint64_t id;
     uint64_t revision;
     uint64_t deadline_ms;
@@ -108,24 +108,26 @@ static void tell_peer(const struct settle *settle, bool complete)
 static void drop(struct settle *settle)
 {
     struct service *service = settle->service;
-    struct service_request *request = settle->request;
 
     bop_list_remove(&settle->link);
     service->settles.count--;
-    bop_free(service->allocator, settle, sizeof(*settle) + settle->size);
-    if (request) {
-        bop__service_finish(request);
+    if (settle->settler) {
+        settle->settler->settle = NULL;
     }
+    bop_free(service->allocator, settle, sizeof(*settle) + settle->size);
 }
 
 static void end(struct settle *settle, bool complete)
 {
-    if (settle->request) {
-        respond(settle->request->conn, settle->request->id, BOP_STATUS_OK, complete);
-    } else {
+    struct settler *settler = settle->settler;
+
+    if (!settler) {
         tell_peer(settle, complete);
     }
     drop(settle);
+    if (settler) {
+        settler->done(settler, complete);
+    }
 }
 
 void bop__service_settles_init(struct service *service)
@@ -142,17 +144,6 @@ void bop__service_settles_deinit(struct service *service)
 {
     while (!bop_list_empty(&service->settles.list)) {
         drop(BOP_CONTAINER_OF(service->settles.list.next, struct settle, link));
-    }
-}
-
-void bop__service_settles_forget(struct service_conn *conn)
-{
-    BOP_LIST_FOR_EACH_SAFE(link, &conn->service->settles.list) {
-        struct settle *settle = BOP_CONTAINER_OF(link, struct settle, link);
-
-        if (settle->request && settle->request->conn == conn) {
-            drop(settle);
-        }
     }
 }
 
@@ -209,7 +200,7 @@ static struct settle *find_asked(struct service *service, uint64_t peer, uint64_
     BOP_LIST_FOR_EACH(link, &service->settles.list) {
         struct settle *settle = BOP_CONTAINER_OF(link, struct settle, link);
 
-        if (!settle->request && settle->peer == peer && settle->peer_id == peer_id) {
+        if (!settle->settler && settle->peer == peer && settle->peer_id == peer_id) {
             return settle;
         }
     }
@@ -251,7 +242,7 @@ static int answered(struct service *service, uint64_t peer, struct bop_slice pay
     BOP_LIST_FOR_EACH(link, &service->settles.list) {
         struct settle *settle = BOP_CONTAINER_OF(link, struct settle, link);
 
-        for (unsigned n = 0; settle->request && settle->id == id && n < settle->waiting; n++) {
+        for (unsigned n = 0; settle->settler && settle->id == id && n < settle->waiting; n++) {
             if (settle->peers[n] == peer) {
                 settle->peers[n] = settle->peers[--settle->waiting];
                 settle->complete = settle->complete && complete;
@@ -267,29 +258,70 @@ int bop__service_peer(struct service *service, uint64_t peer, const struct bop_w
                                                        : answered(service, peer, frame->payload);
 }
 
+/* ---- This node's own ---- */
+
+bool bop__service_settle_begin(struct service *service, struct settler *settler,
+                               struct bop_slice payload, uint64_t revision)
+{
+    struct settle *settle = make(service, payload, revision);
+
+    settler->settle = settle;
+    if (!settle) {
+        return false;
+    }
+    settle->settler = settler;
+    find_peers(settle);
+    ask_peers(settle);
+    return true;
+}
+
+void bop__service_settle_forget(struct settler *settler)
+{
+    if (settler->settle) {
+        drop(settler->settle);
+    }
+}
+
 /* ---- Clients ---- */
+
+static void settled(struct settler *settler, bool complete)
+{
+    struct service_request *request = BOP_CONTAINER_OF(settler, struct service_request, settler);
+
+    respond(request->conn, request->id, BOP_STATUS_OK, complete);
+    bop__service_finish(request);
+}
+
+void bop__service_settles_forget(struct service_conn *conn)
+{
+    BOP_LIST_FOR_EACH_SAFE(link, &conn->service->settles.list) {
+        struct settler *settler = BOP_CONTAINER_OF(link, struct settle, link)->settler;
+        struct service_request *request = BOP_CONTAINER_OF(settler, struct service_request,
+                                                           settler);
+
+        if (settler && settler->done == settled && request->conn == conn) {
+            bop__service_settle_forget(settler);
+            bop__service_finish(request);
+        }
+    }
+}
 
 static void read_done(struct replica_read *read, int code, struct machine_view *view)
 {
     struct service_request *request = BOP_CONTAINER_OF(read, struct service_request, read);
     struct service_conn *conn = request->conn;
-    struct settle *settle;
 
     if (conn->closed || code < 0) {
         respond(conn, request->id, BOP_STATUS_RETRY, false);
         bop__service_finish(request);
         return;
     }
-    settle = make(conn->service, bop__service_payload(request),
-                  bop__machine_view_position(view).index);
-    if (!settle) {
+    request->settler = (struct settler){.done = settled};
+    if (!bop__service_settle_begin(conn->service, &request->settler, bop__service_payload(request),
+                                   bop__machine_view_position(view).index)) {
         respond(conn, request->id, BOP_STATUS_BUSY, false);
         bop__service_finish(request);
-        return;
     }
-    settle->request = request;
-    find_peers(settle);
-    ask_peers(settle);
 }
 
 int bop__service_settle(struct service_conn *conn, const struct bop_wire_frame *frame)

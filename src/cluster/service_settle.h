@@ -26,7 +26,22 @@ struct service_settles {
     uint64_t last_id;
 };
 
+struct settle;
+
+/** Somebody of this node who waits. */
+struct settler {
+    /* Called once, from the service's turn; not once it was forgotten. */
+    void (*done)(struct settler *self, bool complete);
+    struct settle *settle; /* NULL: not under way. */
+};
+
 void bop__service_settles_init(struct service *service);
+/** Begin to wait until all have heard of what is in `revision`, which a read said; the payload is
+ * that of kind 180, checked. False: too many are under way, or no memory. */
+BOP_MUST_USE bool bop__service_settle_begin(struct service *service, struct settler *settler,
+                                            struct bop_slice payload, uint64_t revision);
+/** Nobody waits any more. May be given one that is not under way. */
+void bop__service_settle_forget(struct settler *settler);
 /** From a client. */
 BOP_MUST_USE int bop__service_settle(struct service_conn *conn, const struct bop_wire_frame *frame);
 /** The client is gone, and with it what it asked for. */

@@ -561,7 +561,7 @@ def help_for_all(bop, _):
     same(bop.out("--help").decode(), overview)
     commands = re.findall(r"^  ([a-z]+(?: [a-z]+)*) ", overview.split("Flags")[0], re.M)
     same(len(commands), len(set(commands)))
-    same(len(commands), 81)
+    same(len(commands), 82)
     for command in commands:
         text = bop.out(*command.split(), "--help").decode()
         same(command == "help" or text.startswith(f"bop {command} - ") or

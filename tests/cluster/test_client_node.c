@@ -149,6 +149,29 @@ TEST(node, shows_one_revision_in_a_view)
              0);
 }
 
+TEST(node, settles_for_a_client_that_blocks)
+{
+    bool added = false;
+
+    REQUIRE_EQ(bop_client_blocking_registration_add_settled(f->client, bytes("r"), bytes("a"), 1,
+                                                            30000, &added, &f->err),
+               0);
+    CHECK(added);
+    REQUIRE_EQ(bop_client_blocking_registration_add_settled(f->client, bytes("r"), bytes("a"), 1,
+                                                            30000, &added, &f->err),
+               0);
+    CHECK(!added);
+    CHECK_EQ(bop_client_blocking_registration_add_settled(f->client, bytes("r"), bytes("b"), 1, 0,
+                                                          NULL, &f->err),
+             BOP_EMALFORMED);
+    CHECK_EQ(bop_client_blocking_watch_settle(f->client, BOP_WATCH_COUNTER, bytes("c"), bytes(""),
+                                              0, &f->err),
+             0);
+    CHECK_EQ(bop_client_blocking_watch_settle(f->client, BOP_WATCH_COUNTER, bytes(""), bytes(""), 0,
+                                              &f->err),
+             BOP_EINVAL);
+}
+
 /* A client on a loop that the test turns. */
 struct turning {
     struct bop_loop *loop;
@@ -265,6 +288,10 @@ TEST(node, does_not_wait_for_ever_for_who_does_not_listen)
     turn_until_done(&turning, 1);
     CHECK_EQ(turning.code, BOP_EUNCERTAIN);
     CHECK(turning.existed);
+    CHECK_EQ(bop_client_blocking_watch_settle(f->client, BOP_WATCH_REGISTRY, bytes("r"), bytes("a"),
+                                              50, &f->err),
+             BOP_EUNCERTAIN);
+    CHECK_STR_HAS(f->err.message, "not all who watch it");
     /* Under way when all ends. */
     REQUIRE_EQ(bop_client_watch_settle(turning.client, BOP_WATCH_REGISTRY, bytes("r"), bytes("a"),
                                        60000, on_settled, &turning),

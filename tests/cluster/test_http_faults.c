@@ -194,6 +194,7 @@ TEST(http_faults, of_every_operation_are_told)
         {"GET", "/readyz", "", 200},
         {"GET", "/debug/state", "", 200},
         {"GET", "/v1/openapi.json", "", 200},
+        {"POST", "/v1/settle?kind=registry&name=r&key=a", "", 200},
         {"GET", "/v1/nothing", "", 404},
         {"GET", "/v1/watch?kind=map&name=m&key=k&timeout_ms=0", "", 200},
         {"GET", "/v1/watch?kind=names&of=map&prefix=a&revision=1000000&timeout_ms=1", "", 200},

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include <bop/client_watch.h>
 #include <bop/ws.h>
 
 #include "http_node_help.h"
@@ -260,6 +261,70 @@ TEST(waited_for, events_are_not_told_when_the_right_is_gone)
         REQUIRE_EQ(bop_node_set_tokens(f->node, &token, 1, NULL), 0);
     }
     bop_buf_deinit(&waiting.body);
+}
+
+TEST(settling, is_complete_when_nobody_watches)
+{
+    start_led(f);
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=registry&name=r&key=a", ""), 200);
+    CHECK_STR_EQ(body_of(f), "{\"complete\":true}");
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=counter&name=c&timeout_ms=60000", ""), 200);
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=names", ""), 200);
+    CHECK_EQ(ask(f, "POST", "/v1/settle", ""), 400);
+    CHECK_STR_HAS(body_of(f), "say kind and");
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=registry", ""), 400);
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=names&name=x", ""), 400);
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=registry&name=r&timeout_ms=0", ""), 400);
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=registry&name=r&timeout_ms=60001", ""), 400);
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=registry&name=r&prefix=p", ""), 400);
+    CHECK_EQ(ask(f, "GET", "/v1/settle?kind=registry&name=r", ""), 405);
+}
+
+static void ignore_news(void *user, const struct bop_client_news *news)
+{
+}
+
+TEST(settling, does_not_wait_for_ever_for_who_does_not_acknowledge)
+{
+    struct bop_client_watch_options watch_options = {
+        .what = BOP_WATCH_REGISTRY, .name = bytes("r"), .flags = BOP_WATCH_ACKNOWLEDGE};
+    struct bop_client_options options = {.endpoint_count = 1};
+    char endpoint[64];
+    const char *endpoints[] = {endpoint};
+    struct bop_client_watch *watch;
+    struct bop_client *client;
+    struct got waiting = {0};
+
+    start_led(f);
+    snprintf(endpoint, sizeof(endpoint), "127.0.0.1:%u", bop_node_port(f->node));
+    options.endpoints = endpoints;
+    REQUIRE_EQ(bop_loop_create(NULL, &options.loop), 0);
+    REQUIRE_EQ(bop_client_create(&options, &client, NULL), 0);
+    REQUIRE_EQ(bop_client_watch_open(client, &watch_options, ignore_news, NULL, &watch), 0);
+    while (bop_client_watch_revision(watch) == 0) {
+        turn(f);
+        REQUIRE_EQ(bop_loop_run_once(options.loop, 1), 0);
+    }
+    CHECK_EQ(ask(f, "POST", "/v1/settle?kind=registry&name=r&key=a&timeout_ms=30", ""), 200);
+    CHECK_STR_EQ(body_of(f), "{\"complete\":false}");
+    /* One that goes is waited for no more, nor is one that asked and has gone. */
+    bop_buf_init(&waiting.body, NULL, 0);
+    for (unsigned n = 0; n < 2; n++) {
+        begin(f, "POST", "/v1/settle?kind=registry&name=r&key=a&timeout_ms=60000", bytes(""), NULL,
+              NULL, &waiting);
+        if (n == 0) {
+            turn(f);
+            bop_client_destroy(client);
+            while (!waiting.done) {
+                turn(f);
+                REQUIRE_EQ(bop_loop_run_once(options.loop, 1), 0);
+            }
+            CHECK_STR_EQ((const char *)waiting.body.data, "{\"complete\":true}");
+        }
+    }
+    await(f, &waiting);
+    bop_buf_deinit(&waiting.body);
+    bop_loop_destroy(options.loop);
 }
 
 /* ---- By WebSocket ---- */

@@ -111,6 +111,23 @@ def listeners(node, address):
 
 
 @test
+def bop_is_registered_as_long_as_it_runs():
+    with Cluster() as cluster:
+        command = [BOP, "--server", f"127.0.0.1:{cluster.nodes[0].port}", "registration", "add", "r", "x",
+                   "--settle"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              env=environment(), preexec_fn=die_with_parent) as holder:
+            check_equal(holder.stdout.readline(), "registered\n", "what it says")
+            check_equal([listeners(node, b"x") for node in cluster.nodes], [1, 1, 1], "who listens")
+            holder.stdin.close()
+            check_equal(holder.wait(PATIENCE), 0, "exit status")
+        check_equal([listeners(node, b"x") for node in cluster.nodes], [0, 0, 0], "who listens then")
+        done = subprocess.run([*command, "--", "sh", "-c", "exit 7"], stdin=subprocess.DEVNULL,
+                              env=environment(), timeout=PATIENCE, check=False)
+        check_equal(done.returncode, 7, "the command's exit status")
+
+
+@test
 def a_killed_process_is_gone_everywhere_at_once():
     with Cluster() as cluster:
         nodes = cluster.nodes

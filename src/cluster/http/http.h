@@ -16,6 +16,7 @@
  *      sessions.c    sessions, which writes may belong to
  *      events.c      watches and events as JSON
  *      watch.c       events after a revision, waited for; watch_socket.c: by WebSocket
+ *      settle.c      until all who watch have heard
  *      status.c      the node and its cluster; health.c: whether it is well
  *      debug.c       heap profile, log level, state
  *
@@ -46,6 +47,7 @@
 #define HTTP_ARENA_BYTES     1024
 #define HTTP_WATCH_MS        30000 /* How long a watch waits for an event, unless it says, */
 #define HTTP_WATCH_MAX_MS    300000
+#define HTTP_SETTLE_MAX_MS   60000
 #define HTTP_WATCH_PAGE      (1024u * 1024) /* JSON of events above is answered, not added to. */
 
 /** What a token must allow. */
@@ -170,6 +172,7 @@ enum {
     TAKES_SEQUENCE = 1 << 15,   /* ?sequence */
     TAKES_PREFIX = 1 << 16,     /* ?prefix alone */
     TAKES_WATCH = 1 << 17,      /* What a watch is of; or it is opened as a WebSocket. */
+    TAKES_SETTLE = 1 << 18,     /* ?kind, ?name, ?key and ?timeout_ms, at most a minute. */
 };
 
 struct http_request;
@@ -258,7 +261,7 @@ struct http_call {
     uint64_t acked;
     bool has_token; /* Of that session, by BOP-Token. */
     uint8_t token[BOP_TOKEN_SIZE];
-    struct http_watch watch; /* TAKES_WATCH; its name and bounds are the operation's. */
+    struct http_watch watch; /* TAKES_WATCH, TAKES_SETTLE; name and bounds are the operation's. */
 };
 
 /** The path, query and headers of a request for the route that matches. 0, or -1 with a problem. */
@@ -424,6 +427,7 @@ BOP_MUST_USE int bop__http_parse_line(struct bop_slice line, struct bop_buf *key
 void bop__http_serve_export(struct http_request *request);
 void bop__http_serve_import(struct http_request *request);
 void bop__http_serve_watch(struct http_request *request);
+void bop__http_serve_settle(struct http_request *request);
 /** The request wants to become a WebSocket, on which watches are opened: ends it. */
 void bop__http_watch_upgrade(struct http_request *request, const struct bop_http_head *head);
 void bop__http_serve_session_open(struct http_request *request);

@@ -90,6 +90,7 @@ static const struct http_route routes[] = {
     /* Everything at once. */
     {"POST", "/v1/transactions", WRITE, BOP_OP_TRANSACTION, TAKES_FIELDS},
     {"GET", "/v1/watch", READ, 0, TAKES_WATCH, bop__http_serve_watch},
+    {"POST", "/v1/settle", READ, 0, TAKES_SETTLE, bop__http_serve_settle},
     /* The node and its cluster. */
     {"GET", "/v1/status", KNOWN, 0, 0, bop__http_serve_status},
     {"GET", "/v1/cluster", KNOWN, 0, 0, bop__http_serve_cluster},

@@ -274,6 +274,14 @@ static int set_watch_timeout(struct http_call *call, struct bop_slice value,
                         out_problem);
 }
 
+/* 0: the default. */
+static int set_settle_timeout(struct http_call *call, struct bop_slice value,
+                              struct http_problem *out_problem)
+{
+    return parse_number(value, 1, HTTP_SETTLE_MAX_MS, "timeout_ms", &call->watch.timeout_ms,
+                        out_problem);
+}
+
 static int set_watch_previous(struct http_call *call, struct bop_slice value,
                               struct http_problem *out_problem)
 {
@@ -309,7 +317,7 @@ static const struct parameter {
     {"prefix", TAKES_RANGE | TAKES_PREFIX | TAKES_WATCH, set_prefix},
     {"from", TAKES_RANGE | TAKES_WATCH, set_from},
     {"to", TAKES_RANGE | TAKES_WATCH, set_to},
-    {"key", TAKES_KEY_QUERY | TAKES_WATCH, set_key},
+    {"key", TAKES_KEY_QUERY | TAKES_WATCH | TAKES_SETTLE, set_key},
     {"value", TAKES_VALUE_QUERY, set_value},
     {"if_value", TAKES_CONDITION, set_if_value},
     {"ttl_ms", TAKES_TTL, set_ttl_ms},
@@ -317,12 +325,13 @@ static const struct parameter {
     {"return", TAKES_RETURN, set_return},
     {"sequence", TAKES_SEQUENCE, set_sequence},
     {"sample_bytes", TAKES_SAMPLE, set_sample},
-    {"kind", TAKES_WATCH, set_watch_kind},
+    {"kind", TAKES_WATCH | TAKES_SETTLE, set_watch_kind},
     {"of", TAKES_WATCH, set_watch_of},
-    {"name", TAKES_WATCH, set_watch_name},
+    {"name", TAKES_WATCH | TAKES_SETTLE, set_watch_name},
     {"revision", TAKES_WATCH, set_watch_revision},
     {"session", TAKES_WATCH, set_watch_session},
     {"timeout_ms", TAKES_WATCH, set_watch_timeout},
+    {"timeout_ms", TAKES_SETTLE, set_settle_timeout},
     {"previous", TAKES_WATCH, set_watch_previous},
 };
 
@@ -481,7 +490,7 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
     call->operation.op = call->route->op;
     call->operation.limit = HTTP_LIMIT_DEFAULT;
     call->operation.kind = call->route->kind;
-    call->watch.timeout_ms = HTTP_WATCH_MS;
+    call->watch.timeout_ms = call->route->takes & TAKES_WATCH ? HTTP_WATCH_MS : 0;
     rc = take_name(call, match, out_problem);
     if (rc == 0) {
         rc = take_id(call, head, match, out_problem);
@@ -503,7 +512,7 @@ int bop__http_translate(struct http_call *call, const struct bop_http_head *head
     if (rc == 0) {
         rc = take_session(call, head, out_problem);
     }
-    if (call->route->takes & TAKES_WATCH) {
+    if (call->route->takes & (TAKES_WATCH | TAKES_SETTLE)) {
         finish_watch(call);
     }
     return rc == 0 ? choose(call, out_problem) : rc;
