@@ -20,7 +20,7 @@
 #include "../net_fixture.h"
 
 /* Longer than any step takes, and only waited for by a test that fails. */
-#define PATIENCE_TURNS 5000
+#define PATIENCE_TURNS 60000
 
 struct fixture {
     struct bop_faults faults;
