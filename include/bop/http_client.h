@@ -29,6 +29,7 @@
 #include <bop/error.h>
 #include <bop/http1.h>
 #include <bop/loop.h>
+#include <bop/metrics.h>
 #include <bop/socket.h>
 #include <bop/tls.h>
 
@@ -125,5 +126,12 @@ struct bop_http_client_counters {
 };
 BOP_API struct bop_http_client_counters
 bop_http_client_counters(const struct bop_http_client *client);
+
+/** Keep the counters in a registry as well, as bop_http_client_..., brought up to date once a
+ * second while there are connections, and by calling this again. Clients with the same labels add
+ * up. labels as in bop/metrics.h, or NULL. The registry is borrowed until destroy. Returns 0,
+ * BOP_EINVAL (another registry), or BOP_ENOMEM as registering does. */
+BOP_API BOP_MUST_USE int bop_http_client_metrics(struct bop_http_client *client,
+                                                 struct bop_metrics *metrics, const char *labels);
 
 #endif

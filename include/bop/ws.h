@@ -112,6 +112,10 @@ struct bop_ws_options {
     size_t user_bytes;          /* Zeroed memory of the connection, as its user. */
     struct bop_ws_counters *counters; /* Counted here, on the loop's thread: each loop needs its
                                          own. Borrowed as the options are. NULL: nowhere. */
+    struct bop_metrics *metrics;      /* Or kept in a registry (not both: BOP_EINVAL), as
+                                         bop_ws_..., at most a second late. Those with the same labels
+                                         add up. Borrowed likewise. */
+    const char *metrics_labels;       /* As in bop/metrics.h, or NULL. */
 };
 
 /* ---- Servers ---- */
@@ -225,5 +229,12 @@ struct bop_topics_counters {
     uint64_t closed;  /* Likewise. */
 };
 BOP_API struct bop_topics_counters bop_topics_counters(const struct bop_topics *topics);
+
+/** Keep them in a registry as well, as bop_topics_..., brought up to date once a second while there
+ * are connections, and by calling this again. labels as in bop/metrics.h, or NULL. The registry is
+ * borrowed until bop_topics_destroy(). Any thread. Returns 0, BOP_EINVAL (another registry), or
+ * BOP_ENOMEM as registering does. */
+BOP_API BOP_MUST_USE int bop_topics_metrics(struct bop_topics *topics, struct bop_metrics *metrics,
+                                            const char *labels);
 
 #endif

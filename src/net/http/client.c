@@ -89,6 +89,7 @@ void bop_http_client_destroy(struct bop_http_client *client)
         return;
     }
     client->destroying = true;
+    bop__client_unexport(client);
     while (!bop_list_empty(&client->calls)) {
         bop__call_end(BOP_CONTAINER_OF(client->calls.next, struct bop__call, all), BOP_ECANCELED,
                       NULL);

@@ -270,6 +270,7 @@ int bop_http_fetch(struct bop_http_client *client, const struct bop_http_request
         return rc;
     }
     client->counters.calls++;
+    bop__client_publish_soon(client);
     if (call->state != BOP__CALL_ENDED && request->timeout_ms != 0) {
         BOP_IGNORE(bop_timer_start(client->loop, &call->timeout, request->timeout_ms));
     }

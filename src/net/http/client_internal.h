@@ -135,8 +135,10 @@ struct bop_http_client {
     unsigned waiting;
     bool destroying;
     struct bop_http_client_counters counters;
-    struct bop_http_head head; /* Of the answer being parsed. */
-    struct bop_buf out;        /* A request's head. */
+    struct bop_http_head head;    /* Of the answer being parsed. */
+    struct bop_buf out;           /* A request's head. */
+    struct bop__export *exported; /* NULL: in no registry. */
+    struct bop_timer publish;
 };
 
 /* ---- client_call.c ---- */
@@ -187,6 +189,13 @@ void bop__origin_dispatch(struct bop__client_origin *origin);
 void bop__client_dispatch_all(struct bop_http_client *client);
 /** Free an origin that nothing is left of. */
 void bop__origin_release(struct bop__client_origin *origin);
+
+/* ---- client_metrics.c ---- */
+
+/** Something happens: bring the registry up to date in a second, if there is one. */
+void bop__client_publish_soon(struct bop_http_client *client);
+/** The registry is no longer used. */
+void bop__client_unexport(struct bop_http_client *client);
 
 /* ---- client_conn.c ---- */
 

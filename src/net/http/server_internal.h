@@ -26,6 +26,7 @@
 #include <bop/http.h>
 #include <bop/list.h>
 
+#include "../metrics/export.h"
 #include "../socket/socket_internal.h"
 #include "accept_encoding.h"
 
@@ -66,7 +67,6 @@ _Static_assert(sizeof(struct bop__http_conn) <= 64, "what an idle connection cos
 enum {
     BOP__HTTP_PEER_NAME_MAX = 128,
     BOP__HTTP_SERVER_NAME_MAX = 96,
-    BOP__HTTP_METRICS = 18,
 };
 
 /** The block of a connection whose listener expects a PROXY header. */
@@ -178,10 +178,8 @@ struct bop_http_server {
     size_t lines_size;
     char lines[256];
     struct bop__http_deflate *deflate_spares[BOP__HTTP_CODINGS];
-    struct bop_metrics *metrics; /* NULL: not asked for. */
+    struct bop__export *exported; /* NULL: not asked for. */
     uint64_t publish_ms;
-    struct bop_http_counters published;
-    struct bop_metric *series[BOP__HTTP_METRICS];
     struct bop_http_head head; /* Of the request whose handler runs. */
 };
 

@@ -1,22 +1,11 @@
 /*
- * The counters in a registry. What was counted since the last time is added, so
- * that servers may share the metrics; a request costs nothing more.
+ * A server's counters in a registry.
  */
-#include <stdio.h>
-
 #include "server_internal.h"
-
-struct series {
-    const char *name;
-    const char *labels; /* Beside the user's. */
-    const char *help;
-    size_t offset; /* In struct bop_http_counters. */
-    bool gauge;
-};
 
 #define COUNTER(field) offsetof(struct bop_http_counters, field)
 
-static const struct series all_series[BOP__HTTP_METRICS] = {
+static const struct bop__series all_series[] = {
     {"bop_http_connections_total", NULL, "Connections accepted.", COUNTER(connections), false},
     {"bop_http_connections", NULL, "Connections that are open.", COUNTER(connections_now), true},
     {"bop_http_requests_total", NULL, "Requests, malformed ones included.", COUNTER(requests),
@@ -51,70 +40,34 @@ static const struct series all_series[BOP__HTTP_METRICS] = {
     {"bop_http_sent_bytes_total", NULL, "Bytes of answers.", COUNTER(bytes_sent), false},
 };
 
-static int64_t value_of(const struct bop_http_counters *counters, const struct series *series)
-{
-    uint64_t value;
-
-    memcpy(&value, (const char *)counters + series->offset, sizeof(value));
-    return (int64_t)value;
-}
-
-static struct bop_metric *make(struct bop_metrics *metrics, const struct series *series,
-                               const char *labels)
-{
-    char both[256];
-
-    snprintf(both, sizeof(both), "%s%s%s", labels != NULL ? labels : "",
-             labels != NULL && series->labels != NULL ? "," : "",
-             series->labels != NULL ? series->labels : "");
-    return series->gauge
-               ? bop_metrics_gauge(metrics, series->name, both[0] ? both : NULL, series->help)
-               : bop_metrics_counter(metrics, series->name, both[0] ? both : NULL, series->help);
-}
-
 void bop__http_metrics_publish(struct bop_http_server *server)
 {
-    struct bop_http_counters counters;
+    if (server->exported != NULL) {
+        struct bop_http_counters counters = bop_http_counters(server);
 
-    if (server->metrics == NULL) {
-        return;
+        bop__export_update(server->exported, &counters);
     }
-    counters = bop_http_counters(server);
-    for (size_t i = 0; i < BOP_COUNT_OF(all_series); i++) {
-        bop_metric_add(server->series[i], value_of(&counters, &all_series[i]) -
-                                              value_of(&server->published, &all_series[i]));
-    }
-    server->published = counters;
 }
 
 void bop__http_metrics_end(struct bop_http_server *server)
 {
     bop__http_metrics_publish(server);
-    for (size_t i = 0; server->metrics != NULL && i < BOP_COUNT_OF(all_series); i++) {
-        if (all_series[i].gauge) {
-            bop_metric_add(server->series[i], -value_of(&server->published, &all_series[i]));
-        }
-    }
-    server->metrics = NULL;
+    bop__export_destroy(server->exported);
+    server->exported = NULL;
 }
 
 int bop_http_metrics(struct bop_http_server *server, struct bop_metrics *metrics,
                      const char *labels)
 {
-    struct bop_metric *series[BOP__HTTP_METRICS];
-
-    if (server->metrics != NULL && server->metrics != metrics) {
-        return BOP_EINVAL;
-    }
-    if (server->metrics == NULL) {
-        for (size_t i = 0; i < BOP_COUNT_OF(all_series); i++) {
-            series[i] = make(metrics, &all_series[i], labels);
-            if (series[i] == NULL) {
-                return BOP_ENOMEM;
-            }
+    if (server->exported == NULL) {
+        server->exported = bop__export_create(server->allocator, metrics, labels, all_series,
+                                              BOP_COUNT_OF(all_series));
+        if (server->exported == NULL) {
+            return BOP_ENOMEM;
         }
-        memcpy(server->series, series, sizeof(series));
-        server->metrics = metrics;
+    }
+    if (bop__export_registry(server->exported) != metrics) {
+        return BOP_EINVAL;
     }
     bop__http_metrics_publish(server);
     return 0;

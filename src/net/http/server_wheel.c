@@ -230,8 +230,8 @@ void bop__http_wheel_turn(struct bop_timer *timer)
         work_through(&server->wheel[server->tick_now % BOP__HTTP_WHEEL_SLOTS], now);
     }
     server->tick_now = due;
-    if (server->loop->now_ms >= server->publish_ms) {
-        server->publish_ms = server->loop->now_ms + 1000;
+    if (server->loop->now_ms >= server->publish_ms || server->counters.connections_now == 0) {
+        server->publish_ms = server->loop->now_ms + BOP__EXPORT_INTERVAL_MS;
         bop__http_metrics_publish(server);
     }
     if (server->counters.connections_now > 0) {

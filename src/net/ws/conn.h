@@ -120,8 +120,10 @@ struct bop__ws_group {
     struct bop_ws_zip *zip;     /* NULL until something is compressed. */
     size_t references;          /* Connections, and the server's. */
     size_t connections;
-    struct bop_ws_counters *counters; /* The user's, or uncounted. */
-    struct bop_ws_counters uncounted; /* Nobody reads it, so that nobody has to ask. */
+    struct bop_ws_counters *counters; /* The user's, or own. */
+    struct bop_ws_counters own;       /* Counted even if nobody reads it: so nobody has to ask. */
+    struct bop__export *exported;     /* NULL: in no registry. */
+    uint64_t publish_ms;
     size_t short_queue_max; /* Up to this much queued, a small message asks for nothing else. */
     bool client;
     bool stopping;
@@ -230,6 +232,15 @@ void bop__ws_wheel_add(struct bop__ws *ws);
 void bop__ws_wheel_remove(struct bop__ws *ws);
 /** Its deadline changed. */
 void bop__ws_wheel_wait(struct bop__ws *ws);
+
+/* ---- metrics.c ---- */
+
+/** Register what the options ask for. Returns 0 or BOP_ENOMEM. */
+BOP_MUST_USE int bop__ws_group_export(struct bop__ws_group *group);
+/** Bring registries up to date: the group's, and its topics'. */
+void bop__ws_group_publish(struct bop__ws_group *group);
+/** The same for the last time. */
+void bop__ws_group_unexport(struct bop__ws_group *group);
 
 /* ---- client.c ---- */
 

@@ -40,7 +40,7 @@ static bool are_good(const struct bop_ws_options *options)
            (unsigned)options->slow <= BOP_WS_SLOW_CLOSE &&
            (options->deflate_window_bits == 0 ||
             (options->deflate_window_bits >= 9 && options->deflate_window_bits <= 15)) &&
-           options->deflate_level <= 9;
+           options->deflate_level <= 9 && (options->counters == NULL || options->metrics == NULL);
 }
 
 /* ---- What a loop's share ---- */
@@ -82,7 +82,7 @@ int bop__ws_group_create(struct bop_loop *loop, const struct bop_ws_options *opt
                          struct bop__ws_group **out_group)
 {
     struct bop__ws_group *group;
-    int rc = 0;
+    int rc;
 
     if (!are_good(options)) {
         return BOP_EINVAL;
@@ -100,11 +100,12 @@ int bop__ws_group_create(struct bop_loop *loop, const struct bop_ws_options *opt
     group->given = options;
     group->options = with_defaults(options);
     group->short_queue_max = bop_min_u64(group->options.pressure_high, group->options.pressure_max);
-    group->counters = options->counters != NULL ? options->counters : &group->uncounted;
+    group->counters = options->counters != NULL ? options->counters : &group->own;
     group->client = client;
     bop_list_push_back(&group->home->groups, &group->link);
     bop__ws_wheel_init(group);
-    if (options->topics != NULL) {
+    rc = bop__ws_group_export(group);
+    if (rc == 0 && options->topics != NULL) {
         rc = bop__branch_join(options->topics, loop, &group->branch);
     }
     if (rc != 0) {
@@ -124,6 +125,7 @@ void bop__ws_group_release(struct bop__ws_group *group)
     }
     bop_list_remove(&group->link);
     bop_timer_stop(home->loop, &group->tick);
+    bop__ws_group_unexport(group);
     if (group->branch != NULL) {
         bop__branch_leave(group->branch);
     }

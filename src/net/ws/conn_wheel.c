@@ -6,6 +6,7 @@
  * that is busy is so looked at once in an interval of pings. A deadline is met
  * late by at most two ticks, of an eighth of the shortest timeout or a second.
  */
+#include "../metrics/export.h"
 #include "conn.h"
 
 /* 32 bits of milliseconds tell 24 days apart; longer timeouts are that long. */
@@ -167,6 +168,10 @@ static void on_tick(struct bop_timer *timer)
         work_through(&group->wheel[group->tick_now % BOP__WS_WHEEL_SLOTS]);
     }
     group->tick_now = due;
+    if (loop->now_ms >= group->publish_ms || group->connections == 0) {
+        group->publish_ms = loop->now_ms + BOP__EXPORT_INTERVAL_MS;
+        bop__ws_group_publish(group);
+    }
     if (group->connections > 0) {
         BOP_IGNORE(bop_timer_start(loop, timer, group->tick_ms)); /* Always 0. */
     }

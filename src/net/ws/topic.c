@@ -397,6 +397,7 @@ struct bop_topics *bop_topics_create(struct bop_allocator *allocator)
     topics->allocator = from;
     atomic_init(&topics->references, 1);
     pthread_mutex_init(&topics->join_lock, NULL);
+    pthread_mutex_init(&topics->export_lock, NULL);
     return topics;
 }
 
@@ -416,12 +417,14 @@ void bop__topics_unref(struct bop_topics *topics)
         branch = next;
     }
     pthread_mutex_destroy(&topics->join_lock);
+    pthread_mutex_destroy(&topics->export_lock);
     bop_free(topics->allocator, topics, sizeof(*topics));
 }
 
 void bop_topics_destroy(struct bop_topics *topics)
 {
     if (topics != NULL) {
+        bop__topics_unexport(topics);
         bop__topics_unref(topics);
     }
 }

@@ -121,6 +121,8 @@ struct bop_topics {
     _Atomic(struct bop__branch *) branches;
     _Atomic uint64_t published;
     pthread_mutex_t join_lock;
+    pthread_mutex_t export_lock;
+    struct bop__export *exported; /* NULL: in no registry. Under export_lock. */
 };
 
 struct bop_ws_prepared {
@@ -184,6 +186,11 @@ struct bop_shared *bop__prepared_frame(struct bop_ws_prepared *prepared, const s
 BOP_MUST_USE int bop__publish(struct bop_topics *topics, const char *name, unsigned opcode,
                               struct bop_slice message, struct bop_ws_prepared *prepared,
                               const struct bop_ws *except);
+
+/* ---- metrics.c ---- */
+
+/** The registry is no longer used. */
+void bop__topics_unexport(struct bop_topics *topics);
 
 /* ---- topic_deliver.c ---- */
 

@@ -143,7 +143,7 @@ static void use_options(struct fixture *f, struct bop_http_client_options option
 
 #define TURN_UNTIL(condition)                                                                      \
     do {                                                                                           \
-        int turns_left_ = 5000;                                                                    \
+        int turns_left_ = 6000;                                                                    \
         while (!(condition)) {                                                                     \
             REQUIRE(turns_left_-- > 0 && #condition);                                              \
             REQUIRE_EQ(bop_loop_run_once(f->loop, 10), 0);                                         \
@@ -436,6 +436,51 @@ TEST(client, keeps_connections)
     CHECK_EQ(f->conn_count, 1);
     CHECK_EQ(bop_http_client_counters(f->client).reused, 4);
     CHECK_EQ(bop_http_client_counters(f->client).kept_now, 1);
+}
+
+static bool shows(struct bop_metrics *metrics, const char *line)
+{
+    struct bop_buf text;
+    bool found;
+
+    bop_buf_init(&text, NULL, 0);
+    REQUIRE_EQ(bop_metrics_write(metrics, &text), 0);
+    REQUIRE_EQ(bop_buf_append(&text, "", 1), 0);
+    found = strstr((char *)text.data, line) != NULL;
+    bop_buf_deinit(&text);
+    return found;
+}
+
+TEST(client, is_counted_in_a_registry)
+{
+    struct bop_metrics *metrics, *other;
+    struct outcome o = {.dones = 0};
+
+    REQUIRE_EQ(bop_metrics_create(NULL, &metrics), 0);
+    REQUIRE_EQ(bop_metrics_create(NULL, &other), 0);
+    CHECK_EQ(bop_http_client_metrics(f->client, metrics, "to=\"test\""), 0);
+    CHECK_EQ(bop_http_client_metrics(f->client, other, NULL), BOP_EINVAL);
+    for (int i = 0; i < 3; i++) {
+        f->answers[i].text = OK_HELLO;
+        get(f, &o, "/");
+        check_answer(f, &o, 200, "hello");
+    }
+    /* By itself, within a second. */
+    TURN_UNTIL(shows(metrics, "bop_http_client_calls_total{to=\"test\"} 3\n"));
+    CHECK(shows(metrics, "bop_http_client_reused_total{to=\"test\"} 2\n"));
+    CHECK(shows(metrics, "bop_http_client_kept{to=\"test\"} 1\n"));
+    f->answers[3].text = OK_HELLO;
+    get(f, &o, "/");
+    CHECK_EQ(bop_http_client_metrics(f->client, metrics, NULL), 0); /* Now. */
+    CHECK(shows(metrics, "bop_http_client_calls_total{to=\"test\"} 4\n"));
+    CHECK(shows(metrics, "bop_http_client_kept{to=\"test\"} 0\n"));
+    check_answer(f, &o, 200, "hello");
+    bop_http_client_destroy(f->client);
+    f->client = NULL;
+    CHECK(shows(metrics, "bop_http_client_connections{to=\"test\"} 0\n"));
+    CHECK(shows(metrics, "bop_http_client_calls_total{to=\"test\"} 4\n"));
+    bop_metrics_destroy(metrics);
+    bop_metrics_destroy(other);
 }
 
 TEST(client, bounds_connections_of_a_host_and_serves_all_in_turn)

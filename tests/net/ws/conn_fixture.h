@@ -21,7 +21,7 @@
 #include "frame_fixture.h"
 
 /* Turns of a millisecond, only waited for by a test that fails. */
-#define PATIENCE_TURNS 20000
+#define PATIENCE_TURNS 60000
 
 enum { PEER_BYTES_MAX = 4 << 20 };
 
@@ -198,6 +198,18 @@ static inline void pass_ms(struct fixture *f, uint64_t ms)
     }
 }
 
+/** The registry has this line. */
+static inline void check_shows(struct bop_metrics *metrics, const char *line)
+{
+    struct bop_buf text;
+
+    bop_buf_init(&text, NULL, 0);
+    REQUIRE_EQ(bop_metrics_write(metrics, &text), 0);
+    REQUIRE_EQ(bop_buf_append(&text, "", 1), 0);
+    CHECK_STR_HAS((char *)text.data, line);
+    bop_buf_deinit(&text);
+}
+
 /* ---- Peers ---- */
 
 struct peer {
@@ -296,7 +308,7 @@ static inline void expect_got(struct peer *peer, const char *expected)
 {
     struct fixture *f = peer->f;
 
-    for (int i = 0; i < PATIENCE_TURNS / 20; i++) {
+    for (int i = 0; i < PATIENCE_TURNS; i++) {
         peer_read(peer);
         if (strcmp(peer->got.text, expected) == 0) {
             break;
@@ -311,7 +323,7 @@ static inline void expect_got(struct peer *peer, const char *expected)
 /* The same of the handlers' record. */
 static inline void expect_seen(struct fixture *f, const char *expected)
 {
-    for (int i = 0; i < PATIENCE_TURNS / 20 && strcmp(f->seen.text, expected) != 0; i++) {
+    for (int i = 0; i < PATIENCE_TURNS && strcmp(f->seen.text, expected) != 0; i++) {
         REQUIRE_EQ(bop_loop_run_once(f->loop, 1), 0);
     }
     CHECK_STR_EQ(seen(f), expected);

@@ -769,6 +769,57 @@ TEST(counters, tell_of_the_slow)
     peer_free(peer);
 }
 
+/* ---- A registry ---- */
+
+TEST(counters, are_kept_in_a_registry)
+{
+    struct bop_metrics *metrics;
+    struct peer *one, *other;
+
+    REQUIRE_EQ(bop_metrics_create(NULL, &metrics), 0);
+    f->options.metrics = metrics;
+    f->options.metrics_labels = "route=\"/\"";
+    f->echo = true;
+    serve(f);
+    check_shows(metrics, "bop_ws_open{route=\"/\"} 0\n");
+    one = peer_open(f);
+    other = peer_open(f);
+    peer_send_frames(one, {TEXT("a")}, {TEXT("b")});
+    expect_got(one, "T(a) T(b)");
+    pass_ms(f, 2500); /* By itself. */
+    check_shows(metrics, "bop_ws_opened_total{route=\"/\"} 2\n");
+    check_shows(metrics, "bop_ws_open{route=\"/\"} 2\n");
+    check_shows(metrics, "bop_ws_received_messages_total{route=\"/\"} 2\n");
+    check_shows(metrics, "bop_ws_sent_messages_total{route=\"/\"} 2\n");
+    peer_free(one);
+    peer_free(other);
+    TURN_UNTIL(f->closes == 2);
+    pass_ms(f, 1000); /* The last one has gone: no later than this. */
+    check_shows(metrics, "bop_ws_open{route=\"/\"} 0\n");
+    bop_http_server_destroy(f->server);
+    f->server = NULL;
+    turn(f->loop);
+    check_shows(metrics, "bop_ws_opened_total{route=\"/\"} 2\n");
+    bop_metrics_destroy(metrics);
+}
+
+TEST(counters, of_one_route_go_to_one_place)
+{
+    struct bop_ws_counters counters = {0};
+    struct bop_metrics *metrics;
+
+    REQUIRE_EQ(bop_metrics_create(NULL, &metrics), 0);
+    f->options.counters = &counters;
+    f->options.metrics = metrics;
+    REQUIRE_EQ(bop_http_server_create(f->loop, NULL, &f->server), 0);
+    CHECK_EQ(bop_ws_route(f->server, "/", &f->options, f), BOP_EINVAL);
+    f->options.counters = NULL;
+    CHECK_EQ(bop_ws_route(f->server, "/", &f->options, f), 0);
+    bop_http_server_destroy(f->server);
+    f->server = NULL;
+    bop_metrics_destroy(metrics);
+}
+
 /* ---- Time ---- */
 
 TEST(time, pings_who_is_silent_and_closes_who_stays_so)

@@ -195,6 +195,40 @@ TEST(topics, may_be_destroyed_before_their_connections)
     TURN_UNTIL(f->closes == 1);
 }
 
+/* ---- A registry ---- */
+
+TEST(topics, are_counted_in_a_registry)
+{
+    struct bop_metrics *metrics, *other;
+    struct crowd crowd;
+
+    REQUIRE_EQ(bop_metrics_create(NULL, &metrics), 0);
+    REQUIRE_EQ(bop_metrics_create(NULL, &other), 0);
+    with_topics(f);
+    CHECK_EQ(bop_topics_metrics(f->topics, metrics, "of=\"test\""), 0);
+    CHECK_EQ(bop_topics_metrics(f->topics, other, NULL), BOP_EINVAL);
+    serve(f);
+    crowd_open(f, &crowd, "all");
+    CHECK_EQ(publish(f, "all", "hello"), 0);
+    crowd_got(&crowd, "T(hello)");
+    pass_ms(f, 2500); /* By itself, with what the connections are looked at for. */
+    check_shows(metrics, "bop_topics{of=\"test\"} 1\n");
+    check_shows(metrics, "bop_topics_subscriptions{of=\"test\"} 4\n");
+    check_shows(metrics, "bop_topics_published_total{of=\"test\"} 1\n");
+    check_shows(metrics, "bop_topics_delivered_total{of=\"test\"} 4\n");
+    CHECK_EQ(publish(f, "nobody", "there"), 0);
+    CHECK_EQ(bop_topics_metrics(f->topics, metrics, NULL), 0); /* Now. */
+    check_shows(metrics, "bop_topics_published_total{of=\"test\"} 2\n");
+    crowd_close(f, &crowd);
+    bop_topics_destroy(f->topics); /* Its route has it still. */
+    f->topics = NULL;
+    check_shows(metrics, "bop_topics{of=\"test\"} 0\n");
+    check_shows(metrics, "bop_topics_published_total{of=\"test\"} 2\n");
+    bop_metrics_destroy(metrics);
+    bop_metrics_destroy(other);
+    pass_ms(f, 2500);
+}
+
 /* ---- Publishing ---- */
 
 TEST(publish, goes_out_together)
