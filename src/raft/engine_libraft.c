@@ -190,6 +190,10 @@ static int step_persisted(struct libraft *self, uint64_t index)
         index <= self->core.last_stored || index > raft_last_index(&self->core)) {
         return 0;
     }
+    if (self->doubt) {
+        self->held = bop_max_u64(self->held, index);
+        return bop__libraft_settle(self);
+    }
     event.persisted_entries.index = index;
     return bop__libraft_feed(self, &event);
 }
@@ -325,6 +329,9 @@ static int libraft_step(struct bop_raft *raft, const struct bop_raft_event *even
 
     rc = dispatch(self, event);
     if (rc == 0) {
+        rc = bop__libraft_release(self);
+    }
+    if (rc == 0) {
         bop__libraft_view(self, &view);
         bop__read_index_turn(&self->reads, &view, &self->out);
     }
@@ -399,12 +406,9 @@ static void libraft_configuration(const struct bop_raft *raft,
 static uint64_t libraft_match_index(const struct bop_raft *raft, uint64_t peer)
 {
     const struct libraft *self = bop__libraft(raft);
-    raft_index index = 0;
 
-    if (self->failed != 0 || raft_match_index(&self->core, peer, &index) != 0) {
-        return 0;
-    }
-    return index;
+    return self->failed != 0 || self->core.state != RAFT_LEADER ? 0
+                                                                : bop__libraft_match(self, peer);
 }
 
 static int libraft_tune(struct bop_raft *raft, const struct bop_raft_options *options)

@@ -4,6 +4,7 @@
  *      engine_libraft.c       the table: create, destroy, step, status
  *      libraft_core.c         one call of raft_step(), and what follows from it
  *      libraft_receive.c      messages: checked, then fed in a form the core can take
+ *      libraft_refill.c       followers that lost what they had acknowledged
  *      libraft_change.c       START, snapshots, membership changes, transfer
  *      libraft_convert.c      between our types and libraft's
  *      libraft_heap.c         the core's memory
@@ -26,6 +27,9 @@
 /* No term or index of a peer above this is believed: adding to it cannot overflow. */
 #define RAFT_NUMBER_MAX (UINT64_C(1) << 62)
 
+/* Of MESSAGE__APPEND_ENTRIES_RESULT_VERSION in libraft 0.22.1. */
+#define APPEND_RESULT_VERSION 2
+
 /* The address under which every peer is known to the core, which sends nothing itself. */
 #define PEER_ADDRESS "-"
 
@@ -41,6 +45,14 @@ struct libraft_peer {
     uint64_t heard_ms;      /* When it last answered, or when we became leader. */
     uint64_t install_index; /* Of the snapshot it was sent last; 0: none. */
     bool install_lost;      /* The connection broke since. */
+
+    /* W11, libraft_refill.c */
+    uint64_t acked;   /* While some are lost: the last entry it acknowledged. */
+    bool lost;        /* It does not have what the core counts as matched... */
+    uint64_t have;    /* ...but this, which it acknowledged since. */
+    uint64_t next;    /* The next entry that it is sent, */
+    uint64_t sent;    /* the last one that it was sent, */
+    uint64_t sent_ms; /* and when. */
 };
 
 struct libraft {
@@ -66,6 +78,8 @@ struct libraft {
     uint64_t ready_index; /* The first entry of that term. */
     struct libraft_peer peers[BOP_RAFT_SERVERS_MAX];
     unsigned peer_count;
+    bool doubt;    /* W11: some peers are lost, or were in this step. */
+    uint64_t held; /* Then: our own log is durable up to here; 0: as the core has it. */
 
     /* As follower: who leads seen_term, and when we last heard of it. */
     uint64_t seen_leader;
@@ -116,6 +130,9 @@ BOP_MUST_USE int bop__libraft_submit(struct libraft *self, const struct bop_raft
 /** The record of a server of the configuration, made if need be; NULL for a stranger. */
 struct libraft_peer *bop__libraft_peer(struct libraft *self, uint64_t id);
 
+/** What is known of peers goes with them: they may come back with nothing. */
+void bop__libraft_forget_strangers(struct libraft *self);
+
 /** The server of the core's newest configuration; NULL if it has none with this id. */
 struct raft_server *bop__libraft_server(struct libraft *self, uint64_t id);
 
@@ -139,6 +156,27 @@ uint64_t bop__libraft_forget_ms(const struct libraft *self);
 
 /** The leader's last snapshot to this peer may not have arrived. */
 void bop__libraft_peer_lost(struct libraft *self, uint64_t peer);
+
+/* ---- libraft_refill.c ---- */
+
+/** Leader: what a peer acknowledged and has; as raft_match_index(), which may be too much. */
+uint64_t bop__libraft_match(const struct libraft *self, uint64_t id);
+
+/** It lost some of what it had acknowledged, and was not filled up yet. */
+bool bop__libraft_lost(const struct libraft *self, uint64_t id);
+
+/** A peer answered to an append of this term: rejected is 0, or what did not match. */
+void bop__libraft_answered(struct libraft *self, struct libraft_peer *peer, uint64_t rejected,
+                           uint64_t last);
+
+/** As much of an acknowledgement up to index as the core may hear of now. */
+uint64_t bop__libraft_tellable(const struct libraft *self, uint64_t index);
+
+/** Tell the core what it may hear by now. */
+BOP_MUST_USE int bop__libraft_settle(struct libraft *self);
+
+/** At the end of each step: who does not lead holds nothing back. */
+BOP_MUST_USE int bop__libraft_release(struct libraft *self);
 
 /* ---- libraft_change.c ---- */
 

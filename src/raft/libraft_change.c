@@ -208,14 +208,12 @@ static bool acknowledged_by_the_living(struct libraft *self)
 
     for (unsigned i = 0; i < conf->n; i++) {
         const struct libraft_peer *peer = bop__libraft_peer(self, conf->servers[i].id);
-        raft_index match = 0;
 
         if (conf->servers[i].role != RAFT_VOTER || conf->servers[i].id == self->id ||
             self->now_ms - peer->heard_ms >= self->election_timeout_ms) {
             continue;
         }
-        BOP_IGNORE(raft_match_index(&self->core, peer->id, &match)); /* A server of ours. */
-        if (match < self->core.configuration_committed_index) {
+        if (bop__libraft_match(self, peer->id) < self->core.configuration_committed_index) {
             return false;
         }
     }
@@ -268,7 +266,9 @@ int bop__libraft_change(struct libraft *self, const struct bop_raft_configuratio
         .type = BOP_RAFT_CHANGE,
         .data = bop_buf_slice(&self->change_data),
     };
-    return bop__libraft_submit(self, &self->change, 1);
+    rc = bop__libraft_submit(self, &self->change, 1);
+    bop__libraft_forget_strangers(self);
+    return rc;
 }
 
 /* ---- Handing over ---- */
@@ -282,13 +282,13 @@ static uint64_t best_successor(struct libraft *self)
 
     for (unsigned i = 0; i < conf->n; i++) {
         const struct libraft_peer *peer = bop__libraft_peer(self, conf->servers[i].id);
-        raft_index match = 0;
+        uint64_t match;
 
-        if (conf->servers[i].role != RAFT_VOTER || conf->servers[i].id == self->id ||
+        if (conf->servers[i].role != RAFT_VOTER || conf->servers[i].id == self->id || peer->lost ||
             self->now_ms - peer->heard_ms >= self->election_timeout_ms) {
             continue;
         }
-        BOP_IGNORE(raft_match_index(&self->core, peer->id, &match)); /* A server of ours. */
+        match = bop__libraft_match(self, peer->id);
         if (best == 0 || match > best_match) {
             best = peer->id;
             best_match = match;
@@ -312,6 +312,11 @@ int bop__libraft_transfer(struct libraft *self, uint64_t peer)
     }
     if (peer == 0) {
         return bop__libraft_say(self, BOP_EINVAL, "transfer: no other voter is up");
+    }
+    if (bop__libraft_lost(self, peer)) {
+        /* The core believes that it is up to date, and would let it stand for election. */
+        return bop__libraft_say(self, BOP_EBUSY,
+                                "transfer: it lost entries and is being sent them");
     }
     event.transfer.server_id = peer;
     return bop__libraft_feed(self, &event);

@@ -145,6 +145,7 @@ static void put_install(struct libraft *self, const struct raft_message *in)
     if (peer) {
         peer->install_index = in->install_snapshot.last_index;
         peer->install_lost = false;
+        peer->sent_ms = self->now_ms;
     }
     out = bop__raft_outbox_message(&self->out, BOP_RAFT_INSTALL, in->server_id,
                                    in->install_snapshot.term);

@@ -43,7 +43,7 @@ struct raft_server *bop__libraft_server(struct libraft *self, uint64_t id)
     return NULL;
 }
 
-static void forget_strangers(struct libraft *self)
+void bop__libraft_forget_strangers(struct libraft *self)
 {
     unsigned kept = 0;
 
@@ -68,7 +68,7 @@ struct libraft_peer *bop__libraft_peer(struct libraft *self, uint64_t id)
         return NULL;
     }
     if (self->peer_count == BOP_RAFT_SERVERS_MAX) {
-        forget_strangers(self);
+        bop__libraft_forget_strangers(self);
     }
     /* The configuration holds SERVERS_MAX at most, and this one had no record yet. */
     BOP_ASSERT(self->peer_count < BOP_RAFT_SERVERS_MAX);
@@ -169,6 +169,8 @@ static int take_up_leadership(struct libraft *self)
 {
     self->led_term = self->core.current_term;
     self->peer_count = 0;
+    self->doubt = false;
+    self->held = 0;
     for (unsigned i = 0; i < self->core.configuration.n; i++) {
         BOP_IGNORE(bop__libraft_peer(self, self->core.configuration.servers[i].id));
     }

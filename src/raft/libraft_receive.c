@@ -16,6 +16,8 @@
  *       that must probe this node loses contact: they are answered as heartbeats.
  *   W6  A snapshot that was lost on its way is not sent again for minutes: once a
  *       connection broke and the peer is back, the core is told that it has it not.
+ *   W11 A follower that lost what it had acknowledged is left alone: see
+ *       libraft_refill.c.
  *   W12 A pre-vote of an older term is denied in the name of the term it asked
  *       for: the candidate never learns the newer one. If it has the longest log,
  *       no one can win any more.
@@ -27,8 +29,7 @@
 #include "engine_libraft.h"
 
 /* Of MESSAGE__*_VERSION in libraft 0.22.1; 2 says that the field pre_vote is there. */
-#define VOTE_VERSION          2
-#define APPEND_RESULT_VERSION 2
+#define VOTE_VERSION 2
 
 static int drop(struct libraft *self)
 {
@@ -332,10 +333,8 @@ static int repeat_lost_install(struct libraft *self, const struct bop_raft_messa
     return feed_message(self, &message);
 }
 
-/*
- * A peer that rejects what it had acknowledged has lost its disk or its mind. The
- * core's bookkeeping does not survive that, so it hears of the contact alone.
- */
+/* A peer that rejects what it had acknowledged: the core's bookkeeping does not survive that, so
+ * it hears of the contact alone. The rest is libraft_refill.c's. */
 static void mend_rejection(struct libraft *self, uint64_t peer,
                            struct raft_append_entries_result *result)
 {
@@ -359,6 +358,7 @@ static int receive_append_result(struct libraft *self, const struct bop_raft_mes
     struct raft_message message = core_message(in, RAFT_APPEND_ENTRIES_RESULT);
     struct raft_append_entries_result *result = &message.append_entries_result;
     struct libraft_peer *peer;
+    int rc;
 
     if (self->core.state != RAFT_LEADER || in->term < self->core.current_term) {
         return 0; /* To an earlier leadership of ours. */
@@ -372,8 +372,8 @@ static int receive_append_result(struct libraft *self, const struct bop_raft_mes
         return drop(self);
     }
     if (in->term == self->core.current_term) {
-        int rc = repeat_lost_install(self, in, peer);
-
+        bop__libraft_answered(self, peer, in->append_result.rejected, in->append_result.last_index);
+        rc = peer->lost ? 0 : repeat_lost_install(self, in, peer);
         if (rc != 0) {
             return rc;
         }
@@ -382,11 +382,14 @@ static int receive_append_result(struct libraft *self, const struct bop_raft_mes
     result->version = APPEND_RESULT_VERSION;
     result->term = in->term;
     result->rejected = in->append_result.rejected;
-    result->last_log_index = in->append_result.last_index;
+    result->last_log_index = result->rejected != 0
+                                 ? in->append_result.last_index
+                                 : bop__libraft_tellable(self, in->append_result.last_index);
     result->features = in->append_result.features;
     result->capacity = in->append_result.capacity;
     mend_rejection(self, in->peer, result);
-    return feed_message(self, &message);
+    rc = feed_message(self, &message);
+    return rc == 0 ? bop__libraft_settle(self) : rc;
 }
 
 void bop__libraft_peer_lost(struct libraft *self, uint64_t peer)

@@ -606,6 +606,60 @@ void sim_crash(struct sim *sim, uint64_t id)
     }
 }
 
+/* All voters have the committed entry at index, and so all below it. */
+static bool held_by_all(const struct sim *sim, const struct bop_raft_configuration *conf,
+                        uint64_t index, uint64_t but)
+{
+    for (unsigned i = 0; i < conf->count; i++) {
+        const struct sim_node *node = &sim->nodes[conf->servers[i].id];
+        const struct bop_raft_entry *entry = log_at(&node->disk, index);
+
+        if (conf->servers[i].role == BOP_RAFT_VOTER && node->id != but &&
+            node->snapshot.meta.index < index &&
+            (!entry || entry->term != sim->committed[index].term)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Its last entries of this log may go: the others have them, and who votes stays the same. */
+static uint64_t lowest_to_lose(const struct sim *sim, const struct sim_node *node)
+{
+    uint64_t low = log_last(&node->disk) + 1, leader = sim_leader((struct sim *)sim);
+    struct bop_raft_configuration conf;
+    struct bop_raft_status status;
+
+    if (leader == 0 || low - 1 > sim->committed_last) {
+        return low;
+    }
+    bop_raft_configuration(sim->nodes[leader].raft, &conf, NULL);
+    bop_raft_status(sim->nodes[leader].raft, &status);
+    if (status.changing || !status.ready || !held_by_all(sim, &conf, low - 1, node->id)) {
+        return low;
+    }
+    while (low - 1 > bop_max_u64(node->snapshot.meta.index, node->disk.first) &&
+           log_at(&node->disk, low - 1)->type != BOP_RAFT_CHANGE) {
+        low--;
+    }
+    return low;
+}
+
+void sim_lose_tail(struct sim *sim, uint64_t id)
+{
+    struct sim_node *node = &sim->nodes[id];
+    uint64_t last = log_last(&node->disk), low;
+
+    if (node->up || node->disk.count == 0) {
+        return;
+    }
+    low = lowest_to_lose(sim, node);
+    if (low <= last) {
+        sim->losses++;
+        node->disk.count = low + bop_random_below(&sim->random, last + 1 - low) - node->disk.first;
+    }
+}
+
 void sim_break(struct sim *sim, uint64_t a, uint64_t b)
 {
     struct sim_message **at = &sim->messages;

@@ -132,6 +132,7 @@ struct sim {
 
     uint64_t elections;
     uint64_t crashes;
+    uint64_t losses;
     uint64_t changes;
     uint64_t installs;
     uint64_t reads_granted;
@@ -145,6 +146,9 @@ void sim_destroy(struct sim *sim);
 void sim_start(struct sim *sim, uint64_t id);
 /** Loses what was not synced; the write under way may have reached the disk in part. */
 void sim_crash(struct sim *sim, uint64_t id);
+/** One that is down comes back without its last entries, if that can be borne: all others have
+ * them. */
+void sim_lose_tail(struct sim *sim, uint64_t id);
 /** Loses what is in flight between the two. */
 void sim_break(struct sim *sim, uint64_t a, uint64_t b);
 void sim_isolate(struct sim *sim, uint64_t id);

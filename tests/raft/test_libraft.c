@@ -1066,29 +1066,182 @@ TEST(libraft, drops_acknowledgements_that_make_no_sense)
     message.append_result.rejected = 0;
     message.append_result.last_index = UINT64_MAX;
     check_dropped(f, &message);
-    reject(f, 3, 4, 0); /* It had acknowledged that. */
+    reject(f, 3, 4, 0); /* It had acknowledged that, but who knows. */
     reject(f, 3, 2, 1);
-    CHECK_EQ(bop_raft_match_index(f->raft, 3), 4);
-    acknowledge(f, 9, 4);    /* A stranger. */
+    reject(f, 9, 4, 0);      /* A stranger. */
+    acknowledge(f, 9, 4);    /* Likewise. */
     acknowledge(f, 3, 1000); /* More than there is. */
     CHECK_EQ(bop_raft_match_index(f->raft, 3), 4);
     CHECK_EQ(status(f).commit, 4);
 }
 
-/* A node whose disk was wiped: the core would go back below what it counts as matched. */
-TEST(libraft, does_not_believe_a_peer_that_takes_back_what_it_had)
+/* ---- W11: a follower that lost what it had acknowledged ---- */
+
+static void submit(struct fixture *f)
+{
+    struct bop_raft_entry entry = command(0);
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_SUBMIT};
+
+    event.submit.entries = &entry;
+    event.submit.count = 1;
+    REQUIRE_EQ(step(f, &event), 0);
+}
+
+static void check_append(struct fixture *f, uint64_t peer, uint64_t previous, unsigned count)
+{
+    const struct bop_raft_message *message = sent(f, BOP_RAFT_APPEND, peer);
+
+    REQUIRE(message != NULL);
+    CHECK_EQ(message->append.prev_index, previous);
+    CHECK_EQ(message->append.count, count);
+}
+
+TEST(libraft, sends_a_follower_again_what_it_lost)
 {
     lead_and_settle(f, 3);
-    for (unsigned i = 0; i < 16; i++) {
-        at(f, f->now_ms + 50); /* Server 3 is silent and gets probed again. */
-        acknowledge(f, 1, 4);
-    }
+    reject(f, 3, 4, 2);
+    check_append(f, 3, 2, 2);
+    CHECK_EQ(bop_raft_match_index(f->raft, 3), 0);
+    acknowledge(f, 3, 4);
+    CHECK_EQ(bop_raft_match_index(f->raft, 3), 4);
+    submit(f); /* The core goes on as ever. */
+    check_append(f, 3, 4, 1);
     reject(f, 3, 4, 0);
+    check_append(f, 3, 0, 4);
+}
+
+TEST(libraft, goes_back_until_the_logs_meet)
+{
+    lead_and_settle(f, 3);
+    reject(f, 3, 4, 3); /* It has another entry there. */
+    check_append(f, 3, 3, 1);
+    reject(f, 3, 3, 2);
+    check_append(f, 3, 2, 2);
+    acknowledge(f, 3, 3);
+    CHECK(!sent(f, BOP_RAFT_APPEND, 3)); /* The rest is on its way. */
+    reject(f, 3, 4, 3);                  /* Of a heartbeat. */
     CHECK(!sent(f, BOP_RAFT_APPEND, 3));
-    at(f, f->now_ms + 50);
-    REQUIRE(sent(f, BOP_RAFT_APPEND, 3) != NULL);
-    CHECK_EQ(sent(f, BOP_RAFT_APPEND, 3)->append.prev_index, 4);
-    CHECK_EQ(status(f).state, BOP_RAFT_LEADER);
+    f->now_ms += 400; /* It did not arrive. */
+    reject(f, 3, 4, 3);
+    check_append(f, 3, 3, 1);
+    acknowledge(f, 3, 4);
+    CHECK_EQ(bop_raft_match_index(f->raft, 3), 4);
+}
+
+TEST(libraft, is_told_of_a_loss_by_an_answer_to_what_comes_later)
+{
+    lead_and_settle(f, 3);
+    submit(f);
+    submit(f);
+    reject(f, 3, 6, 1); /* Beyond all that it had acknowledged. */
+    check_append(f, 3, 1, 3);
+    acknowledge(f, 3, 4);
+    at(f, f->now_ms + 50); /* The core sends the others. */
+    check_append(f, 3, 4, 2);
+}
+
+TEST(libraft, does_not_count_what_was_lost)
+{
+    lead_and_settle(f, 3);
+    submit(f);
+    acknowledge(f, 3, 5);
+    reject(f, 3, 5, 4);
+    persisted(f, 5);
+    CHECK_EQ(status(f).commit, 4); /* Nobody but we have entry 5. */
+    acknowledge(f, 1, 4);
+    CHECK_EQ(status(f).commit, 4);
+    acknowledge(f, 1, 5);
+    CHECK_EQ(status(f).commit, 5);
+    CHECK_EQ(bop_raft_match_index(f->raft, 3), 0);
+}
+
+TEST(libraft, counts_others_only_as_far_as_a_majority_goes)
+{
+    lead_and_settle(f, 3);
+    submit(f);
+    submit(f);
+    acknowledge(f, 3, 6);
+    reject(f, 3, 6, 4);
+    acknowledge(f, 1, 6);
+    CHECK_EQ(status(f).commit, 4);
+    CHECK_EQ(bop_raft_match_index(f->raft, 1), 6);
+    persisted(f, 5);
+    CHECK_EQ(status(f).commit, 5);
+    acknowledge(f, 3, 6); /* It is as it was, so all may count. */
+    CHECK_EQ(status(f).commit, 6);
+    persisted(f, 6);
+    acknowledge(f, 1, 6);
+    CHECK_EQ(status(f).commit, 6);
+}
+
+TEST(libraft, tells_its_own_disk_when_it_leads_no_more)
+{
+    lead_and_settle(f, 3);
+    submit(f);
+    acknowledge(f, 3, 5);
+    reject(f, 3, 5, 4);
+    persisted(f, 5);
+    append(f, 1, 3, 5, 2, 4, NULL, 0);
+    CHECK_EQ(status(f).state, BOP_RAFT_FOLLOWER);
+    append(f, 1, 3, 5, 2, 4, NULL, 0);
+    REQUIRE(sent(f, BOP_RAFT_APPEND_RESULT, 1) != NULL);
+    CHECK_EQ(sent(f, BOP_RAFT_APPEND_RESULT, 1)->append_result.rejected, 0);
+    CHECK_EQ(sent(f, BOP_RAFT_APPEND_RESULT, 1)->append_result.last_index, 5);
+}
+
+TEST(libraft, forgets_what_it_held_back_when_that_is_replaced)
+{
+    struct bop_raft_entry entry = command(3);
+
+    lead_and_settle(f, 3);
+    submit(f);
+    acknowledge(f, 3, 5);
+    reject(f, 3, 5, 4);
+    persisted(f, 5);
+    append(f, 1, 3, 4, 2, 4, &entry, 1);
+    REQUIRE_EQ(f->update.append_count, 1);
+    append(f, 1, 3, 5, 3, 4, NULL, 0);
+    REQUIRE(sent(f, BOP_RAFT_APPEND_RESULT, 1) != NULL);
+    CHECK_EQ(sent(f, BOP_RAFT_APPEND_RESULT, 1)->append_result.last_index, 4);
+    persisted(f, 5);
+    CHECK_EQ(sent(f, BOP_RAFT_APPEND_RESULT, 1)->append_result.last_index, 5);
+}
+
+TEST(libraft, sends_a_snapshot_to_who_lost_more_than_it_has)
+{
+    struct bop_raft_event lost = {.type = BOP_RAFT_EVENT_PEER_LOST, .peer = 3};
+
+    lead_and_settle(f, 9);
+    submit(f);
+    acknowledge(f, 3, 11);
+    persisted(f, 11);
+    snapshot_taken(f, 10, 2);
+    reject(f, 3, 11, 2);
+    REQUIRE(sent(f, BOP_RAFT_INSTALL, 3) != NULL);
+    CHECK_EQ(sent(f, BOP_RAFT_INSTALL, 3)->install.index, 10);
+    f->now_ms += 400;
+    reject(f, 3, 11, 2);
+    CHECK(!sent(f, BOP_RAFT_INSTALL, 3)); /* It is under way. */
+    REQUIRE_EQ(step(f, &lost), 0);
+    reject(f, 3, 11, 2);
+    CHECK(sent(f, BOP_RAFT_INSTALL, 3) != NULL);
+    acknowledge(f, 3, 10);
+    CHECK(!sent(f, BOP_RAFT_INSTALL, 3));
+    check_append(f, 3, 10, 1);
+    acknowledge(f, 3, 11);
+    CHECK_EQ(bop_raft_match_index(f->raft, 3), 11);
+}
+
+/* With the shortest of logs it would ask for votes in a term of its own. */
+TEST(libraft, does_not_hand_over_to_who_lost_entries)
+{
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_TRANSFER, .peer = 3};
+
+    lead_and_settle(f, 3);
+    reject(f, 3, 4, 2);
+    CHECK_EQ(step(f, &event), BOP_EBUSY);
+    acknowledge(f, 3, 4);
+    CHECK_EQ(step(f, &event), 0);
 }
 
 TEST(libraft, answers_a_leader_of_the_past_without_garbage)

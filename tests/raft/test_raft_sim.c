@@ -14,6 +14,7 @@
 #include "tap.h"
 
 #define SEEDS         400
+#define LOSING_SEEDS  100
 #define CHAOS_MS      10000
 #define CALM_MS       20000
 #define NODES         6
@@ -25,6 +26,7 @@ struct total {
     uint64_t committed;
     uint64_t elections;
     uint64_t crashes;
+    uint64_t losses;
     uint64_t changes;
     uint64_t installs;
     uint64_t reads_granted;
@@ -143,20 +145,31 @@ static void act_transfer(struct sim *sim)
     }
 }
 
+/* Its disk had lied. */
+static void act_lose(struct sim *sim)
+{
+    uint64_t id = any_node(sim);
+
+    sim_crash(sim, id);
+    sim_lose_tail(sim, id);
+    sim_start(sim, id);
+}
+
 /* How often each thing happens, in parts of all. */
 static const struct {
     void (*act)(struct sim *sim);
     unsigned parts;
 } actions[] = {
     {act_write, 300}, {act_read, 120},    {act_crash, 6},   {act_start, 40},   {act_cut, 8},
-    {act_break, 10},  {act_snapshot, 30}, {act_change, 40}, {act_transfer, 4},
+    {act_break, 10},  {act_snapshot, 30}, {act_change, 40}, {act_transfer, 4}, {act_lose, 40},
 };
 
-static void act(struct sim *sim)
+static void act(struct sim *sim, bool losses)
 {
     unsigned total = 0, pick;
 
-    for (unsigned i = 0; i < BOP_COUNT_OF(actions); i++) {
+    /* Losing comes last: seeds without it stay what they are. */
+    for (unsigned i = 0; i < BOP_COUNT_OF(actions) - !losses; i++) {
         total += actions[i].parts;
     }
     pick = (unsigned)bop_random_below(&sim->random, total);
@@ -193,7 +206,7 @@ static bool calm_down(struct sim *sim)
     return equal;
 }
 
-static bool run_seed(uint64_t seed, struct total *total)
+static bool run_seed(uint64_t seed, bool losses, struct total *total)
 {
     struct sim_options options = {
         .seed = seed,
@@ -212,7 +225,7 @@ static bool run_seed(uint64_t seed, struct total *total)
     }
     while (sim->now_ms < CHAOS_MS && sim->violation[0] == '\0') {
         sim_run(sim, 1 + bop_random_below(&sim->random, ACTION_MS_MAX));
-        act(sim);
+        act(sim, losses);
     }
     ok = calm_down(sim) && sim->violation[0] == '\0';
     if (!ok) {
@@ -222,6 +235,7 @@ static bool run_seed(uint64_t seed, struct total *total)
     total->committed += sim->committed_last;
     total->elections += sim->elections;
     total->crashes += sim->crashes;
+    total->losses += sim->losses;
     total->changes += sim->changes;
     total->installs += sim->installs;
     total->reads_granted += sim->reads_granted;
@@ -239,7 +253,7 @@ TEST(raft, keeps_its_promises_under_misfortune)
     for (uint64_t seed = first; seed < first + count; seed++) {
         unsigned long long failed = seed;
 
-        if (!run_seed(seed, &total)) {
+        if (!run_seed(seed, false, &total)) {
             test_note("seed %llu", failed);
             break;
         }
@@ -255,6 +269,26 @@ TEST(raft, keeps_its_promises_under_misfortune)
     }
 }
 
+/* Followers come back without entries that they had acknowledged, and are sent them again. */
+TEST(raft, fills_up_who_lost_entries)
+{
+    uint64_t first = from_environment("SIM_SEED", 1);
+    uint64_t count = from_environment("SIM_SEEDS", LOSING_SEEDS);
+    struct total total = {0};
+
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        unsigned long long failed = seed;
+
+        if (!run_seed(seed, true, &total)) {
+            test_note("seed %llu", failed);
+            break;
+        }
+    }
+    test_note("%" PRIu64 " committed, %" PRIu64 " times entries lost", total.committed,
+              total.losses);
+    CHECK(total.losses > count || count < LOSING_SEEDS);
+}
+
 /* Seeds that once found something; new ones go to the end. */
 TEST(raft, keeps_them_on_seeds_that_found_something)
 {
@@ -265,6 +299,6 @@ TEST(raft, keeps_them_on_seeds_that_found_something)
     struct total total = {0};
 
     for (unsigned i = 0; i < BOP_COUNT_OF(seeds); i++) {
-        CHECK(run_seed(seeds[i], &total));
+        CHECK(run_seed(seeds[i], false, &total));
     }
 }

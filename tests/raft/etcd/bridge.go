@@ -33,6 +33,7 @@ import (
 const (
 	messageBytesMax = 1 << 20
 	inflightMax     = 256
+	stranger        = math.MaxUint64 // A server that there is not.
 )
 
 // Payloads of any size, of which nothing but the size counts.
@@ -371,6 +372,9 @@ func bop_etcd_receive(handle C.uint64_t, in *C.struct_etcd_message,
 		n.receiveAck(message)
 		return 0
 	}
+	if message.Type == pb.MsgAppResp && n.lostSome(message) {
+		n.beginAnew(message.From)
+	}
 	_ = n.raw.Step(message)
 	if message.Type == pb.MsgApp && message.Index >= n.installed {
 		n.installed = 0
@@ -389,6 +393,41 @@ func (n *node) tellInstalled(message pb.Message) {
 		n.extra = append(n.extra, pb.Message{Type: pb.MsgAppResp, To: message.From,
 			Term: status.Term, Index: n.installed})
 	}
+}
+
+// Whether a follower rejects what it had acknowledged, or says that its log ends before that.
+func (n *node) lostSome(message pb.Message) bool {
+	status := n.raw.BasicStatus()
+	if !message.Reject || message.Term != status.Term || status.RaftState != raft.StateLeader {
+		return false
+	}
+	had := n.theirs[message.From]
+	n.raw.WithProgress(func(id uint64, _ raft.ProgressType, progress progress) {
+		if id == message.From && progress.Match > had {
+			had = progress.Match
+		}
+	})
+	return had > 0 && (message.Index <= had || message.RejectHint < had)
+}
+
+// etcd never takes back what it counts as matched, unless a member leaves and comes back. While it
+// is away a stranger who says nothing is in its place, so no majority gets smaller.
+func (n *node) beginAnew(peer uint64) {
+	step := func(kind pb.ConfChangeType, id uint64) {
+		n.raw.ApplyConfChange(pb.ConfChangeV2{
+			Changes: []pb.ConfChangeSingle{{Type: kind, NodeID: id}}})
+	}
+	kind := pb.ConfChangeAddLearnerNode
+	if n.voters[peer] {
+		kind = pb.ConfChangeAddNode
+	} else if !n.learners[peer] {
+		return
+	}
+	delete(n.theirs, peer)
+	step(kind, stranger)
+	step(pb.ConfChangeRemoveNode, peer)
+	step(kind, peer)
+	step(pb.ConfChangeRemoveNode, stranger)
 }
 
 // After so many ticks a snapshot is taken for lost.
@@ -562,6 +601,9 @@ func (n *node) publish(committed []pb.Entry) int {
 }
 
 func (n *node) putMessage(message pb.Message) {
+	if message.To == stranger {
+		return
+	}
 	if message.Type == pb.MsgAppResp && !message.Reject && message.Index > n.durable {
 		if n.own.term != message.Term || n.own.peer != message.To || n.own.index < message.Index {
 			n.own = ack{peer: message.To, term: message.Term, index: message.Index}
