@@ -89,6 +89,7 @@ struct replica_peer {
     uint32_t level;
     uint64_t since;  /* Likewise: it is a member, by the configuration of this entry. */
     bool was_member; /* Of a configuration that this node led by. */
+    bool impostor;   /* It said hello before we knew whose place it takes. */
     /* Leader of tell_term: what it knows to be committed, and for which entry it waits. */
     uint64_t tell_term;
     uint64_t told;
@@ -270,6 +271,10 @@ struct replica {
     uint64_t take_again_ms; /* After one that could not be taken. */
     uint64_t join_ms;       /* When to ask next. */
     struct replica_members members;
+    struct {
+        uint64_t index;     /* An entry that was here and is not any more; 0: nothing is missed. */
+        uint64_t committed; /* A leader told us since that so much is committed. */
+    } lost;
     struct replica_admins admins;
 
     /* Metrics. */
@@ -294,6 +299,19 @@ BOP_MUST_USE int bop__replica_log_append(struct replica *replica, uint64_t index
  * failed). */
 const struct bop_raft_entry *bop__replica_log_get(struct replica *replica, uint64_t index,
                                                   struct bop_raft_entry *storage);
+
+/* replica_loss.c */
+/** Read from the data directory whether entries are missed. */
+BOP_MUST_USE int bop__replica_loss_open(struct replica *replica, struct bop_error *err);
+/** The log ends before this entry, which was applied here. */
+BOP_MUST_USE int bop__replica_loss_found(struct replica *replica, uint64_t index,
+                                         struct bop_error *err);
+/** A message that is neither sent nor heard, for entries are missed. */
+bool bop__replica_loss_silences(const struct replica *replica,
+                                const struct bop_raft_message *message);
+/** After a step with it. */
+void bop__replica_loss_heard(struct replica *replica, const struct bop_raft_message *message);
+void bop__replica_loss_turn(struct replica *replica);
 
 /* replica_step.c */
 int bop__replica_step(struct replica *replica, const struct bop_raft_event *event);

@@ -113,6 +113,21 @@ static bool is_impostor(const struct replica *replica, const struct bop_raft_ser
            hello->since <= replica->members.committed_index;
 }
 
+/*
+ * Who said hello before we knew by which directory its id is a member, or while its removal was in
+ * our log, which was taken back since, must not be heard in the member's place.
+ */
+static void judge_again(struct replica *replica)
+{
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        struct replica_peer *peer = &replica->peers[n];
+        struct member hello = {.incarnation = peer->incarnation, .since = peer->since};
+        const struct bop_raft_server *server = bop__member_find(&replica->conf, peer->id);
+
+        peer->impostor = server && hello.incarnation != 0 && is_impostor(replica, server, &hello);
+    }
+}
+
 static bool is_removed(const struct replica *replica, const struct member *hello)
 {
     return hello->since != 0 && hello->since < replica->members.committed_index &&
@@ -148,11 +163,17 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
         snprintf(out_refusal, refusal_size, "node %" PRIu64 " was removed from this cluster", id);
         return INTRODUCTION_REMOVED;
     }
+    if (!server && hello.since == 0 && replica->status.changing) {
+        /* Its removal may be what is under way, and be taken back. */
+        snprintf(out_refusal, refusal_size, "the members are being changed: ask again");
+        return INTRODUCTION_REFUSED;
+    }
     peer = bop__replica_peer(replica, id);
     if (peer) {
         peer->incarnation = hello.incarnation;
         peer->level = hello.level;
         peer->since = hello.since;
+        peer->impostor = false;
         replica->members.introductions = true;
     }
     return INTRODUCTION_ACCEPTED;
@@ -290,6 +311,7 @@ void bop__replica_members_configured(struct replica *replica,
             peer->was_member = true;
         }
     }
+    judge_again(replica);
 }
 
 void bop__replica_members_started(struct replica *replica,
@@ -343,7 +365,10 @@ static void note_committed(struct replica *replica)
     if (replica->status.changing || index == 0 || index > replica->status.commit) {
         return;
     }
-    replica->members.committed_index = index;
+    if (replica->members.committed_index != index) {
+        replica->members.committed_index = index;
+        judge_again(replica);
+    }
     judge_self(replica);
 }
 
@@ -456,6 +481,7 @@ void bop__replica_members_turn(struct replica *replica)
     struct replica_members *members = &replica->members;
 
     note_committed(replica);
+    bop__replica_loss_turn(replica);
     if (members->belongs && members->file.state == MEMBER_NO) {
         save_state(replica, MEMBER_YES);
     }

@@ -201,33 +201,41 @@ static void note_sent(struct replica *replica, const struct bop_raft_message *me
  * for committed up to there at most. What it was told before is below waits_for
  * and so below that: its commit index cannot go back.
  */
+static void tell_commit(struct replica *replica, struct replica_peer *peer)
+{
+    struct bop_raft_message message;
+    struct bop_raft_entry storage;
+    const struct bop_raft_entry *entry;
+    uint64_t match = bop_raft_match_index(replica->raft, peer->id);
+
+    if (match < peer->waits_for || match < bop_aof_first(replica->aof)) {
+        return; /* Its next answer brings us here again. */
+    }
+    entry = bop__replica_log_get(replica, match, &storage);
+    if (entry) {
+        message.type = BOP_RAFT_APPEND;
+        message.peer = peer->id;
+        message.term = replica->status.term;
+        message.append.prev_index = match;
+        message.append.prev_term = entry->term;
+        message.append.commit = replica->status.commit;
+        message.append.entries = NULL;
+        message.append.count = 0;
+        bop__replica_send(replica, &message);
+    }
+}
+
 void bop__replica_tell_commits(struct replica *replica)
 {
     const struct bop_raft_status *status = &replica->status;
 
     for (size_t n = 0; n < BOP_COUNT_OF(replica->peers) && status->state == BOP_RAFT_LEADER; n++) {
         struct replica_peer *peer = &replica->peers[n];
-        struct bop_raft_message message = {
-            .type = BOP_RAFT_APPEND, .peer = peer->id, .term = status->term};
-        struct bop_raft_entry storage;
-        const struct bop_raft_entry *entry;
 
-        if (peer->tell_term != status->term || peer->waits_for <= peer->told ||
-            peer->waits_for > status->commit) {
-            continue;
+        if (peer->tell_term == status->term && peer->waits_for > peer->told &&
+            peer->waits_for <= status->commit) {
+            tell_commit(replica, peer);
         }
-        message.append.prev_index = bop_raft_match_index(replica->raft, peer->id);
-        if (message.append.prev_index < peer->waits_for ||
-            message.append.prev_index < bop_aof_first(replica->aof)) {
-            continue; /* Its next answer brings us here again. */
-        }
-        entry = bop__replica_log_get(replica, message.append.prev_index, &storage);
-        if (!entry) {
-            return;
-        }
-        message.append.prev_term = entry->term;
-        message.append.commit = status->commit;
-        bop__replica_send(replica, &message);
     }
 }
 
@@ -239,6 +247,9 @@ void bop__replica_send(struct replica *replica, const struct bop_raft_message *m
     struct bop_buf *out;
     size_t at;
 
+    if (bop__replica_loss_silences(replica, message)) {
+        return;
+    }
     note_sent(replica, message);
     if (message->type == BOP_RAFT_INSTALL) {
         bop__replica_snapshot_send(replica, message);
@@ -295,6 +306,9 @@ static bool must_drop(struct replica *replica, const struct bop_raft_message *me
     if (message->type == BOP_RAFT_VOTE && !bop__replica_members_have_us(replica)) {
         return true;
     }
+    if (bop__replica_loss_silences(replica, message)) {
+        return true;
+    }
     if (message->type != BOP_RAFT_APPEND || message->append.count == 0 ||
         replica->cache.bytes <= LOG_PENDING_MAX) {
         return false;
@@ -319,6 +333,7 @@ static int receive_raft(struct replica *replica, uint64_t peer, struct bop_slice
     event.receive = &message;
     /* What the engine refuses changes nothing, and its own failure is not the peer's fault. */
     BOP_IGNORE(bop__replica_step(replica, &event));
+    bop__replica_loss_heard(replica, &message);
     return 0;
 }
 
@@ -385,6 +400,9 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
     }
     if (!peer) {
         return BOP_EPROTOCOL;
+    }
+    if (peer->impostor) {
+        return BOP_EREMOVED; /* When it says hello again it hears why. */
     }
     replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
     peer->heard_ms = replica->now_ms;

@@ -189,8 +189,10 @@ static int load_newest(struct replica *replica, const struct machine_options *op
     return rc < 0 ? rc : bop__snapshot_load(replica->fs, path, options, &info, err);
 }
 
-/* Open the store as it lies there and see whether it goes on to the log's entries. */
-static bool try_state(struct replica *replica, const struct machine_options *options)
+/* Open the store as it lies there and see whether it goes on to the log's entries. What it has
+ * beyond them was in the log once: out_lost, else 0. */
+static bool try_state(struct replica *replica, const struct machine_options *options,
+                      uint64_t *out_lost)
 {
     struct bop_error err = {0};
     uint64_t index;
@@ -204,6 +206,7 @@ static bool try_state(struct replica *replica, const struct machine_options *opt
     if (index + 1 >= bop_aof_first(replica->aof) && index <= bop_aof_last(replica->aof)) {
         return true;
     }
+    *out_lost = index > bop_aof_last(replica->aof) ? index : 0;
     bop__machine_close(replica->machine);
     replica->machine = NULL;
     return false;
@@ -232,9 +235,13 @@ static int remake_state(struct replica *replica, const struct machine_options *o
 int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_error *err)
 {
     struct machine_options options;
+    uint64_t lost = 0;
     bool fits;
     int rc = find_newest(replica, err);
 
+    if (rc == 0) {
+        rc = bop__replica_loss_open(replica, err);
+    }
     if (rc == 0) {
         rc = log_fits(replica, &fits, err);
     }
@@ -255,8 +262,9 @@ int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_er
     if (trusted) {
         rc = bop__data_dir_mark(replica->fs, replica->options.path, replica->options.boot_id, err);
     }
-    if (rc == 0 && (!trusted || !try_state(replica, &options))) {
-        rc = remake_state(replica, &options, err);
+    if (rc == 0 && (!trusted || !try_state(replica, &options, &lost))) {
+        rc = lost != 0 ? bop__replica_loss_found(replica, lost, err) : 0;
+        rc = rc == 0 ? remake_state(replica, &options, err) : rc;
     }
     if (rc < 0) {
         return rc;

@@ -121,8 +121,10 @@ void bop__replica_time_turn(struct replica *replica)
     if (!may_propose(replica)) {
         return;
     }
-    if (bop__machine_level(replica->machine) < bop__replica_level(replica) &&
-        !replica->time.level_pending) {
+    /* Asked first what costs nothing: this is done at each turn. */
+    if (bop__machine_level(replica->machine) < replica->options.level &&
+        !replica->time.level_pending &&
+        bop__machine_level(replica->machine) < bop__replica_level(replica)) {
         raise_level(replica);
     }
     if (bop__replica_timers_due_ms(replica) <= replica->now_ms) {

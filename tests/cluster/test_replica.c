@@ -1,6 +1,7 @@
 #include <bop/crc32c.h>
 #include <bop/sim.h>
 
+#include "cut_log.h"
 #include "machine_record.h"
 #include "replica_help.h"
 
@@ -728,6 +729,50 @@ TEST(replica, that_was_no_member_yet_has_no_vote)
     ask_for_vote(&f->w);
     CHECK_EQ(f->w.replica->votes.term, 5);
     CHECK_EQ(f->w.replica->votes.vote, 2);
+}
+
+/* Whom it helped to be elected might lack what was committed because this log had it. */
+TEST(replica, whose_log_lost_its_tail_has_no_vote)
+{
+    uint64_t applied;
+
+    start(&f->w);
+    for (int n = 0; n < 10; n++) {
+        world_added(&f->w, 1);
+    }
+    applied = f->w.replica->applied;
+    world_run(&f->w, SETTLE_MS + 1);
+    world_kill(&f->w);
+    REQUIRE_EQ(cut_log(f->w.options.fs, WORLD_DATA "/log", f->w.options.segment_bytes, 4), 0);
+    for (int round = 0; round < 2; round++) { /* The state tells, and then the file does. */
+        REQUIRE_EQ(world_open(&f->w), 0);
+        CHECK_EQ(f->w.replica->lost.index, applied);
+        CHECK(f->w.replica->applied <= 4);
+        ask_for_vote(&f->w);
+        CHECK_EQ(f->w.replica->votes.vote, 1);
+        CHECK(f->w.replica->votes.term < 5);
+        world_kill(&f->w);
+    }
+    REQUIRE_EQ(world_open(&f->w), 0);
+    REQUIRE(world_settle(&f->w)); /* There is nobody else to ask. */
+    world_run(&f->w, 200);
+    CHECK_EQ(f->w.replica->lost.index, 0);
+    CHECK(!bop_fs_exists(f->w.options.fs, WORLD_DATA "/lost"));
+}
+
+TEST(replica, refuses_a_damaged_mark_of_loss)
+{
+    static const char *const texts[] = {"x\n", "12", "1 2\n", "99999999999999999999999\n"};
+
+    start(&f->w);
+    world_close(&f->w);
+    for (size_t n = 0; n < BOP_COUNT_OF(texts); n++) {
+        int rc = bop_fs_write_file(f->w.options.fs, WORLD_DATA "/lost", bop_slice_cstr(texts[n]),
+                                   NULL);
+
+        REQUIRE_EQ(rc, 0);
+        CHECK_EQ(world_open(&f->w), BOP_ECORRUPT);
+    }
 }
 
 /* Under more ids than there is room for, as when nodes are replaced over the years. */

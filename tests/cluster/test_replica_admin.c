@@ -222,6 +222,55 @@ TEST(replica_member, tells_one_that_was_removed_from_one_that_joins)
     CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000aa;m=1000"), INTRODUCTION_ACCEPTED);
 }
 
+/* A node asks to be added, by what it says of itself. */
+static void ask_to_join(struct world *f, uint64_t id, const char *text)
+{
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    bop_buf_init(&buf, NULL, 0);
+    bop_write_u64(&writer, id);
+    bop_write_bytes(&writer, bytes(text));
+    CHECK_EQ(bop__replica_join_asked(f->replica, bop_buf_slice(&buf)), 0);
+    bop_buf_deinit(&buf);
+}
+
+static int say_alive(struct world *f, uint64_t id)
+{
+    struct bop_wire_frame frame = {.flags = BOP_WIRE_REQUEST, .kind = BOP_WIRE_KIND_PEER_ALIVE};
+
+    frame.payload = bop_slice("\0\0\0", 4);
+    return bop__replica_peer_frame(f->replica, id, &frame);
+}
+
+/* Its place was another's all the time, as we learn only now. */
+TEST(replica_member, hangs_up_on_one_that_turns_out_to_be_another)
+{
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000bb"), INTRODUCTION_ACCEPTED);
+    CHECK_EQ(say_alive(&f->w, 2), 0);
+    ask_to_join(&f->w, 2, "host:2;i=00000000000000aa");
+    CHECK_EQ(say_alive(&f->w, 2), BOP_EREMOVED);
+    world_run(&f->w, 1000);
+    CHECK_EQ(say_alive(&f->w, 2), BOP_EREMOVED);
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000bb"), INTRODUCTION_REPLACED);
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000aa"), INTRODUCTION_ACCEPTED);
+    CHECK_EQ(say_alive(&f->w, 2), 0);
+}
+
+/* The removal that is under way may be that of a member whose disk it replaced, and not come to be.
+ */
+TEST(replica_member, hears_of_no_stranger_while_members_change)
+{
+    ask_to_join(&f->w, 2, "host:2;i=00000000000000aa");
+    CHECK(f->w.replica->status.changing);
+    CHECK_EQ(hello(&f->w, 3, "host:3;i=00000000000000cc"), INTRODUCTION_REFUSED);
+    CHECK_EQ(hello(&f->w, 3, "host:3;i=00000000000000cc;m=1000"), INTRODUCTION_ACCEPTED);
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000aa"), INTRODUCTION_ACCEPTED);
+    world_run(&f->w, 1000);
+    CHECK(!f->w.replica->status.changing);
+    CHECK_EQ(hello(&f->w, 3, "host:3;i=00000000000000cc"), INTRODUCTION_ACCEPTED);
+}
+
 TEST(replica_member, ends_when_it_is_told_that_it_was_removed)
 {
     uint8_t payload[9] = {0};

@@ -72,6 +72,7 @@ static void add(struct totals *totals, const struct sim_stats *stats)
     sum->answers += stats->answers;
     sum->removed += stats->removed;
     sum->replaced += stats->replaced;
+    sum->tails += stats->tails;
     sum->events += stats->events;
 }
 
@@ -85,11 +86,11 @@ static void print_summary(const struct totals *totals)
            " installs, %" PRIu64 " joins, %" PRIu64 " breaks, %" PRIu64
            " sessions expired, %" PRIu64 " changes told to watches, %" PRIu64 " resyncs, %" PRIu64
            " changes of members, %" PRIu64 " answers to operators, %" PRIu64 " removed, %" PRIu64
-           " replaced, %" PRIu64 " events\n",
+           " replaced, %" PRIu64 " logs cut, %" PRIu64 " events\n",
            totals->seeds, totals->failed, sum->committed, sum->writes, sum->reads, sum->repeats,
            sum->leaders, sum->crashes, sum->power_losses, sum->stops, sum->exits, sum->installs,
            sum->joins, sum->breaks, sum->expired_sessions, sum->watched, sum->resyncs, sum->changes,
-           sum->answers, sum->removed, sum->replaced, sum->events);
+           sum->answers, sum->removed, sum->replaced, sum->tails, sum->events);
 }
 
 /* Returns whether all held. */

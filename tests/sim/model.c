@@ -752,6 +752,12 @@ void sim_model_reopened(struct sim_node *node)
     if (replica->failed != 0) {
         return; /* The first turn will say so. */
     }
+    if ((replica->lost.index != 0 && !node->tail.lost) ||
+        (node->tail.missed != 0 && replica->lost.index != node->tail.missed)) {
+        sim_fail(node->sim, "node %" PRIu64 " misses entry %" PRIu64 " and not %" PRIu64, node->id,
+                 replica->lost.index, node->tail.missed);
+    }
+    node->tail.missed = 0;
     if (replica->applied > node->sim->model->applied) {
         sim_fail(node->sim, "node %" PRIu64 " begins at entry %" PRIu64 ", which nobody has seen",
                  node->id, replica->applied);
@@ -960,6 +966,9 @@ void sim_model_finish(struct sim *sim)
             sim_fail(sim,
                      "liveness: node %" PRIu64 " has applied %" PRIu64 " of %" PRIu64 " entries",
                      node->id, replica->applied, sim->model->applied);
+        } else if (replica->lost.index != 0) {
+            sim_fail(sim, "liveness: node %" PRIu64 " still misses entry %" PRIu64, node->id,
+                     replica->lost.index);
         } else {
             check_content(node, replica->applied);
             check_state(node);

@@ -25,6 +25,7 @@ enum fault {
     FAULT_FULL,
     FAULT_TRANSFER,
     FAULT_CLOCK,
+    FAULT_TAIL,
     FAULT_OPERATOR, /* That is no fault, but comes among them. */
     FAULT_COUNT,
 };
@@ -32,11 +33,13 @@ enum fault {
 void sim_nemesis_init(struct sim *sim)
 {
     static const uint8_t usual[FAULT_COUNT] = {
-        [FAULT_KILL] = 6,     [FAULT_POWER] = 8,         [FAULT_POWER_ALL] = 2, [FAULT_CUT] = 8,
-        [FAULT_TEAR] = 10,    [FAULT_STOP] = 3,          [FAULT_REBOOT] = 3,    [FAULT_PAUSE] = 4,
-        [FAULT_BREAK] = 10,   [FAULT_CLIENT_BREAK] = 10, [FAULT_PARTITION] = 6, [FAULT_ONE_WAY] = 4,
-        [FAULT_HEAL] = 12,    [FAULT_HANG] = 4,          [FAULT_SYNC] = 8,      [FAULT_FULL] = 2,
-        [FAULT_TRANSFER] = 4, [FAULT_CLOCK] = 2,         [FAULT_OPERATOR] = 30,
+        [FAULT_KILL] = 6,          [FAULT_POWER] = 8,     [FAULT_POWER_ALL] = 2,
+        [FAULT_CUT] = 8,           [FAULT_TEAR] = 10,     [FAULT_STOP] = 3,
+        [FAULT_REBOOT] = 3,        [FAULT_PAUSE] = 4,     [FAULT_BREAK] = 10,
+        [FAULT_CLIENT_BREAK] = 10, [FAULT_PARTITION] = 6, [FAULT_ONE_WAY] = 4,
+        [FAULT_HEAL] = 12,         [FAULT_HANG] = 4,      [FAULT_SYNC] = 8,
+        [FAULT_FULL] = 2,          [FAULT_TRANSFER] = 4,  [FAULT_CLOCK] = 2,
+        [FAULT_TAIL] = 14,         [FAULT_OPERATOR] = 30,
     };
 
     _Static_assert(BOP_COUNT_OF(sim->fault_weights) == FAULT_COUNT, "one weight a fault");
@@ -241,6 +244,9 @@ static void harm(struct sim *sim, enum fault fault)
         break;
     case FAULT_FULL:
         fill(sim, victim(sim));
+        break;
+    case FAULT_TAIL:
+        sim_lose_tail(sim, victim(sim));
         break;
     case FAULT_OPERATOR:
         sim_operator_act(sim);

@@ -164,6 +164,16 @@ static void tamper(struct sim *sim, struct sim_piece *piece, const struct bop_wi
     bop_buf_deinit(&again);
 }
 
+/* It took a for another one when that said hello, and knows better now. */
+static void hang_up(struct sim *sim, unsigned a, unsigned b)
+{
+    struct sim_link *link = link_of(sim, a, b);
+
+    sim_say(sim, &sim->nodes[b], "hangs up on node %u", a + 1);
+    link->accepted = 0;
+    sim_push(sim, sim->now_us + sim_latency(sim), SIM_EVENT_LOST, a, b, link->epoch);
+}
+
 /* Hand the frames of a piece to the replica. */
 static void hand_over(struct sim *sim, unsigned a, unsigned b, struct sim_piece *piece)
 {
@@ -181,6 +191,10 @@ static void hand_over(struct sim *sim, unsigned a, unsigned b, struct sim_piece 
         }
         if (rc == 0) {
             rc = bop__replica_peer_frame(node->replica, a + 1, &frame);
+        }
+        if (rc == BOP_EREMOVED) {
+            hang_up(sim, a, b);
+            return;
         }
         if (rc < 0) {
             sim_fail(sim, "node %u refuses what node %u says: %s", b + 1, a + 1, bop_strerror(rc));

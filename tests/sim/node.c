@@ -520,6 +520,9 @@ void sim_node_wipe(struct sim_node *node)
     node->lost_power = false;
     node->full_until_us = 0;
     node->excused = false;
+    node->tail.wanted = false;
+    node->tail.lost = false;
+    node->tail.missed = 0;
 }
 
 /* It was removed from the cluster, and is told so. Some come back with nothing. */
@@ -577,6 +580,7 @@ static void start_failed(struct sim_node *node, int code, const struct bop_error
     end_disk(node, power);
     if (power) {
         lose_state(node);
+        node->tail.missed = 0; /* What would have told is not believed any more. */
     }
     node->life++;
     start_later(node);
@@ -596,6 +600,7 @@ void sim_node_start(struct sim_node *node)
     }
     snprintf(node->boot_id, sizeof(node->boot_id), "boot-%" PRIu64 "-%u", node->id, node->boot);
     sim_say(sim, node, "start");
+    sim_tail_start(node);
     forget_disk(node);
     sim_nemesis_start(node);
     rc = open_replica(node, &err);

@@ -15,6 +15,7 @@
  *      workload.c  what they ask for
  *      nemesis.c   what goes wrong, and when
  *      operator.c  who changes the cluster meanwhile
+ *      loss.c      logs that lose their tail
  *      defect.c    defects of the state machine, put in on purpose
  *      model.c     what must hold, checked against the committed entries
  *      state.c     the model's state
@@ -81,7 +82,7 @@ struct sim_options {
 struct sim_stats {
     uint64_t committed, leaders, crashes, power_losses, stops, installs, snapshots, exits;
     uint64_t writes, reads, repeats, expired_sessions, events, joins, breaks;
-    uint64_t watched, resyncs, changes, answers, removed, replaced;
+    uint64_t watched, resyncs, changes, answers, removed, replaced, tails;
 };
 
 enum sim_event_kind {
@@ -197,6 +198,12 @@ struct sim_node {
     uint64_t reset;    /* The last entry up to which its state was replaced. */
     uint64_t observed; /* Entries up to here were compared with those of the others. */
     unsigned refused;  /* Attempts to start in a row that failed. */
+    struct {
+        bool wanted; /* The end of its log is to be lost before it starts. */
+        uint64_t low, last, applied;
+        bool lost;       /* It was, in this life of its disk, */
+        uint64_t missed; /* and the next start must notice by this entry; 0: it need not. */
+    } tail;
     uint64_t full_until_us;
     char shown[SIM_LINE]; /* By --verbose. */
     unsigned line;
@@ -325,7 +332,7 @@ struct sim {
     uint16_t odd[BUGGIFY_COUNT]; /* In so many of 1,024 times. */
 
     uint64_t faults_end_us, quiet_us, end_us;
-    uint32_t fault_weights[19];
+    uint32_t fault_weights[20];
     bool replaces;              /* What kind of operator there is. */
     struct sim_node *replacing; /* Its disk is gone. */
     uint64_t fault_pause_us;
@@ -377,6 +384,11 @@ void sim_node_stop(struct sim_node *node, bool reboot);
 void sim_node_wipe(struct sim_node *node);
 void sim_node_event(struct sim *sim, const struct sim_event *event);
 bool sim_node_leads(const struct sim_node *node);
+
+/* loss.c */
+/** It dies, and comes back without the last entries of its log if the others can bear that. */
+void sim_lose_tail(struct sim *sim, struct sim_node *node);
+void sim_tail_start(struct sim_node *node);
 
 /* net.c */
 void sim_net_init(struct sim *sim);
