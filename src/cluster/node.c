@@ -583,6 +583,9 @@ void bop_node_destroy(struct bop_node *node)
     }
     log_lane = node->log_lane;
     work_lane = node->work_lane;
+    if (node->replica) {
+        bop__replica_stop(node->replica);
+    }
     drain_lanes(node);
     node->log_lane = NULL;
     node->work_lane = NULL;

@@ -161,6 +161,7 @@ static void init(struct replica *replica, const struct replica_options *options)
     set_defaults(&replica->options);
     replica->allocator = bop_allocator_or_tag(options->allocator, "cluster.replica");
     replica->fs = replica->options.fs;
+    bop__stoppable_fs_init(&replica->writing, replica->fs);
     replica->votes.fd = -1;
     bop_random_seed(&replica->random, replica->options.seed);
     /* No id of an earlier life of this node is met again: entries of it may still be applied. */
@@ -500,6 +501,11 @@ void bop__replica_close(struct replica *replica)
     bop_buf_deinit(&replica->taking.conf);
     free_arrays(replica);
     bop_free(replica->allocator, replica, sizeof(*replica));
+}
+
+void bop__replica_stop(struct replica *replica)
+{
+    bop__stoppable_fs_stop(&replica->writing);
 }
 
 bool bop__replica_busy(const struct replica *replica)

@@ -98,6 +98,8 @@ struct replica_options {
 BOP_MUST_USE int bop__replica_open(const struct replica_options *options,
                                    struct replica **out_replica, struct bop_error *err);
 
+/** It will be closed: what takes long and need not be done ends as soon as it can. */
+void bop__replica_stop(struct replica *replica);
 /** Write down that all is in order. Then close; tasks must have finished (see bop__replica_busy).
  */
 void bop__replica_close(struct replica *replica);

@@ -88,8 +88,9 @@ static void cut_run(struct bop_task *task)
         bop_error_set(&backup->error, backup->rc, "make %s/backups", replica->options.path);
         return;
     }
-    backup->rc = bop__snapshot_write(replica->options.allocator, replica->fs, path, backup->view,
-                                     bop_buf_slice(&backup->conf), &backup->info, &backup->error);
+    backup->rc = bop__snapshot_write(replica->options.allocator, &replica->writing.fs, path,
+                                     backup->view, bop_buf_slice(&backup->conf), &backup->info,
+                                     &backup->error);
     if (backup->rc == 0) {
         backup->fd = replica->fs->open(replica->fs, path, O_RDONLY);
         if (backup->fd < 0) {

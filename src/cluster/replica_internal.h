@@ -32,6 +32,7 @@
 #include "replica_backup.h"
 #include "replica_member.h"
 #include "snapshot.h"
+#include "stoppable_fs.h"
 #include "vote_file.h"
 
 /* Bounds. Each has a reason beside it; none is met in ordinary use. */
@@ -263,6 +264,7 @@ struct replica {
     struct snapshot_info snapshot; /* The newest; raft.index 0: none. */
     struct replica_digest digests[DIGESTS_KEPT];
     struct incoming_snapshot incoming;
+    struct stoppable_fs writing; /* What snapshots of our own are written through. */
     struct snapshot_taking taking;
     struct snapshot_install install;
     struct replica_backup backups[BACKUPS_MAX];

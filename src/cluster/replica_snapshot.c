@@ -63,6 +63,21 @@ static int newest_visit(void *user, const char *name)
     return 0;
 }
 
+/* One whose writing was cut off. A file that is being received has another name. */
+static int unfinished_visit(void *user, const char *name)
+{
+    struct replica *replica = user;
+    char path[PATH_MAX_BYTES];
+    size_t size = strlen(name);
+
+    if (size > 9 && strcmp(name + size - 9, ".snap.tmp") == 0 &&
+        bop__replica_path(replica, path, "snapshots/%s", name) == 0) {
+        /* Best effort: it is looked for again at the next start. */
+        BOP_IGNORE(replica->fs->unlink(replica->fs, path));
+    }
+    return 0;
+}
+
 /* Find the newest snapshot that is whole. 0 also if there is none (raft.index 0). */
 static int find_newest(struct replica *replica, struct bop_error *err)
 {
@@ -78,6 +93,9 @@ static int find_newest(struct replica *replica, struct bop_error *err)
         /* A name that was given right before the process died may not be on disk yet, and
          * the log is cut on the strength of it. */
         rc = replica->fs->sync_dir(replica->fs, directory);
+    }
+    if (rc == 0) {
+        rc = replica->fs->list(replica->fs, directory, unfinished_visit, replica);
     }
     while (rc == 0) {
         search.index = 0;
@@ -287,7 +305,7 @@ static void take_run(struct bop_task *task)
     struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
     struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
 
-    taking->rc = bop__snapshot_write(replica->options.allocator, replica->fs, taking->path,
+    taking->rc = bop__snapshot_write(replica->options.allocator, &replica->writing.fs, taking->path,
                                      taking->view, bop_buf_slice(&taking->conf), &taking->info,
                                      &taking->error);
 }
@@ -355,7 +373,7 @@ static void take_done(struct bop_task *task)
     bop__machine_view_close(taking->view);
     taking->view = NULL;
     taking->active = false;
-    if (replica->failed != 0) {
+    if (replica->failed != 0 || taking->rc == BOP_ECANCELED) {
         return;
     }
     if (taking->rc < 0) {

@@ -399,6 +399,63 @@ TEST(replica, refuses_a_damaged_log)
     CHECK_EQ(f->w.faulty.open_files, 0);
 }
 
+static int count_visit(void *user, const char *name)
+{
+    ++*(unsigned *)user;
+    return 0;
+}
+
+/* Names in the directory of snapshots. */
+static unsigned snapshot_files(struct world *w)
+{
+    unsigned count = 0;
+
+    CHECK_EQ(w->options.fs->list(w->options.fs, WORLD_DATA "/snapshots", count_visit, &count), 0);
+    return count;
+}
+
+/* Who stops a node does not wait for a snapshot that is being written. */
+TEST(replica, gives_up_a_snapshot_when_it_is_to_stop)
+{
+    struct world *w = &f->w;
+
+    start(w);
+    world_added(w, 1);
+    w->replica->options.snapshot_entries = 1;
+    bop__replica_turn(w->replica);
+    REQUIRE(bop__replica_busy(w->replica));
+    bop__replica_stop(w->replica);
+    bop_inline_poll(&w->work_executor);
+    CHECK(!bop__replica_busy(w->replica));
+    CHECK_EQ(w->replica->snapshot.raft.index, 0);
+    CHECK_EQ(snapshot_files(w), 0);
+    CHECK_EQ(w->failed, 0);
+    world_close(w);
+    start(w);
+    CHECK_EQ(world_counter(w), 1);
+    take_snapshot(w);
+    CHECK_EQ(snapshot_files(w), 1);
+}
+
+/* Of a process that died while it wrote one. */
+TEST(replica, removes_an_unfinished_snapshot)
+{
+    static const char path[] = WORLD_DATA "/snapshots/0000000000000005-0000000000000001.snap.tmp";
+    struct world *w = &f->w;
+    int fd;
+
+    start(w);
+    world_added(w, 1);
+    take_snapshot(w);
+    world_close(w);
+    fd = w->options.fs->open(w->options.fs, path, O_RDWR | O_CREAT);
+    REQUIRE(fd >= 0);
+    CHECK_EQ(w->options.fs->close(w->options.fs, fd), 0);
+    start(w);
+    CHECK_EQ(snapshot_files(w), 1);
+    CHECK_EQ(world_counter(w), 1);
+}
+
 /* A snapshot that is damaged is passed over as long as log and state do without it. */
 TEST(replica, passes_over_a_damaged_snapshot)
 {

@@ -7,6 +7,7 @@
 #include "machine_help.h"
 #include "snapshot.h"
 #include "snapshot_format.h"
+#include "stoppable_fs.h"
 
 #define TOKEN "0123456789abcde"
 
@@ -234,6 +235,66 @@ TEST(snapshot, may_have_many_blocks)
     CHECK_EQ(world_size(&loaded, "m"), 2001);
     world_close(&loaded);
     free(value);
+}
+
+/* Writes are counted, and one of them is when it is stopped. */
+struct stopping {
+    struct stoppable_fs fs;
+    ssize_t (*pwrite)(struct bop_fs *self, int fd, const void *bytes, size_t size, uint64_t offset);
+    unsigned writes;
+    unsigned stop_at;
+};
+
+static ssize_t stopping_pwrite(struct bop_fs *self, int fd, const void *bytes, size_t size,
+                               uint64_t offset)
+{
+    struct stopping *stopping = BOP_CONTAINER_OF(self, struct stopping, fs.fs);
+
+    if (++stopping->writes == stopping->stop_at) {
+        bop__stoppable_fs_stop(&stopping->fs);
+    }
+    return stopping->pwrite(self, fd, bytes, size, offset);
+}
+
+static int write_stopping(struct fixture *f, struct stopping *stopping, unsigned stop_at)
+{
+    struct snapshot_info info;
+
+    *stopping = (struct stopping){.stop_at = stop_at};
+    bop__stoppable_fs_init(&stopping->fs, &f->fs.fs);
+    stopping->pwrite = stopping->fs.fs.pwrite;
+    stopping->fs.fs.pwrite = stopping_pwrite;
+    return write_to(f, &stopping->fs.fs, f->path, &info, NULL);
+}
+
+TEST(snapshot, can_be_stopped_at_each_write)
+{
+    struct stopping stopping;
+    char value[1000], temporary[512];
+    unsigned writes;
+
+    memset(value, 'v', sizeof(value));
+    snprintf(temporary, sizeof(temporary), "%s.tmp", f->path);
+    world_begin(&f->world);
+    for (unsigned i = 0; i < 3000; i++) {
+        char key[16];
+        struct bop_operation put;
+
+        snprintf(key, sizeof(key), "%u", i);
+        put = op_put("m", bytes(key), bop_slice(value, sizeof(value)));
+        CHECK_EQ(world_write(&f->world, 0, 0, 0, &put), BOP_STATUS_OK);
+    }
+    world_commit(&f->world);
+    REQUIRE_EQ(write_stopping(f, &stopping, 0), 0);
+    writes = stopping.writes;
+    CHECK(writes > 5);
+    REQUIRE_EQ(bop_fs_real()->unlink(bop_fs_real(), f->path), 0);
+    for (unsigned n = 1; n <= writes; n++) {
+        CHECK_EQ(write_stopping(f, &stopping, n), BOP_ECANCELED);
+        CHECK_EQ(stopping.writes, n); /* None comes after it. */
+        CHECK(!bop_fs_exists(bop_fs_real(), f->path));
+        CHECK(!bop_fs_exists(bop_fs_real(), temporary));
+    }
 }
 
 /* A view is a revision: what is applied while it is written out is not in it. */
