@@ -50,7 +50,7 @@ struct bop_node_tls {
 enum bop_right {
     BOP_RIGHT_READ = 1,
     BOP_RIGHT_WRITE = 2,
-    BOP_RIGHT_ADMIN = 3, /* On "*": change the cluster itself. */
+    BOP_RIGHT_ADMIN = 3, /* On "*" only: change the cluster itself. */
 };
 
 /** A right in a namespace, which is what a name has before its first '/'. */
@@ -93,6 +93,9 @@ struct bop_node_options {
     unsigned clients_max;              /* Connections. Default 10,000. */
     uint64_t snapshot_entries;         /* Between snapshots. Default 1,000,000. */
     uint64_t trailing_entries;         /* Kept below one. Default 10,000. */
+    unsigned inflight_entries;         /* Sent to a node ahead of its answers. Default 65,536. */
+    uint64_t uncommitted_bytes;        /* Of writes taken ahead of commit. Default 32 MiB. */
+    uint64_t send_bytes_s;             /* Of snapshots and backups, a second. Default: no bound. */
     uint64_t segment_bytes;            /* Of a log file. Default 64 MiB. */
     uint64_t state_bytes_max;          /* Upper bound of the state. Default 64 GiB. */
     const struct bop_node_tls *tls;    /* Copied. Default: clients and peers speak in the clear. */

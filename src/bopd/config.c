@@ -69,10 +69,13 @@ static int parse_bytes(const char *text, uint64_t least, uint64_t most, uint64_t
     }
     value <<= shift;
     if (rc < 0 || value < least || value > most) {
+        bool small = least < 1 << 20;
+
         return bop_error_say(err, BOP_ECONFIG,
-                             "not a size from %" PRIu64 "MiB to %" PRIu64
-                             "MiB; write a number and KiB, MiB, GiB or TiB, for example 64GiB",
-                             least >> 20, most >> 20);
+                             "not a size from %" PRIu64 "%s to %" PRIu64
+                             "MiB; write a number and KiB, MiB, GiB or TiB, for example %s",
+                             small ? least >> 10 : least >> 20, small ? "KiB" : "MiB", most >> 20,
+                             small ? "64MiB" : "64GiB");
     }
     *out_bytes = value;
     return 0;
@@ -285,7 +288,7 @@ static int set_election_timeout(struct config *config, const char *text, struct 
 
 static int set_heartbeat(struct config *config, const char *text, struct bop_error *err)
 {
-    return parse_number(text, 5, 10000, &config->heartbeat_ms, err);
+    return parse_number(text, 5, 20000, &config->heartbeat_ms, err);
 }
 
 static int set_snapshot_entries(struct config *config, const char *text, struct bop_error *err)
@@ -296,6 +299,22 @@ static int set_snapshot_entries(struct config *config, const char *text, struct 
 static int set_trailing_entries(struct config *config, const char *text, struct bop_error *err)
 {
     return parse_number(text, 1, UINT64_C(1000000000000), &config->trailing_entries, err);
+}
+
+static int set_inflight_entries(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_number(text, 1, 1000000, &config->inflight_entries, err);
+}
+
+static int set_uncommitted_bytes(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_bytes(text, UINT64_C(64) << 10, UINT64_C(1) << 30, &config->uncommitted_bytes,
+                       err);
+}
+
+static int set_send_bytes_s(struct config *config, const char *text, struct bop_error *err)
+{
+    return parse_bytes(text, 0, UINT64_C(1) << 40, &config->send_bytes_s, err);
 }
 
 static int set_connections(struct config *config, const char *text, struct bop_error *err)
@@ -371,6 +390,7 @@ static int set_insecure(struct config *config, const char *text, struct bop_erro
 struct document {
     char *id, *cluster, *data, *listen, *http, *join, *learner, *log_level;
     char *election_timeout_ms, *heartbeat_ms, *snapshot_entries, *trailing_entries;
+    char *inflight_entries, *uncommitted_bytes, *send_bytes_s;
     char **peers;
     unsigned peers_count;
     struct limits {
@@ -408,6 +428,9 @@ static const struct setting settings[] = {
     {NULL, NULL, "heartbeat_ms", set_heartbeat, IN_DOCUMENT(heartbeat_ms)},
     {NULL, NULL, "snapshot_entries", set_snapshot_entries, IN_DOCUMENT(snapshot_entries)},
     {NULL, NULL, "trailing_entries", set_trailing_entries, IN_DOCUMENT(trailing_entries)},
+    {NULL, NULL, "inflight_entries", set_inflight_entries, IN_DOCUMENT(inflight_entries)},
+    {NULL, NULL, "uncommitted_bytes", set_uncommitted_bytes, IN_DOCUMENT(uncommitted_bytes)},
+    {NULL, NULL, "send_bytes_s", set_send_bytes_s, IN_DOCUMENT(send_bytes_s)},
     {NULL, NULL, "limits.connections", set_connections, IN_DOCUMENT(limits.connections)},
     {NULL, NULL, "limits.state_bytes", set_state_bytes, IN_DOCUMENT(limits.state_bytes)},
     {NULL, NULL, "limits.segment_bytes", set_segment_bytes, IN_DOCUMENT(limits.segment_bytes)},
@@ -435,6 +458,8 @@ void config_init(struct config *out)
         .heartbeat_ms = 50,
         .snapshot_entries = 1000000,
         .trailing_entries = 10000,
+        .inflight_entries = 65536,
+        .uncommitted_bytes = UINT64_C(32) << 20,
         .connections_max = 10000,
         .state_bytes_max = UINT64_C(64) << 30,
         .segment_bytes = UINT64_C(64) << 20,
@@ -563,6 +588,9 @@ static const cyaml_schema_field_t document_fields[] = {
     STRING(struct document, heartbeat_ms),
     STRING(struct document, snapshot_entries),
     STRING(struct document, trailing_entries),
+    STRING(struct document, inflight_entries),
+    STRING(struct document, uncommitted_bytes),
+    STRING(struct document, send_bytes_s),
     CYAML_FIELD_SEQUENCE("peers", CYAML_FLAG_POINTER_NULL | CYAML_FLAG_OPTIONAL, struct document,
                          peers, &peer_schema, 0, CYAML_UNLIMITED),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct document, limits, limits_schema),

@@ -123,7 +123,8 @@ const struct cli_command cluster_commands[] = {
         .synopsis = "[NAME=VALUE ...]",
         .summary = "look at or set parameters of a running node",
         .help = "Of the one server given with --server. What is set lasts until the node stops;\n"
-                "what is to last goes into its bopd.conf. Up to 4 at once: all are set or none.\n",
+                "what is to last goes into its bopd.conf, under the same name. Up to 4 at once:\n"
+                "all are set or none.\n",
         .values_max = CLI_VALUES_MAX,
         .run = cmd_cluster_params,
     },

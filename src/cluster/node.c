@@ -314,6 +314,9 @@ static int open_replica(struct bop_node *node, struct bop_error *err)
         .heartbeat_ms = node->options.heartbeat_ms,
         .snapshot_entries = node->options.snapshot_entries,
         .trailing_entries = node->options.trailing_entries,
+        .inflight_entries = node->options.inflight_entries,
+        .uncommitted_bytes = node->options.uncommitted_bytes,
+        .send_bytes_s = node->options.send_bytes_s,
         .segment_bytes = node->options.segment_bytes,
         .state_bytes_max = node->options.state_bytes_max,
     };

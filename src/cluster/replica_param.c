@@ -33,7 +33,7 @@ struct param {
 #define AT(field) #field, offsetof(struct values, field)
 
 static const struct param params[] = {
-    {AT(election_timeout_ms), 50, 60000,
+    {AT(election_timeout_ms), 20, 60000,
      "silence of the leader after which a node stands for election; keep it alike on all nodes"},
     {AT(heartbeat_ms), 5, 20000,
      "how often a leader shows that it lives; below half of the election timeout"},

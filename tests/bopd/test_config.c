@@ -96,6 +96,9 @@ TEST(config_flags, have_defaults)
     CHECK_EQ(config.heartbeat_ms, 50);
     CHECK_EQ(config.snapshot_entries, 1000000);
     CHECK_EQ(config.trailing_entries, 10000);
+    CHECK_EQ(config.inflight_entries, 65536);
+    CHECK_EQ(config.uncommitted_bytes, 32 << 20);
+    CHECK_EQ(config.send_bytes_s, 0);
     CHECK_EQ(config.connections_max, 10000);
     CHECK_EQ(config.state_bytes_max, UINT64_C(64) << 30);
     CHECK_EQ(config.segment_bytes, 64 << 20);
@@ -295,6 +298,9 @@ TEST(config_yaml, sets_everything)
                         "heartbeat_ms: 100\n"
                         "snapshot_entries: 500\n"
                         "trailing_entries: 7\n"
+                        "inflight_entries: 9\n"
+                        "uncommitted_bytes: 64KiB\n"
+                        "send_bytes_s: 20M\n"
                         "limits:\n"
                         "  connections: 10\n"
                         "  state_bytes: 1GiB\n"
@@ -313,6 +319,9 @@ TEST(config_yaml, sets_everything)
     CHECK_EQ(config.heartbeat_ms, 100);
     CHECK_EQ(config.snapshot_entries, 500);
     CHECK_EQ(config.trailing_entries, 7);
+    CHECK_EQ(config.inflight_entries, 9);
+    CHECK_EQ(config.uncommitted_bytes, 64 << 10);
+    CHECK_EQ(config.send_bytes_s, 20 << 20);
     CHECK_EQ(config.connections_max, 10);
     CHECK_EQ(config.state_bytes_max, 1 << 30);
     CHECK_EQ(config.segment_bytes, 8 << 20);
@@ -350,6 +359,14 @@ TEST(config_yaml, names_line_and_key)
     yaml_refused("limits: {segment_bytes: 99999999999T}\n",
                  "c.yaml: limits.segment_bytes: 99999999999T: not a size from 1MiB to 4096MiB; "
                  "write a number and KiB, MiB, GiB or TiB, for example 64GiB");
+    yaml_refused("inflight_entries: 0\n",
+                 "c.yaml:1: inflight_entries: 0: not a whole number from 1 to 1000000");
+    yaml_refused("uncommitted_bytes: 1KiB\n",
+                 "c.yaml:1: uncommitted_bytes: 1KiB: not a size from 64KiB to 1024MiB; write a "
+                 "number and KiB, MiB, GiB or TiB, for example 64MiB");
+    yaml_refused("send_bytes_s: fast\n",
+                 "c.yaml:1: send_bytes_s: fast: not a size from 0KiB to 1048576MiB; write a number "
+                 "and KiB, MiB, GiB or TiB, for example 64MiB");
     yaml_refused("log_level: loud\n",
                  "c.yaml:1: log_level: loud: no such level; write debug, info, warn or error");
 }

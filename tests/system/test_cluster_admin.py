@@ -242,6 +242,19 @@ def parameters_are_set_on_one_node():
 
 
 @test
+def parameters_that_are_to_last_stand_in_the_configuration():
+    wanted = {"election_timeout_ms": "700", "heartbeat_ms": "70", "snapshot_entries": "5000",
+              "trailing_entries": "500", "inflight_entries": "1000", "uncommitted_bytes": "1048576",
+              "send_bytes_s": "5242880"}
+    config = "".join(f"{name}: {value}\n" for name, value in wanted.items())
+    with Cluster(1, config=config.replace("5242880", "5MiB")) as cluster:
+        said = json.loads(bop(cluster.nodes, "params", "--json"))["params"]
+        check_equal({name: said[name]["value"] for name in wanted}, wanted, "what the node has")
+        check_equal(sorted(name for name in said if said[name]["live"]), sorted(wanted),
+                    "what can be set while it runs can stand in the file")
+
+
+@test
 def one_survivor_goes_on_after_repair():
     with Cluster() as cluster:
         with cluster.client() as client:
