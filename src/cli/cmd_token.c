@@ -67,14 +67,20 @@ static int check_right(const char *text)
     const char *colon = strrchr(text, ':');
 
     for (size_t i = 0; colon && i < BOP_COUNT_OF(rights); i++) {
+        if (strcmp(colon + 1, "admin") == 0 && strncmp(text, "*:", 2) != 0) {
+            return cli_complain(CLI_USAGE,
+                                "%.80s: admin is about the cluster, so it is given as \"*:admin\" "
+                                "only; :write allows everything in a namespace",
+                                text);
+        }
         if (strcmp(colon + 1, rights[i]) == 0 && strcspn(text, "/\"\\\n\r\t") == strlen(text) &&
             bop_slice_is_utf8(bop_slice_cstr(text))) {
             return CLI_OK;
         }
     }
     return cli_complain(CLI_USAGE,
-                        "%.80s: no right; write NAMESPACE:read, :write or :admin, for example "
-                        "billing:write or \"*:read\"",
+                        "%.80s: no right; write NAMESPACE:read or :write, for example "
+                        "billing:write or \"*:read\"; or \"*:admin\"",
                         text);
 }
 

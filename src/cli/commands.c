@@ -364,7 +364,8 @@ static const struct cli_command behind_aof[] = {
             "them read it. It holds the token's SHA-256 only: the token itself goes to the file\n"
             "that --token-file names, which must not be there yet, else to standard error.\n"
             "A namespace is what a name has before its first '/'; \"\" are the names that have\n"
-            "none, \"*\" is all. A right is read, write or admin, each with those before it.\n"
+            "none, \"*\" is all. A right is read, write or admin, each with those before it;\n"
+            "admin goes with \"*\" only.\n"
             "  bop token new billing billing:write --token-file billing.token >> tokens.yaml\n",
         .values_min = 2,
         .values_max = CLI_VALUES_MAX,

@@ -111,6 +111,13 @@ static int check_token(const struct bop_node_token *token, struct bop_error *err
             return bop_error_say(err, BOP_EINVAL, "token %.80s: right %zu makes no sense",
                                  token->name, n + 1);
         }
+        if (token->grants[n].right == BOP_RIGHT_ADMIN &&
+            strcmp(token->grants[n].name_space, "*") != 0) {
+            return bop_error_say(err, BOP_EINVAL,
+                                 "token %.80s: admin is about the cluster, so it is given on "
+                                 "\"*\" only",
+                                 token->name);
+        }
     }
     return 0;
 }

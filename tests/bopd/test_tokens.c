@@ -105,6 +105,10 @@ TEST(tokens, say_what_is_wrong_with_rights)
     refused(TOKEN " [{namespace: a/b, right: read}]",
             "t.yaml:3: namespace a/b: has a '/'; it is what names have before their first one");
     refused(TOKEN " [{namespace: [], right: read}]", "t.yaml:3: namespace: not a text");
+    refused(
+        TOKEN " [{namespace: a, right: admin}]",
+        "t.yaml:3: namespace a: admin is about the cluster, so it is given on \"*\" only; write "
+        "allows everything in a namespace");
     refused(TOKEN " [{name: a}]", "t.yaml:3: name: no such key; a right has namespace and right");
 }
 

@@ -329,6 +329,7 @@ TEST(auth, refuses_sets_that_make_no_sense)
 {
     static const struct bop_node_grant strange[] = {{"x", (enum bop_right)4}};
     static const struct bop_node_grant nowhere[] = {{NULL, BOP_RIGHT_READ}};
+    static const struct bop_node_grant boss[] = {{"*", BOP_RIGHT_ADMIN}, {"x", BOP_RIGHT_ADMIN}};
     struct auth_who reader = show(f, "read me");
     char longest[BOP_NODE_CERTIFICATE_NAME_MAX + 2];
 
@@ -349,6 +350,10 @@ TEST(auth, refuses_sets_that_make_no_sense)
             (struct bop_node_token){
                 .name = "t", .sha256 = hashes[1], .grants = nowhere, .grant_count = 1},
             "makes no sense");
+    refuses(
+        f,
+        (struct bop_node_token){.name = "t", .sha256 = hashes[1], .grants = boss, .grant_count = 2},
+        "given on \"*\" only");
     CHECK(bop__auth_allows(&reader, BOP_RIGHT_READ, bytes("blue/m"))); /* Nothing was changed. */
 }
 

@@ -245,7 +245,7 @@ def bop_makes_tokens_that_nodes_take():
         _, shown = bop(port, "token", "new", "b", ":read")
         with cluster.as_client(None) as client:
             check_equal(client.auth(shown.split()[-1].encode()), wire.DENIED, "a token not entered")
-        for rights in (["app"], ["app:all"], ["a/b:read"]):
+        for rights in (["app"], ["app:all"], ["a/b:read"], ["app:admin"]):
             bop(port, "token", "new", "c", *rights, status=2)
 
 
