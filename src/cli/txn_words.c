@@ -97,10 +97,12 @@ static const char *split(struct txn_words *words, struct bop_slice line)
     return NULL;
 }
 
+/* Of a word without bytes, and of one that is not there, the data may be NULL. */
 static struct bop_slice word(const struct txn_words *words, size_t n)
 {
-    return n < words->count ? bop_slice(words->bytes.data + words->at[n], words->sizes[n])
-                            : bop_slice(NULL, 0);
+    return n < words->count && words->sizes[n] > 0
+               ? bop_slice(words->bytes.data + words->at[n], words->sizes[n])
+               : bop_slice(NULL, 0);
 }
 
 static bool is(const struct txn_words *words, size_t n, const char *text)
@@ -290,7 +292,7 @@ const char *txn_words_add(struct txn_words *words, struct bop_slice line)
     struct bop_compare compare;
     const char *wrong = split(words, line);
 
-    if (wrong || words->count == 0 || word(words, 0).data[0] == '#') {
+    if (wrong || words->count == 0 || (words->sizes[0] > 0 && word(words, 0).data[0] == '#')) {
         return wrong;
     }
     if (is(words, 0, "then") || is(words, 0, "else")) {
