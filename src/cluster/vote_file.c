@@ -15,13 +15,15 @@
 #define SLOT_SIZE   36
 #define SLOT_STRIDE 4096
 #define SLOTS       2
+#define COUNTER_MAX (UINT64_MAX / 2) /* No honest file gets there, and it must not begin anew. */
 
 static const char magic[8] = {'B', 'O', 'P', 'V', 'O', 'T', 'E', '1'};
 
 static bool slot_decode(const uint8_t *slot, struct vote_file *out)
 {
     if (memcmp(slot, magic, sizeof(magic)) != 0 ||
-        bop_load_u32(slot + 32) != bop_crc32c(0, slot, 32)) {
+        bop_load_u32(slot + 32) != bop_crc32c(0, slot, 32) ||
+        bop_load_u64(slot + 8) > COUNTER_MAX) {
         return false;
     }
     out->counter = bop_load_u64(slot + 8);

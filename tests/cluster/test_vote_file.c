@@ -1,4 +1,6 @@
+#include <bop/crc32c.h>
 #include <bop/sim.h>
+#include <bop/slice.h>
 
 #include "vote_file.h"
 
@@ -227,4 +229,25 @@ TEST(vote_file, survives_each_fault)
     }
     /* Two opens, three writes and their syncs, one read; the disk makes some short. */
     CHECK(f->faults.at >= 9);
+}
+
+/* Its next save would count as the oldest. */
+TEST(vote_file, refuses_a_counter_that_would_begin_anew)
+{
+    uint8_t slot[36];
+    int fd;
+
+    REQUIRE_EQ(bop__vote_file_open(&f->file, f->fs, PATH, true, NULL), 0);
+    REQUIRE_EQ(bop__vote_file_save(&f->file, 5, 1), 0);
+    bop__vote_file_close(&f->file);
+    fd = f->fs->open(f->fs, PATH, O_RDWR);
+    REQUIRE(fd >= 0);
+    REQUIRE_EQ(bop_fs_read_exact(f->fs, fd, slot, sizeof(slot), 0), 0);
+    bop_store_u64(slot + 8, UINT64_MAX);
+    bop_store_u32(slot + 32, bop_crc32c(0, slot, 32));
+    REQUIRE_EQ(bop_fs_write_all(f->fs, fd, slot, sizeof(slot), 0), 0);
+    CHECK_EQ(f->fs->close(f->fs, fd), 0);
+    REQUIRE_EQ(bop__vote_file_open(&f->file, f->fs, PATH, false, NULL), 0);
+    CHECK_EQ(f->file.term, 5);
+    CHECK_EQ(f->file.vote, 1);
 }
