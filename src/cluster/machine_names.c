@@ -92,6 +92,9 @@ int bop__machine_names_read(struct machine_view *view, const struct bop_operatio
     if (rc != 0) {
         return rc;
     }
+    if (operation->prefix.size > BOP_NAME_MAX) { /* No name begins with so much. */
+        return bop__machine_page_end(&page, view->position.index);
+    }
     rc = bop_kv_cursor_open(view->txn, view->tables[table_of(operation->kind)], &cursor);
     if (rc < 0) {
         return rc;

@@ -97,6 +97,26 @@ TEST(names, are_found_by_their_namespace)
     check_names(f, BOP_NAME_SET, "app/", "");
 }
 
+/* Also than a key of the store may be. */
+TEST(names, are_none_with_a_prefix_that_is_longer_than_a_name)
+{
+    static uint8_t prefix[BOP_KEY_MAX];
+    struct bop_operation operation = {.op = BOP_OP_NAMES, .kind = BOP_NAME_MAP};
+    size_t sizes[] = {BOP_NAME_MAX, BOP_NAME_MAX + 1, BOP_KV_KEY_MAX + 1, sizeof(prefix)};
+
+    memset(prefix, 'm', sizeof(prefix));
+    write_one(f, &(struct bop_operation){.op = BOP_OP_MAP_CREATE, .name = bytes("m")});
+    for (size_t i = 0; i < BOP_COUNT_OF(sizes); i++) {
+        struct bop_result page;
+
+        operation.prefix = bop_slice(prefix, sizes[i]);
+        page = world_read(&f->world, &operation);
+        CHECK_EQ(page.status, BOP_STATUS_OK);
+        CHECK_EQ(page.count, 0);
+        CHECK_EQ(page.cursor.size, 0);
+    }
+}
+
 /* The cursor stays good when the name that it is at goes. */
 TEST(names, go_on_behind_one_that_went)
 {
