@@ -130,7 +130,7 @@ int bop__machine_timers(struct machine *machine, struct machine_reply *out_reply
     bop_buf_init(&value, machine->allocator, 0);
     for (unsigned n = 0; n < MACHINE_TIMERS_MAX && rc == 0; n++) {
         rc = first(machine, machine->txn, &deadline, &key, &value);
-        if (rc < 0 || deadline.time_ms > machine->position.time_ms) {
+        if (rc != 0 || deadline.time_ms > machine->position.time_ms) {
             break;
         }
         rc = bop__machine_del(machine, MACHINE_DEADLINES, bop_slice(key.bytes, key.size));

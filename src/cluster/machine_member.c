@@ -107,7 +107,7 @@ static int member_find(struct bop_kv_txn *txn, const struct bop_kv_table *tables
     }
     *out_number = bop_load_u64(value.data);
     rc = member_get(txn, tables, id, *out_number, out_member);
-    if (rc < 0) {
+    if (rc != 0) {
         return rc == BOP_ENOTFOUND ? BOP_ECORRUPT : rc;
     }
     return bop_slice_equal(out_member->name, name) ? 0 : BOP_EEXISTS;
@@ -445,7 +445,7 @@ static int get(struct machine_view *view, const struct bop_operation *operation,
         rc = member_find(view->txn, view->tables, group.id, &store_key, operation->key, &number,
                          &member);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         return rc == BOP_ENOTFOUND || rc == BOP_EEXISTS ? BOP_STATUS_NOT_FOUND : rc;
     }
     bop_write_u64(&writer, number);

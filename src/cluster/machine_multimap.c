@@ -122,7 +122,7 @@ int bop__machine_multimap_write(struct machine *machine, uint64_t index,
     if (rc == 0) {
         rc = bop__machine_head_make(operation->key, &head);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     return operation->op == BOP_OP_MULTIMAP_REMOVE
