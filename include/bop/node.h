@@ -6,7 +6,8 @@
  * its share of the state in a data directory, and runs two threads of its own for
  * the disk; everything else happens on the loop it is given.
  *
- * Threads: the loop's only.
+ * Threads: the loop's only. A node that was stopped may be destroyed by another one, once the
+ * loop does not run any more.
  */
 #ifndef BOP_NODE_H
 #define BOP_NODE_H

@@ -514,6 +514,9 @@ static void finish_stop(struct bop_node *node)
         return;
     }
     node->closing = true;
+    /* The store's writer is the thread's that began to write, and the node may be destroyed by
+     * another one, when the loop has ended. A failure is kept in the replica. */
+    BOP_IGNORE(bop__replica_settle(node->replica));
     node->stopped_post.fn = on_stopped_post;
     bop_loop_post(node->loop, &node->stopped_post);
 }

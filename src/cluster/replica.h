@@ -110,6 +110,13 @@ bool bop__replica_busy(const struct replica *replica);
 /** Do all that the inputs since the last turn ask for. */
 void bop__replica_turn(struct replica *replica);
 
+/**
+ * Commit what is applied, which turn may leave for later: from then on, until the next turn, the
+ * store's writer is no thread's. 0, or why it could not be: then it is undone, and applied again
+ * later.
+ */
+BOP_MUST_USE int bop__replica_settle(struct replica *replica);
+
 /** When to call turn at the latest, on the monotonic clock. */
 uint64_t bop__replica_deadline_ms(const struct replica *replica);
 

@@ -320,9 +320,6 @@ int bop__replica_step(struct replica *replica, const struct bop_raft_event *even
 
 /* replica_apply.c */
 void bop__replica_apply(struct replica *replica);
-/** Commit what is applied. 0, or why it could not be: then it is undone, and applied again later.
- */
-BOP_MUST_USE int bop__replica_settle(struct replica *replica);
 
 /* replica_request.c */
 void bop__replica_requests_turn(struct replica *replica);
