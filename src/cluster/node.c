@@ -20,7 +20,6 @@
 #include "node.h"
 
 #define LOG_WRITES 8 /* Commits of the log on their way to the disk at once. */
-#define WATCH_MS   500
 
 #ifndef BOP_VERSION
 #define BOP_VERSION "unknown"
@@ -143,7 +142,7 @@ static void on_watch(struct bop_timer *timer)
     struct bop_node *node = BOP_CONTAINER_OF(timer, struct bop_node, watch);
 
     bop__node_links_watch(node);
-    if (bop_timer_start(node->loop, timer, WATCH_MS) < 0) {
+    if (bop_timer_start(node->loop, timer, NODE_WATCH_MS) < 0) {
         bop_log(node->log, BOP_LOG_ERROR, "node", "no memory for a timer");
     }
 }
@@ -433,7 +432,7 @@ static int start(struct bop_node *node, enum bop_node_part *part, struct bop_err
         rc = start_service(node, err);
     }
     if (rc == 0) {
-        rc = bop_timer_start(node->loop, &node->watch, WATCH_MS);
+        rc = bop_timer_start(node->loop, &node->watch, NODE_WATCH_MS);
     }
     if (rc == 0) {
         rc = bop_timer_start(node->loop, &node->timer, 0);

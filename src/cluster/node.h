@@ -17,7 +17,8 @@
 #define LINK_RETRY_MAX_MS 500  /* ...up to this. */
 #define LINK_REFUSED_MS   5000 /* After it said no. */
 #define LINK_CONNECT_MS   2000
-#define LINK_STALL_MS     5000 /* A queue that does not move for so long is a dead peer. */
+#define NODE_WATCH_MS     500
+#define LINK_STALL_LOOKS  10   /* Unmoved so often, a queue is that of a dead peer. */
 #define STOP_WAIT_MS      1000 /* For leadership to be handed over. */
 #define CLOSE_FLUSH_MS    1000
 #define HOST_MAX          256
@@ -38,8 +39,8 @@ struct node_link {
     struct node_conn *in; /* Accepted from it. */
     struct bop_timer retry;
     uint64_t retry_ms;
-    size_t queued;      /* Of out when last looked at... */
-    uint64_t queued_ms; /* ...and since when. */
+    size_t queued;    /* Of out when last looked at, every NODE_WATCH_MS... */
+    unsigned stalled; /* ...and how often it was the same. */
 };
 
 /** An accepted connection: a client's, or a peer's once it said PEER_HELLO. */
@@ -79,7 +80,7 @@ struct bop_node {
     struct bop_post work_post;
     struct replica *replica;
     struct service *service;
-    struct auth *auth; /* NULL: no tokens are wanted. */
+    struct auth *auth;     /* NULL: no tokens are wanted. */
     struct http_api *http; /* NULL: not served. */
     struct replica_transport transport;
     struct node_link links[BOP_RAFT_SERVERS_MAX + 1];

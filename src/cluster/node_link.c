@@ -136,6 +136,7 @@ static void on_close(struct bop_socket *tcp, void *user, int reason)
 
     link->out = NULL;
     link->ready = false;
+    link->stalled = 0;
     if (link->node->closing) {
         return;
     }
@@ -297,19 +298,18 @@ void bop__node_links_close(struct bop_node *node)
     }
 }
 
-/* A peer whose machine is gone says nothing: its queue just stops moving. */
+/* A peer whose machine is gone says nothing: its queue just stops moving. Looks are counted and not
+ * the time between them, in which this process may not have run at all. */
 void bop__node_links_watch(struct bop_node *node)
 {
-    uint64_t now = bop_loop_now_ms(node->loop);
-
     for (size_t n = 0; n < BOP_COUNT_OF(node->links); n++) {
         struct node_link *link = &node->links[n];
         size_t queued = link->out ? bop_socket_queued(link->out) : 0;
 
         if (queued == 0 || queued != link->queued) {
             link->queued = queued;
-            link->queued_ms = now;
-        } else if (now - link->queued_ms > LINK_STALL_MS) {
+            link->stalled = 0;
+        } else if (++link->stalled >= LINK_STALL_LOOKS) {
             bop_log(node->log, BOP_LOG_WARN, "peer", "node %" PRIu64 " takes nothing: reconnect",
                     link->id);
             bop_socket_close(link->out);
