@@ -108,7 +108,9 @@ static uint8_t world_entry(struct world *world, enum bop_raft_entry_type type,
 static struct bop_slice world_result(const struct world *world)
 {
     REQUIRE(world->last.result_at + world->last.result_size <= world->results.size);
-    return bop_slice(world->results.data + world->last.result_at, world->last.result_size);
+    return world->last.result_size > 0
+               ? bop_slice(world->results.data + world->last.result_at, world->last.result_size)
+               : bop_slice(NULL, 0);
 }
 
 static uint8_t world_command(struct world *world, const struct command *command)
