@@ -211,7 +211,9 @@ static void send_burst(struct round *round)
     for (unsigned i = 0; i < count; i++) {
         struct bop__ws *ws = (struct bop__ws *)sends[i].user;
 
-        if (BOP_LIKELY(bop__ws_sock(ws)->state == BOP__SOCKET_OPEN)) {
+        if (BOP_LIKELY(sends[i].result >= 0 && (size_t)sends[i].result == sends[i].shared->size)) {
+            round->delivered += round->batch->messages; /* Its memory is cold again: let it be. */
+        } else if (bop__ws_sock(ws)->state == BOP__SOCKET_OPEN) {
             after_send(round, ws, sends[i].shared, sends[i].result);
         } /* Else it was closed by what one before it led to. */
     }
@@ -224,6 +226,7 @@ static void send_frames(struct round *round, struct bop__ws *ws)
     bool now = BOP_LIKELY(round->alone && may_send_now(sock));
 
     if (now && round->burst != NULL) {
+        bop__socket_note_active(sock);
         bop__burst_add(round->burst, sock->source.fd, frames, ws);
         if (bop__burst_is_full(round->burst)) {
             send_burst(round);

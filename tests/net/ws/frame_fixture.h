@@ -16,7 +16,7 @@
 
 #include "tap.h"
 
-#define RECORD_MAX 8192
+#define RECORD_MAX 32768
 
 /* How a frame is written wrongly on purpose. */
 enum wire_fault {
