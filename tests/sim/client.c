@@ -449,14 +449,16 @@ static void take_reply(struct sim_client *client, uint64_t number, struct bop_sl
     }
 }
 
-static void take_response(struct sim_client *client, const struct bop_wire_frame *frame)
+static void take_response(struct sim_conn *conn, const struct bop_wire_frame *frame)
 {
+    struct sim_client *client = conn->client;
     struct sim *sim = client->sim;
     struct sim_op *op = sim_op(sim, frame->request);
     struct bop_status_response node_status;
     uint8_t status;
 
-    if (sim_watches_frame(client, frame)) {
+    if (sim_watches_frame(conn, frame) || sim_viewer_frame(client, frame) ||
+        sim_settler_frame(client, frame)) {
         return;
     }
     if (frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE) {
@@ -534,7 +536,7 @@ static void on_reply(struct sim_conn *conn)
                 sim_fail(sim, "client %u cannot parse an answer", conn->client->index);
                 break;
             }
-            take_response(conn->client, &frame);
+            take_response(conn, &frame);
             rest = bop_slice(rest.data + used, rest.size - used);
         }
         free(piece);
@@ -549,6 +551,8 @@ static void on_hangup(struct sim_conn *conn)
     sim_pipe_clear(&conn->requests);
     sim_pipe_clear(&conn->replies);
     sim_watches_hangup(client, conn->number);
+    sim_viewer_hangup(client, conn->number);
+    sim_settler_hangup(client, conn->number);
     conn->node = NULL;
     conn->epoch++;
     client->connect_us = sim->now_us + sim_below(sim, 200 * SIM_MS);
@@ -688,6 +692,8 @@ static void client_turn(struct sim_client *client)
             end_session(client);
         }
         sim_watches_turn(client);
+        sim_viewer_turn(client);
+        sim_settler_turn(client);
         if (sim_chance(sim, 1, 50) && (conn = some_conn(client))) {
             send_status(conn);
         }
@@ -751,6 +757,7 @@ void sim_clients_init(struct sim *sim)
             sim_pipe_init(&conn->replies);
         }
         sim_watches_init(client);
+        sim_viewer_init(client);
         sim_push(sim, sim->now_us + sim_below(sim, SIM_S), SIM_EVENT_CLIENT, c, 0, 0);
     }
 }
@@ -765,6 +772,8 @@ void sim_clients_deinit(struct sim *sim)
             sim_pipe_clear(&client->conns[n].requests);
             sim_pipe_clear(&client->conns[n].replies);
         }
+        sim_watches_deinit(client);
+        sim_viewer_deinit(client);
         free(client->open_ops);
     }
     for (size_t n = 0; n < sim->op_count; n++) {
@@ -791,7 +800,10 @@ void sim_clients_finish(struct sim *sim)
         for (unsigned n = 0; n < client->watch_count && !sim->failed; n++) {
             struct sim_watch *watch = &client->watches[n];
 
-            if (!watch->open || sim_model_watch_is_late(sim, watch)) {
+            if (watch->what == BOP_WATCH_SESSION && watch->session == 0) {
+                continue;
+            }
+            if (!watch->open || watch->begins || sim_model_watch_is_late(sim, watch)) {
                 sim_fail(sim, "liveness: a watch of client %u was told up to entry %" PRIu64 "%s",
                          c, watch->revision, watch->open ? "" : " and is not open");
             }

@@ -81,6 +81,7 @@ void sim_tail_start(struct sim_node *node)
     }
     sim->stats.tails++;
     node->tail.lost = true;
+    node->tail.kept = keep;
     node->tail.missed = !node->lost_power && node->tail.applied > keep ? node->tail.applied : 0;
     sim_say(sim, node, "its log ends at %" PRIu64 " and not at %" PRIu64, keep, node->tail.last);
 }

@@ -73,6 +73,9 @@ static void add(struct totals *totals, const struct sim_stats *stats)
     sum->removed += stats->removed;
     sum->replaced += stats->replaced;
     sum->tails += stats->tails;
+    sum->shown += stats->shown;
+    sum->viewed += stats->viewed;
+    sum->settled += stats->settled;
     sum->events += stats->events;
 }
 
@@ -84,13 +87,15 @@ static void print_summary(const struct totals *totals)
            " writes, %" PRIu64 " reads checked, %" PRIu64 " repeats, %" PRIu64 " leaders, %" PRIu64
            " crashes (%" PRIu64 " by power), %" PRIu64 " stops, %" PRIu64 " exits, %" PRIu64
            " installs, %" PRIu64 " joins, %" PRIu64 " breaks, %" PRIu64
-           " sessions expired, %" PRIu64 " changes told to watches, %" PRIu64 " resyncs, %" PRIu64
-           " changes of members, %" PRIu64 " answers to operators, %" PRIu64 " removed, %" PRIu64
-           " replaced, %" PRIu64 " logs cut, %" PRIu64 " events\n",
+           " sessions expired, %" PRIu64 " changes told to watches, %" PRIu64
+           " begun with all there is, %" PRIu64 " read in views, %" PRIu64 " settled, %" PRIu64
+           " resyncs, %" PRIu64 " changes of members, %" PRIu64 " answers to operators, %" PRIu64
+           " removed, %" PRIu64 " replaced, %" PRIu64 " logs cut, %" PRIu64 " events\n",
            totals->seeds, totals->failed, sum->committed, sum->writes, sum->reads, sum->repeats,
            sum->leaders, sum->crashes, sum->power_losses, sum->stops, sum->exits, sum->installs,
-           sum->joins, sum->breaks, sum->expired_sessions, sum->watched, sum->resyncs, sum->changes,
-           sum->answers, sum->removed, sum->replaced, sum->tails, sum->events);
+           sum->joins, sum->breaks, sum->expired_sessions, sum->watched, sum->shown, sum->viewed,
+           sum->settled, sum->resyncs, sum->changes, sum->answers, sum->removed, sum->replaced,
+           sum->tails, sum->events);
 }
 
 /* Returns whether all held. */

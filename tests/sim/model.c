@@ -56,6 +56,7 @@ struct model_session {
     uint8_t token[BOP_TOKEN_SIZE];
     uint64_t *numbers; /* Of the operations that were run, by sequence. */
     size_t capacity;
+    struct history owned; /* Its requests of locks. */
 };
 
 struct sim_model {
@@ -94,6 +95,7 @@ void sim_model_deinit(struct sim *sim)
     }
     for (size_t n = 0; n < model->session_count; n++) {
         free(model->sessions[n].numbers);
+        free(model->sessions[n].owned.moments);
     }
     free(model->events.list);
     free(model->sessions);
@@ -201,6 +203,35 @@ bool sim_model_session_open(const struct sim *sim, uint64_t session)
 const struct state *sim_model_state(const struct sim *sim)
 {
     return &sim->model->state;
+}
+
+/* Whatever changed in the locks is somebody's. */
+static void note_owned(struct sim_model *model, uint64_t index)
+{
+    for (unsigned n = 0; n < model->session_count; n++) {
+        struct model_session *session = &model->sessions[n];
+        struct moment moment = {.index = index,
+                                .digest = state_owned_digest(&model->state, session->id)};
+        size_t count = session->owned.count;
+
+        if (count == 0 || session->owned.moments[count - 1].digest != moment.digest) {
+            remember(&session->owned, moment);
+        }
+    }
+}
+
+static bool note_all(struct sim_model *model, uint64_t index)
+{
+    bool locks = false;
+
+    for (unsigned n = 0; n < OBJECT_COUNT; n++) {
+        size_t before = model->objects[n].count;
+
+        note_object(model, n, index);
+        locks = locks ||
+                (n >= OBJECT_QUEUE && n < OBJECT_JOINED && model->objects[n].count != before);
+    }
+    return locks;
 }
 
 /* Which operation of no session a committed write is: that shows in what it puts or adds. */
@@ -336,6 +367,7 @@ static void open_session(struct sim *sim, uint64_t index, const struct command *
         session->patience_ms = (uint32_t)bop_min_u64(session->patience_ms, command->grace_ms);
     }
     memcpy(session->token, command->token, sizeof(session->token));
+    remember(&session->owned, (struct moment){.index = 0, .digest = state_item(0, 0, 0)});
     state_open(&model->state, &model->events, index);
 }
 
@@ -449,8 +481,8 @@ static void run_entry(struct sim *sim, uint64_t index, const struct bop_raft_ent
     for (size_t n = known->first_event; n < model->events.count; n++) {
         known->events = event_digest(known->events, &model->events.list[n]);
     }
-    for (unsigned n = 0; n < OBJECT_COUNT && entry->type == BOP_RAFT_COMMAND; n++) {
-        note_object(model, n, index);
+    if (entry->type == BOP_RAFT_COMMAND && note_all(model, index)) {
+        note_owned(model, index);
     }
 }
 
@@ -510,7 +542,14 @@ static void check_told(struct sim_node *node, uint64_t first, uint64_t last)
 /* Whether a watch of this kind hears this event. */
 static bool hears(const struct sim_watch *watch, const struct state_event *event)
 {
-    return event->what == watch->what && strcmp(event->name, watch->name) == 0;
+    switch (watch->what) {
+    case BOP_WATCH_SESSION:
+        return event->session != 0 && event->session == watch->session;
+    case BOP_WATCH_NAMES:
+        return event->names;
+    default:
+        return event->what == watch->what && strcmp(event->name, watch->name) == 0;
+    }
 }
 
 /* The first event at `at` or behind that the watch hears. */
@@ -534,6 +573,34 @@ void sim_model_watch_from(struct sim *sim, struct sim_watch *watch, uint64_t rev
     watch->next_event = events_after(sim->model, revision);
 }
 
+/* How things stood, in one or more frames: as the model has it. */
+static void show_snapshot(struct sim *sim, struct sim_watch *watch,
+                          const struct bop_watch_events *in)
+{
+    struct sim_model *model = sim->model;
+    unsigned object = state_watch_object((uint8_t)watch->what, watch->name);
+    struct bop_slice events = in->events;
+    struct bop_event event;
+
+    while (bop_event_next(&events, &event) > 0) {
+        state_show(watch->shown, (uint8_t)watch->what, &event);
+    }
+    if (in->flags & BOP_WATCH_EVENTS_MORE) {
+        return;
+    }
+    if (in->revision < watch->revision || object == OBJECT_COUNT ||
+        moment_at(&model->objects[object], in->revision).digest !=
+            state_shown(watch->shown, (uint8_t)watch->what)) {
+        sim_fail(sim,
+                 "a watch of %d \"%s\" begins with what was not there at entry %" PRIu64
+                 " (from %" PRIu64 " on)",
+                 watch->what, watch->name, in->revision, watch->revision);
+    }
+    sim->stats.shown++;
+    watch->begins = false;
+    sim_model_watch_from(sim, watch, in->revision);
+}
+
 /* A watch was told: exactly what comes next for it. */
 void sim_model_watched(struct sim *sim, struct sim_watch *watch, const struct bop_watch_events *in)
 {
@@ -544,6 +611,15 @@ void sim_model_watched(struct sim *sim, struct sim_watch *watch, const struct bo
 
     if (in->revision > model->applied) {
         sim_fail(sim, "a watch is told of entry %" PRIu64 " before it is applied", in->revision);
+        return;
+    }
+    if (watch->begins != ((in->flags & BOP_WATCH_EVENTS_SNAPSHOT) != 0)) {
+        sim_fail(sim, "a watch of %d \"%s\" begins %s", watch->what, watch->name,
+                 watch->begins ? "without a snapshot" : "again");
+        return;
+    }
+    if (watch->begins) {
+        show_snapshot(sim, watch, in);
         return;
     }
     /* It may have begun after what the model had seen by then. */
@@ -575,6 +651,21 @@ void sim_model_watched(struct sim *sim, struct sim_watch *watch, const struct bo
         }
         watch->revision = bop_max_u64(watch->revision, in->revision);
     }
+}
+
+void sim_model_marked(struct sim *sim, struct sim_watch *watch, uint64_t revision)
+{
+    const struct sim_model *model = sim->model;
+    size_t at = next_heard(model, watch,
+                           bop_max_u64(watch->next_event, events_after(model, watch->revision)));
+
+    if (revision > model->applied || watch->begins ||
+        (at < model->events.count && model->events.list[at].index <= revision)) {
+        sim_fail(sim, "a watch of %d \"%s\" was not told all up to entry %" PRIu64, watch->what,
+                 watch->name, revision);
+        return;
+    }
+    watch->revision = bop_max_u64(watch->revision, revision);
 }
 
 /* It was told all that has happened, but for the last seconds. */
@@ -742,6 +833,21 @@ void sim_model_observe(struct sim_node *node)
     }
 }
 
+/* Whether it knows that its log lost what it had applied. A snapshot that was taken meanwhile makes
+ * up for it. */
+static void check_loss(struct sim_node *node)
+{
+    const struct replica *replica = node->replica;
+    bool must = node->tail.missed != 0 && replica->snapshot.raft.index <= node->tail.kept;
+
+    if ((replica->lost.index != 0 && !node->tail.lost) ||
+        (must && replica->lost.index != node->tail.missed)) {
+        sim_fail(node->sim, "node %" PRIu64 " misses entry %" PRIu64 " and not %" PRIu64, node->id,
+                 replica->lost.index, node->tail.missed);
+    }
+    node->tail.missed = 0;
+}
+
 void sim_model_reopened(struct sim_node *node)
 {
     struct replica *replica = node->replica;
@@ -752,12 +858,7 @@ void sim_model_reopened(struct sim_node *node)
     if (replica->failed != 0) {
         return; /* The first turn will say so. */
     }
-    if ((replica->lost.index != 0 && !node->tail.lost) ||
-        (node->tail.missed != 0 && replica->lost.index != node->tail.missed)) {
-        sim_fail(node->sim, "node %" PRIu64 " misses entry %" PRIu64 " and not %" PRIu64, node->id,
-                 replica->lost.index, node->tail.missed);
-    }
-    node->tail.missed = 0;
+    check_loss(node);
     if (replica->applied > node->sim->model->applied) {
         sim_fail(node->sim, "node %" PRIu64 " begins at entry %" PRIu64 ", which nobody has seen",
                  node->id, replica->applied);
@@ -839,14 +940,22 @@ static bool is_scan(enum bop_op op)
 {
     return op == BOP_OP_MAP_SCAN || op == BOP_OP_MAP_RANGE || op == BOP_OP_SET_SCAN ||
            op == BOP_OP_MULTIMAP_GET || op == BOP_OP_MULTIMAP_ENTRIES || op == BOP_OP_LOCK_GET ||
-           op == BOP_OP_MEMBER_LIST || op == BOP_OP_REGISTRATION_LIST;
+           op == BOP_OP_LOCK_OWNED || op == BOP_OP_MEMBER_LIST || op == BOP_OP_REGISTRATION_LIST;
+}
+
+/* Of what a read shows. */
+static const struct history *history_of(const struct sim_model *model,
+                                        const struct bop_operation *operation)
+{
+    return operation->op == BOP_OP_LOCK_OWNED ? &find_session(model, operation->session)->owned
+                                              : &model->objects[state_read_object(operation)];
 }
 
 /* Where a read was read, at `floor` or above; UINT64_MAX: nowhere. */
 static uint64_t place(const struct sim_model *model, const struct bop_operation *operation,
                       const struct bop_result *result, uint64_t floor)
 {
-    const struct history *history = &model->objects[state_read_object(operation)];
+    const struct history *history = history_of(model, operation);
     uint64_t digest = state_read_digest(operation, result), ttl_ms = 0, found;
 
     if (is_scan(operation->op) && result->status == BOP_STATUS_OK) {
@@ -858,6 +967,27 @@ static uint64_t place(const struct sim_model *model, const struct bop_operation 
         return UINT64_MAX;
     }
     return found;
+}
+
+void sim_model_viewed(struct sim *sim, uint64_t revision, struct bop_slice operation,
+                      const struct bop_reply *reply)
+{
+    const struct history *history;
+    struct bop_operation asked;
+    struct bop_result result;
+
+    if (bop_operation_decode(operation, &asked) < 0 ||
+        bop_result_decode(asked.op, reply->status, reply->result, &result) < 0) {
+        sim_fail(sim, "what a view shows is malformed");
+        return;
+    }
+    history = history_of(sim->model, &asked);
+    if (moment_at(history, revision).digest != state_read_digest(&asked, &result) ||
+        (is_scan(asked.op) && result.status == BOP_STATUS_OK && result.revision != revision)) {
+        sim_fail(sim, "a view of entry %" PRIu64 " shows for %d what was not there", revision,
+                 (int)asked.op);
+    }
+    sim->stats.viewed++;
 }
 
 void sim_model_read(struct sim *sim, uint64_t number, uint8_t status, struct bop_slice bytes)

@@ -12,6 +12,8 @@
  *      net.c       connections between nodes
  *      client.c    clients, and their connections
  *      watcher.c   their watches
+ *      viewer.c    their views of one revision
+ *      settler.c   how they wait for those who watch
  *      workload.c  what they ask for
  *      nemesis.c   what goes wrong, and when
  *      operator.c  who changes the cluster meanwhile
@@ -19,6 +21,7 @@
  *      defect.c    defects of the state machine, put in on purpose
  *      model.c     what must hold, checked against the committed entries
  *      state.c     the model's state
+ *      shown.c     what it looks like as a whole
  *      main.c      options, many seeds, reports
  */
 #ifndef BOP_TESTS_SIM_H
@@ -45,7 +48,7 @@
 #define SIM_NODES_MAX   6
 #define SIM_CLIENTS_MAX 6
 #define SIM_CONNS       2 /* Of a client. */
-#define SIM_WATCHES     2 /* Likewise. */
+#define SIM_WATCHES     3 /* Likewise. */
 #define SIM_TOLD_MAX    20000
 #define SIM_RING        30 /* Events remembered of each node. */
 #define SIM_LINE        200
@@ -82,7 +85,7 @@ struct sim_options {
 struct sim_stats {
     uint64_t committed, leaders, crashes, power_losses, stops, installs, snapshots, exits;
     uint64_t writes, reads, repeats, expired_sessions, events, joins, breaks;
-    uint64_t watched, resyncs, changes, answers, removed, replaced, tails;
+    uint64_t watched, shown, viewed, settled, resyncs, changes, answers, removed, replaced, tails;
 };
 
 enum sim_event_kind {
@@ -201,7 +204,8 @@ struct sim_node {
     struct {
         bool wanted; /* The end of its log is to be lost before it starts. */
         uint64_t low, last, applied;
-        bool lost;       /* It was, in this life of its disk, */
+        bool lost; /* It was, in this life of its disk, behind this entry, */
+        uint64_t kept;
         uint64_t missed; /* and the next start must notice by this entry; 0: it need not. */
     } tail;
     uint64_t full_until_us;
@@ -257,12 +261,40 @@ struct sim_op {
 struct sim_watch {
     enum bop_watch_what what;
     char name[3];
-    bool previous;     /* It wants what was there before. */
-    uint32_t id;       /* On the wire; 0: it is not open. */
-    bool open;         /* And that was answered. */
-    unsigned conn;     /* Where. */
-    uint64_t revision; /* All up to here was told. */
-    size_t next_event; /* The model's next one. */
+    bool previous; /* It wants what was there before. */
+    bool snapshot; /* It wants to begin with how things stand, */
+    bool asked;    /* and asked for it with its last open, */
+    bool begins;   /* and was not told all of that yet. */
+    struct state_shown *shown;
+    uint64_t session;      /* Of SESSION. */
+    bool acknowledges;     /* It answers marks, */
+    uint64_t acknowledged; /* and did so up to here since it was opened. */
+    uint32_t id;           /* On the wire; 0: it is not open. */
+    bool open;             /* And that was answered. */
+    unsigned conn;         /* Where. */
+    uint64_t revision;     /* All up to here was told. */
+    size_t next_event;     /* The model's next one. */
+};
+
+/** A view of one revision: at most one at a time, and one question about it. */
+struct sim_view {
+    enum { SIM_VIEW_NONE, SIM_VIEW_OPENS, SIM_VIEW_OPEN, SIM_VIEW_ASKED, SIM_VIEW_CLOSES } state;
+    unsigned conn;
+    uint32_t request; /* The last one. */
+    uint64_t id;
+    uint64_t revision;
+    uint64_t floor; /* What was acknowledged when it was asked for. */
+    unsigned asks;
+    struct bop_buf operation; /* What was asked. */
+};
+
+/** Waits until all who watch a key have acknowledged what it is. */
+struct sim_settler {
+    uint32_t request; /* The last one. */
+    bool asked;       /* And not answered yet. */
+    unsigned conn;
+    uint64_t floor;                                 /* What was acknowledged when it asked, */
+    uint32_t watches[SIM_CLIENTS_MAX][SIM_WATCHES]; /* and who watched; 0: not this one. */
 };
 
 struct sim_client {
@@ -286,6 +318,8 @@ struct sim_client {
     struct sim_watch watches[SIM_WATCHES];
     unsigned watch_count;
     uint32_t watch_ids;
+    struct sim_view view;
+    struct sim_settler settler;
 };
 
 #define SIM_PIPELINE_MAX 64
@@ -328,6 +362,7 @@ struct sim {
     struct sim_op *ops;
     size_t op_count, op_capacity;
     bool big_values;
+    struct bop_random secrets;   /* What is drawn where nobody may guess it. */
     struct bop_random oddities;  /* What bop/buggify.h's points are answered from. */
     uint16_t odd[BUGGIFY_COUNT]; /* In so many of 1,024 times. */
 
@@ -415,13 +450,30 @@ void sim_clients_finish(struct sim *sim);
 
 /* watcher.c */
 void sim_watches_init(struct sim_client *client);
+void sim_watches_deinit(struct sim_client *client);
 /** Open those that are not. */
 void sim_watches_turn(struct sim_client *client);
 /** Returns whether a frame was for one of them. */
-bool sim_watches_frame(struct sim_client *client, const struct bop_wire_frame *frame);
+bool sim_watches_frame(struct sim_conn *conn, const struct bop_wire_frame *frame);
 void sim_watches_hangup(struct sim_client *client, unsigned conn);
 
+/* viewer.c */
+void sim_viewer_init(struct sim_client *client);
+void sim_viewer_turn(struct sim_client *client);
+void sim_viewer_hangup(struct sim_client *client, unsigned conn);
+/** Returns whether a frame was for its view. */
+bool sim_viewer_frame(struct sim_client *client, const struct bop_wire_frame *frame);
+void sim_viewer_deinit(struct sim_client *client);
+
+/* settler.c */
+void sim_settler_turn(struct sim_client *client);
+void sim_settler_hangup(struct sim_client *client, unsigned conn);
+/** Returns whether a frame was an answer to it. */
+bool sim_settler_frame(struct sim_client *client, const struct bop_wire_frame *frame);
+
 /* workload.c */
+/** Choose a read and append it to out. */
+void sim_workload_read(struct sim_client *client, struct bop_buf *out);
 /** Choose what an operation is to be. */
 void sim_workload(struct sim_client *client, uint64_t number);
 
@@ -463,6 +515,11 @@ const struct bop_raft_configuration *sim_model_configuration(const struct sim *s
 void sim_model_told(struct sim_node *node, uint64_t index, struct bop_slice events);
 void sim_model_watch_from(struct sim *sim, struct sim_watch *watch, uint64_t revision);
 void sim_model_watched(struct sim *sim, struct sim_watch *watch, const struct bop_watch_events *in);
+/** It was told all up to this revision. */
+void sim_model_marked(struct sim *sim, struct sim_watch *watch, uint64_t revision);
+/** What a view of this revision shows. */
+void sim_model_viewed(struct sim *sim, uint64_t revision, struct bop_slice operation,
+                      const struct bop_reply *reply);
 bool sim_model_watch_is_late(const struct sim *sim, const struct sim_watch *watch);
 
 #endif

@@ -145,11 +145,24 @@ static uint8_t what_of(enum bop_event_type type)
 }
 
 /* With the value and what was before as digests. */
+/* As docs/design/watches.md has it: what is made and deleted. */
+static bool is_of_names(enum bop_event_type type)
+{
+    return type == BOP_EVENT_MAP_CREATE || type == BOP_EVENT_SET_CREATE ||
+           type == BOP_EVENT_MULTIMAP_CREATE || type == BOP_EVENT_COUNTER_CREATE ||
+           type == BOP_EVENT_COUNTER_DELETE || type == BOP_EVENT_LOCK_CREATE ||
+           type == BOP_EVENT_LOCK_DELETE;
+}
+
 static struct state_event make_event(uint64_t index, const struct bop_event *event, uint64_t value,
                                      uint64_t previous)
 {
-    struct state_event made = {
-        .index = index, .previous = previous, .what = what_of(event->type), .flags = event->flags};
+    struct state_event made = {.index = index,
+                               .previous = previous,
+                               .session = event->session,
+                               .what = what_of(event->type),
+                               .flags = event->flags,
+                               .names = is_of_names(event->type)};
     uint64_t digest = state_mix(event->type, event->flags & ~(unsigned)BOP_EVENT_NO_PREVIOUS);
 
     digest = state_mix(digest, state_hash(event->name));
@@ -1243,7 +1256,7 @@ void state_end(struct state *state, struct state_events *events, struct bop_slic
 
 /* ---- What reads show ---- */
 
-static uint64_t item_digest(uint64_t key, uint64_t version, uint64_t value)
+uint64_t state_item(uint64_t key, uint64_t version, uint64_t value)
 {
     return state_mix(state_mix(state_mix(7, key), version), value);
 }
@@ -1303,19 +1316,22 @@ uint64_t state_read_digest(const struct bop_operation *operation, const struct b
     switch (operation->op) {
     case BOP_OP_MAP_GET:
     case BOP_OP_MAP_GET_TTL:
-        return item_digest(1, result->version, state_hash(result->value));
+        return state_item(1, result->version, state_hash(result->value));
     case BOP_OP_MAP_SIZE:
-        return item_digest(2, result->size, 0);
+        return state_item(2, result->size, 0);
     case BOP_OP_COUNTER_GET:
-        return item_digest(3, (uint64_t)result->number, 0);
+        return state_item(3, (uint64_t)result->number, 0);
     case BOP_OP_SET_CONTAINS:
-        return item_digest(4, result->existed, 0);
+        return state_item(4, result->existed, 0);
     default:
         break;
     }
-    digest = item_digest(result->count, result->capacity, result->permits);
+    digest = state_item(result->count, result->capacity, result->permits);
     while (bop_scan_next(&entries, &entry)) {
-        uint64_t item = item_digest(state_hash(entry.key), entry.version, state_hash(entry.value));
+        uint64_t item = operation->op == BOP_OP_LOCK_OWNED
+                            ? state_owned_item(&entry)
+                            : state_item(state_hash(entry.key), entry.version,
+                                         state_hash(entry.value));
 
         digest = in_order ? state_mix(digest, item) : digest + item;
     }
@@ -1324,13 +1340,13 @@ uint64_t state_read_digest(const struct bop_operation *operation, const struct b
 
 static uint64_t map_digest(const struct state_map *map)
 {
-    uint64_t digest = item_digest(map_count(map), 0, 0);
+    uint64_t digest = state_item(map_count(map), 0, 0);
 
     for (unsigned k = 0; k < STATE_KEYS; k++) {
         const struct state_cell *cell = &map->keys[k];
 
         if (cell->present) {
-            digest += item_digest(state_hash(letter_slice(k)), cell->version, cell->value);
+            digest += state_item(state_hash(letter_slice(k)), cell->version, cell->value);
         }
     }
     return digest;
@@ -1345,10 +1361,10 @@ static uint64_t set_digest(const struct state_set *set)
 
         if (cell->present) {
             count++;
-            sum += item_digest(state_hash(letter_slice(k)), cell->version, 0);
+            sum += state_item(state_hash(letter_slice(k)), cell->version, 0);
         }
     }
-    return item_digest(count, 0, 0) + sum;
+    return state_item(count, 0, 0) + sum;
 }
 
 static uint64_t pairs_digest(const struct state_multimap *multimap, unsigned first, unsigned end,
@@ -1362,17 +1378,17 @@ static uint64_t pairs_digest(const struct state_multimap *multimap, unsigned fir
 
             if (cell->present) {
                 count++;
-                sum += item_digest(with_keys ? state_hash(letter_slice(k)) : 0, cell->version,
-                                   state_hash(letter_slice(v)));
+                sum += state_item(with_keys ? state_hash(letter_slice(k)) : 0, cell->version,
+                                  state_hash(letter_slice(v)));
             }
         }
     }
-    return item_digest(count, 0, 0) + sum;
+    return state_item(count, 0, 0) + sum;
 }
 
 static uint64_t lock_digest(const struct state_lock *lock)
 {
-    uint64_t digest = item_digest(lock->count, lock->capacity, taken(lock));
+    uint64_t digest = state_item(lock->count, lock->capacity, taken(lock));
 
     if (!lock->exists) {
         return 0;
@@ -1384,27 +1400,27 @@ static uint64_t lock_digest(const struct state_lock *lock)
         bop_store_u64(value, request->session);
         bop_store_u64(value + 8, request->token);
         bop_store_u32(value + 16, request->permits);
-        digest = state_mix(digest, item_digest(request->label, request->ticket,
-                                               state_hash(bop_slice(value, sizeof(value)))));
+        digest = state_mix(digest, state_item(request->label, request->ticket,
+                                              state_hash(bop_slice(value, sizeof(value)))));
     }
     return digest;
 }
 
 static uint64_t group_digest(const struct state *state)
 {
-    uint64_t digest = item_digest(state->member_count, 0, 0);
+    uint64_t digest = state_item(state->member_count, 0, 0);
 
     for (unsigned n = 0; n < state->member_count; n++) {
         const struct state_member *member = &state->members[n];
 
-        digest = state_mix(digest, item_digest(member->name, member->number, member->shown));
+        digest = state_mix(digest, state_item(member->name, member->number, member->shown));
     }
     return digest;
 }
 
 static uint64_t registry_digest(const struct state *state)
 {
-    uint64_t digest = item_digest(state->registration_count, 0, 0);
+    uint64_t digest = state_item(state->registration_count, 0, 0);
 
     for (unsigned n = 0; n < state->registration_count; n++) {
         const struct state_registration *one = &state->registrations[n];
@@ -1412,14 +1428,17 @@ static uint64_t registry_digest(const struct state *state)
 
         bop_store_u64(value, one->session);
         bop_store_u64(value + 8, one->sequence);
-        digest += item_digest(state_hash(letter_slice(one->address)), one->index,
-                              state_hash(bop_slice(value, sizeof(value))));
+        digest += state_item(state_hash(letter_slice(one->address)), one->index,
+                             state_hash(bop_slice(value, sizeof(value))));
     }
     return digest;
 }
 
 uint64_t state_object_digest(const struct state *state, unsigned object)
 {
+    if (object >= OBJECT_QUEUE) {
+        return state_shown_digest(state, object);
+    }
     if (object >= OBJECT_REGISTRY) {
         return registry_digest(state);
     }
@@ -1441,20 +1460,20 @@ uint64_t state_object_digest(const struct state *state, unsigned object)
         return set_digest(&state->sets[0]);
     }
     if (object >= OBJECT_SET_MEMBER) {
-        return item_digest(4, state->sets[0].members[object - OBJECT_SET_MEMBER].present, 0);
+        return state_item(4, state->sets[0].members[object - OBJECT_SET_MEMBER].present, 0);
     }
     if (object >= OBJECT_COUNTER) {
         const struct state_counter *counter = &state->counters[object - OBJECT_COUNTER];
 
-        return counter->made ? item_digest(3, (uint64_t)counter->value, 0) : 0;
+        return counter->made ? state_item(3, (uint64_t)counter->value, 0) : 0;
     }
     if (object >= OBJECT_MAP) {
         return map_digest(&state->maps[object - OBJECT_MAP]);
     }
     if (object >= OBJECT_MAP_SIZE) {
-        return item_digest(2, map_count(&state->maps[object - OBJECT_MAP_SIZE]), 0);
+        return state_item(2, map_count(&state->maps[object - OBJECT_MAP_SIZE]), 0);
     }
     const struct state_cell *cell = &state->maps[object / STATE_KEYS].keys[object % STATE_KEYS];
 
-    return cell->present ? item_digest(1, cell->version, cell->value) : 0;
+    return cell->present ? state_item(1, cell->version, cell->value) : 0;
 }

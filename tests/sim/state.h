@@ -41,7 +41,12 @@ enum state_object {
     OBJECT_LOCK = OBJECT_MULTIMAP + STATE_MULTIMAPS,
     OBJECT_GROUP = OBJECT_LOCK + STATE_LOCKS,
     OBJECT_REGISTRY = OBJECT_GROUP + 1,
-    OBJECT_COUNT = OBJECT_REGISTRY + 1,
+    /* As those are shown all of it who begin to watch. */
+    OBJECT_QUEUE = OBJECT_REGISTRY + 1,
+    OBJECT_JOINED = OBJECT_QUEUE + STATE_LOCKS,
+    OBJECT_REGISTERED = OBJECT_JOINED + 1,
+    OBJECT_NAMES = OBJECT_REGISTERED + 1,
+    OBJECT_COUNT = OBJECT_NAMES + 1,
 };
 
 struct state_cell {
@@ -128,8 +133,10 @@ struct state_event {
     uint64_t index;    /* The entry. */
     uint64_t digest;   /* All of it but what follows. */
     uint64_t previous; /* What was there before. */
+    uint64_t session;  /* Whose it is; 0: nobody's. */
     uint8_t what;      /* enum bop_watch_what. */
     uint8_t flags;
+    bool names; /* It makes or deletes a name. */
     char name[3];
 };
 
@@ -169,5 +176,25 @@ struct state_event state_event_of(uint64_t index, const struct bop_event *event)
 unsigned state_read_object(const struct bop_operation *operation);
 uint64_t state_read_digest(const struct bop_operation *operation, const struct bop_result *result);
 uint64_t state_object_digest(const struct state *state, unsigned object);
+/** The digest of an entry of a scan. */
+uint64_t state_item(uint64_t key, uint64_t version, uint64_t value);
+
+/* shown.c */
+
+/** What a watch was shown so far of how things stand. */
+struct state_shown {
+    uint64_t count, sum;
+    uint64_t items[STATE_REQUESTS]; /* Of a lock: in order. */
+};
+
+/** What the pages of a watch show; OBJECT_COUNT: it has none. */
+unsigned state_watch_object(uint8_t what, const char *name);
+uint64_t state_shown_digest(const struct state *state, unsigned object);
+void state_show(struct state_shown *shown, uint8_t what, const struct bop_event *event);
+/** To be compared with state_object_digest() of what was shown. */
+uint64_t state_shown(const struct state_shown *shown, uint8_t what);
+/** The requests of a session, and one of them as LOCK_OWNED has it. */
+uint64_t state_owned_digest(const struct state *state, uint64_t session);
+uint64_t state_owned_item(const struct bop_scan_entry *entry);
 
 #endif

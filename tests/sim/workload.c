@@ -444,6 +444,9 @@ static void choose_read(struct draft *draft)
         operation->op = dice < 85 ? BOP_OP_MULTIMAP_GET : BOP_OP_MULTIMAP_ENTRIES;
         operation->name = bop_slice_cstr("u");
         operation->key = dice < 85 ? some_letter(draft, STATE_PAIR_KEYS) : bop_slice(NULL, 0);
+    } else if (dice < 91 && draft->client->session != 0) {
+        operation->op = BOP_OP_LOCK_OWNED;
+        operation->session = draft->client->session;
     } else if (dice < 95) {
         operation->op = BOP_OP_LOCK_GET;
         operation->name = bop_slice_cstr(lock_names[below(draft, STATE_LOCKS)]);
@@ -451,6 +454,18 @@ static void choose_read(struct draft *draft)
         operation->op = dice < 98 ? BOP_OP_MEMBER_LIST : BOP_OP_REGISTRATION_LIST;
         operation->name = bop_slice_cstr(dice < 98 ? "g" : "r");
     }
+}
+
+void sim_workload_read(struct sim_client *client, struct bop_buf *out)
+{
+    struct draft *draft = sim_memory(sizeof(*draft));
+    struct bop_writer writer = bop_writer(out);
+
+    draft->client = client;
+    choose_read(draft);
+    bop_operation_encode(&writer, &draft->operation);
+    BOP_ASSERT(writer.code == 0);
+    free(draft);
 }
 
 /* ---- All of them ---- */

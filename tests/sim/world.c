@@ -14,7 +14,7 @@
 #define REST_US   (2 * SIM_S)
 #define EVENT_MAX 20000000 /* Of a run; a run away otherwise. */
 
-static struct sim *current; /* For sim_dump(). */
+static struct sim *current; /* Where nobody hands it on. */
 
 void *sim_memory(size_t size)
 {
@@ -262,6 +262,23 @@ void sim_pipe_clear(struct sim_pipe *pipe)
     pipe->last_us = 0;
 }
 
+/* ---- Secrets ---- */
+
+int __wrap_bop_random_secret(void *bytes, size_t size);
+
+/* Ids that nobody may guess are part of what is sent, and must be the same when a seed is repeated.
+ */
+int __wrap_bop_random_secret(void *bytes, size_t size)
+{
+    uint8_t *at = bytes;
+
+    BOP_ASSERT(current);
+    for (size_t n = 0; n < size; n++) {
+        at[n] = (uint8_t)bop_random_below(&current->secrets, 256);
+    }
+    return 0;
+}
+
 /* ---- A run ---- */
 
 /* What the seed decides about the run as a whole. */
@@ -315,6 +332,7 @@ static void begin(struct sim *sim, const struct sim_options *options)
     sim->options = *options;
     bop_random_seed(&sim->random, options->seed);
     sim->now_us = SIM_S;
+    bop_random_seed(&sim->secrets, options->seed ^ UINT64_C(0x736563726574));
     choose(sim);
     choose_oddities(sim);
     sim_defect = options->mutation;
