@@ -458,7 +458,7 @@ static void take_response(struct sim_conn *conn, const struct bop_wire_frame *fr
     uint8_t status;
 
     if (sim_watches_frame(conn, frame) || sim_viewer_frame(client, frame) ||
-        sim_settler_frame(client, frame)) {
+        sim_settler_frame(client, frame) || sim_backup_frame(client, frame)) {
         return;
     }
     if (frame->kind == BOP_WIRE_KIND_STATUS_RESPONSE) {
@@ -553,6 +553,7 @@ static void on_hangup(struct sim_conn *conn)
     sim_watches_hangup(client, conn->number);
     sim_viewer_hangup(client, conn->number);
     sim_settler_hangup(client, conn->number);
+    sim_backup_hangup(client, conn->number);
     conn->node = NULL;
     conn->epoch++;
     client->connect_us = sim->now_us + sim_below(sim, 200 * SIM_MS);
@@ -694,6 +695,7 @@ static void client_turn(struct sim_client *client)
         sim_watches_turn(client);
         sim_viewer_turn(client);
         sim_settler_turn(client);
+        sim_backup_turn(client);
         if (sim_chance(sim, 1, 50) && (conn = some_conn(client))) {
             send_status(conn);
         }
@@ -758,6 +760,7 @@ void sim_clients_init(struct sim *sim)
         }
         sim_watches_init(client);
         sim_viewer_init(client);
+        sim_backup_init(client);
         sim_push(sim, sim->now_us + sim_below(sim, SIM_S), SIM_EVENT_CLIENT, c, 0, 0);
     }
 }
@@ -774,6 +777,7 @@ void sim_clients_deinit(struct sim *sim)
         }
         sim_watches_deinit(client);
         sim_viewer_deinit(client);
+        sim_backup_deinit(client);
         free(client->open_ops);
     }
     for (size_t n = 0; n < sim->op_count; n++) {

@@ -60,7 +60,8 @@ void sim_lose_tail(struct sim *sim, struct sim_node *node)
     }
     node->tail.low = lowest_end(node);
     node->tail.last = bop_aof_last(replica->aof);
-    node->tail.applied = replica->applied;
+    node->tail.applied = replica->batch.open ? 0
+                                             : replica->applied; /* Else not all is in the store. */
     node->tail.wanted = node->tail.low < node->tail.last;
     sim_node_crash(node, sim_chance(sim, 1, 4));
 }

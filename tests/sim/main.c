@@ -76,6 +76,7 @@ static void add(struct totals *totals, const struct sim_stats *stats)
     sum->shown += stats->shown;
     sum->viewed += stats->viewed;
     sum->settled += stats->settled;
+    sum->backups += stats->backups;
     sum->events += stats->events;
 }
 
@@ -89,13 +90,14 @@ static void print_summary(const struct totals *totals)
            " installs, %" PRIu64 " joins, %" PRIu64 " breaks, %" PRIu64
            " sessions expired, %" PRIu64 " changes told to watches, %" PRIu64
            " begun with all there is, %" PRIu64 " read in views, %" PRIu64 " settled, %" PRIu64
-           " resyncs, %" PRIu64 " changes of members, %" PRIu64 " answers to operators, %" PRIu64
-           " removed, %" PRIu64 " replaced, %" PRIu64 " logs cut, %" PRIu64 " events\n",
+           " backups, %" PRIu64 " resyncs, %" PRIu64 " changes of members, %" PRIu64
+           " answers to operators, %" PRIu64 " removed, %" PRIu64 " replaced, %" PRIu64
+           " logs cut, %" PRIu64 " events\n",
            totals->seeds, totals->failed, sum->committed, sum->writes, sum->reads, sum->repeats,
            sum->leaders, sum->crashes, sum->power_losses, sum->stops, sum->exits, sum->installs,
            sum->joins, sum->breaks, sum->expired_sessions, sum->watched, sum->shown, sum->viewed,
-           sum->settled, sum->resyncs, sum->changes, sum->answers, sum->removed, sum->replaced,
-           sum->tails, sum->events);
+           sum->settled, sum->backups, sum->resyncs, sum->changes, sum->answers, sum->removed,
+           sum->replaced, sum->tails, sum->events);
 }
 
 /* Returns whether all held. */

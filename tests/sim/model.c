@@ -747,6 +747,20 @@ static void check_content(struct sim_node *node, uint64_t index)
     }
 }
 
+void sim_model_backed_up(struct sim *sim, uint64_t index, uint64_t digest, uint64_t content)
+{
+    struct sim_entry *known = entry_at(sim->model, index);
+
+    if (index > sim->model->applied || (known->digest != 0 && known->digest != digest) ||
+        (known->content != 0 && known->content != content)) {
+        sim_fail(sim, "a backup of entry %" PRIu64 " is of another state: %s", index,
+                 known->digest != digest ? "its history" : "its content");
+        return;
+    }
+    known->digest = digest;
+    known->content = content; /* Who comes by there is compared with it. */
+}
+
 static void check_leader(struct sim_node *node)
 {
     struct sim_model *model = node->sim->model;

@@ -14,6 +14,7 @@
  *      watcher.c   their watches
  *      viewer.c    their views of one revision
  *      settler.c   how they wait for those who watch
+ *      backups.c   backups that they fetch
  *      workload.c  what they ask for
  *      nemesis.c   what goes wrong, and when
  *      operator.c  who changes the cluster meanwhile
@@ -85,7 +86,8 @@ struct sim_options {
 struct sim_stats {
     uint64_t committed, leaders, crashes, power_losses, stops, installs, snapshots, exits;
     uint64_t writes, reads, repeats, expired_sessions, events, joins, breaks;
-    uint64_t watched, shown, viewed, settled, resyncs, changes, answers, removed, replaced, tails;
+    uint64_t watched, shown, viewed, settled, backups, resyncs, changes, answers, removed, replaced,
+        tails;
 };
 
 enum sim_event_kind {
@@ -297,6 +299,19 @@ struct sim_settler {
     uint32_t watches[SIM_CLIENTS_MAX][SIM_WATCHES]; /* and who watched; 0: not this one. */
 };
 
+/** A backup: cut by a node, fetched in pieces. */
+struct sim_backup {
+    enum { SIM_BACKUP_NONE, SIM_BACKUP_CUTS, SIM_BACKUP_READS, SIM_BACKUP_DROPS } state;
+    unsigned conn;
+    uint32_t request; /* The last one. */
+    bool asked;       /* And not answered yet. */
+    uint64_t wait_us; /* Nothing is asked before. */
+    uint64_t id;
+    uint64_t floor; /* What was acknowledged when it was asked for. */
+    uint64_t index, bytes;
+    struct bop_buf file;
+};
+
 struct sim_client {
     struct sim *sim;
     unsigned index;
@@ -320,6 +335,7 @@ struct sim_client {
     uint32_t watch_ids;
     struct sim_view view;
     struct sim_settler settler;
+    struct sim_backup backup;
 };
 
 #define SIM_PIPELINE_MAX 64
@@ -471,6 +487,14 @@ void sim_settler_hangup(struct sim_client *client, unsigned conn);
 /** Returns whether a frame was an answer to it. */
 bool sim_settler_frame(struct sim_client *client, const struct bop_wire_frame *frame);
 
+/* backups.c */
+void sim_backup_init(struct sim_client *client);
+void sim_backup_turn(struct sim_client *client);
+void sim_backup_hangup(struct sim_client *client, unsigned conn);
+/** Returns whether a frame was about its backup. */
+bool sim_backup_frame(struct sim_client *client, const struct bop_wire_frame *frame);
+void sim_backup_deinit(struct sim_client *client);
+
 /* workload.c */
 /** Choose a read and append it to out. */
 void sim_workload_read(struct sim_client *client, struct bop_buf *out);
@@ -515,6 +539,8 @@ const struct bop_raft_configuration *sim_model_configuration(const struct sim *s
 void sim_model_told(struct sim_node *node, uint64_t index, struct bop_slice events);
 void sim_model_watch_from(struct sim *sim, struct sim_watch *watch, uint64_t revision);
 void sim_model_watched(struct sim *sim, struct sim_watch *watch, const struct bop_watch_events *in);
+/** A backup is of the state after this entry. */
+void sim_model_backed_up(struct sim *sim, uint64_t index, uint64_t digest, uint64_t content);
 /** It was told all up to this revision. */
 void sim_model_marked(struct sim *sim, struct sim_watch *watch, uint64_t revision);
 /** What a view of this revision shows. */
