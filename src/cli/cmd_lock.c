@@ -296,7 +296,12 @@ int cmd_lock(const struct cli_args *args)
     /* --timeout is how long to wait for the lock; a request has its usual time. */
     struct cli_args asking = *args;
     struct link_options options = {
-        .args = &asking, .timeout_ms = CLI_TIMEOUT_MS, .grace_ms = CLI_GRACE_MS};
+        .args = &asking,
+        .timeout_ms = CLI_TIMEOUT_MS,
+        .grace_ms = CLI_GRACE_MS,
+        /* When its server dies with it, nobody tells that it was cut off. A holder gives up after
+         * half of this, or the grace, so that a longer one would help nobody. */
+        .session_ms = 2 * CLI_GRACE_MS};
     struct holder holder = {.args = args};
     int exit_code;
 

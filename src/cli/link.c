@@ -28,6 +28,7 @@ int link_open(const struct link_options *options, struct link *out_link)
         .outstanding_max = options->outstanding_max,
         .pin = options->pin,
         .session_grace_ms = options->grace_ms,
+        .session_timeout_ms = options->session_ms,
         .silence_timeout_ms = options->silence_ms,
     };
     int rc;

@@ -31,6 +31,7 @@ struct link_options {
     unsigned outstanding_max; /* 0: the client's default. */
     bool pin;
     uint32_t grace_ms;   /* Of the session. */
+    uint32_t session_ms; /* Its timeout; 0: the client's default. */
     uint64_t silence_ms; /* When a server is given up that says nothing. 0: the client's default. */
 };
 
