@@ -2,14 +2,18 @@
  * Barriers: a counter of those who came. Of parties p, who comes as the n-th goes on when the
  * counter has reached the next multiple of p at or above n; so rounds follow each other without a
  * reset.
+ *
+ * A watch of the counter says when to look at it; without one it is looked at again and again.
  */
 #include "client_lock.h"
 
 #include <bop/client_election.h>
+#include <bop/client_watch.h>
 #include <bop/mem.h>
 
 #define POLL_MIN_MS 5
 #define POLL_MAX_MS 100
+#define LOOK_MS     2000 /* With a watch, for what it may miss. */
 
 struct barrier {
     struct bop_list link; /* Of client->locks.barriers. */
@@ -21,6 +25,8 @@ struct barrier {
     uint32_t parties;
     int64_t goal;
     struct bop_timer timer;
+    struct bop_client_watch *watch; /* NULL: there is none, or not any more. */
+    bool changed;                   /* Since it was looked at. */
     size_t name_size;
     uint8_t name[BOP_NAME_MAX];
 };
@@ -30,6 +36,7 @@ static void end(struct barrier *barrier, int code)
     void (*fn)(void *user, int code) = barrier->fn;
     void *user = barrier->user;
 
+    bop_client_watch_close(barrier->watch);
     bop_timer_stop(barrier->client->loop, &barrier->timer);
     bop_list_remove(&barrier->link);
     bop_free(barrier->client->allocator, barrier, sizeof(*barrier));
@@ -52,8 +59,38 @@ static struct bop_operation about(const struct barrier *barrier, enum bop_op op)
 
 static void wait_more(struct barrier *barrier)
 {
-    bop_timer_start(barrier->client->loop, &barrier->timer, barrier->poll_ms);
-    barrier->poll_ms = bop_min_u64(barrier->poll_ms * 2, POLL_MAX_MS);
+    uint64_t now_ms = bop_loop_now_ms(barrier->client->loop);
+    uint64_t left_ms = barrier->deadline_ms > now_ms ? barrier->deadline_ms - now_ms : POLL_MIN_MS;
+    uint64_t wait_ms = barrier->changed ? 0 : bop_min_u64(barrier->poll_ms, left_ms);
+
+    bop_timer_start(barrier->client->loop, &barrier->timer, wait_ms);
+    barrier->poll_ms = bop_min_u64(barrier->poll_ms * 2, barrier->watch ? LOOK_MS : POLL_MAX_MS);
+}
+
+/* Somebody came or left: look. If that is done already, once more when the answer is there. */
+static void on_news(void *user, const struct bop_client_news *news)
+{
+    struct barrier *barrier = (struct barrier *)user;
+
+    if (news->code != 0) {
+        barrier->watch = NULL;
+        barrier->poll_ms = POLL_MIN_MS;
+    }
+    barrier->changed = true;
+    if (bop_timer_is_running(&barrier->timer) && !barrier->client->closing) {
+        bop_timer_start(barrier->client->loop, &barrier->timer, 0);
+    }
+}
+
+/* Where there are no watches, looking at it does. */
+static void watch(struct barrier *barrier)
+{
+    struct bop_client_watch_options options = {
+        .what = BOP_WATCH_COUNTER, .name = bop_slice(barrier->name, barrier->name_size)};
+
+    if (bop_client_watch_open(barrier->client, &options, on_news, barrier, &barrier->watch) != 0) {
+        barrier->watch = NULL;
+    }
 }
 
 /* Take the coming back, unless the barrier got full meanwhile. */
@@ -98,8 +135,10 @@ static void on_timer(struct bop_timer *timer)
 {
     struct barrier *barrier = BOP_CONTAINER_OF(timer, struct barrier, timer);
     struct bop_operation get = about(barrier, BOP_OP_COUNTER_GET);
-    int rc = bop_client_execute(barrier->client, &get, BOP_READ_LINEARIZABLE, on_counted, barrier);
+    int rc;
 
+    barrier->changed = false;
+    rc = bop_client_execute(barrier->client, &get, BOP_READ_LINEARIZABLE, on_counted, barrier);
     if (rc == BOP_EFULL || rc == BOP_ENOMEM) {
         wait_more(barrier);
     } else if (rc < 0) {
@@ -117,6 +156,9 @@ static void on_come(void *user, int code, const struct bop_result *result)
         return;
     }
     barrier->goal = (result->number + parties - 1) / parties * parties;
+    if (result->number < barrier->goal) {
+        watch(barrier);
+    }
     on_counted(barrier, 0, result);
 }
 

@@ -8,10 +8,12 @@
 #include "client_lock.h"
 
 #include <bop/client_election.h>
+#include <bop/client_watch.h>
 #include <bop/mem.h>
 
-#define AGAIN_MS   100 /* After an attempt for which there was no room. */
-#define OBSERVE_MS 100
+#define AGAIN_MS   100  /* After an attempt for which there was no room. */
+#define OBSERVE_MS 100  /* Without a watch... */
+#define LOOK_MS    2000 /* ...and with one, for what it may miss. */
 
 struct bop_client_election {
     struct bop_client *client;
@@ -152,7 +154,9 @@ struct bop_client_observer {
     bop_client_observe_fn fn;
     void *user;
     struct bop_timer timer;
+    struct bop_client_watch *watch; /* Of the lock. NULL: there is none, or not any more. */
     bool asking;
+    bool changed; /* Since it was asked. */
     bool ended;
     bool told;
     uint64_t token;
@@ -162,8 +166,31 @@ struct bop_client_observer {
 
 static void free_observer(struct bop_client_observer *observer)
 {
+    bop_client_watch_close(observer->watch);
     bop_timer_stop(observer->client->loop, &observer->timer);
     bop_free(observer->client->allocator, observer, sizeof(*observer));
+}
+
+static void observe_later(struct bop_client_observer *observer)
+{
+    bop_timer_start(observer->client->loop, &observer->timer,
+                    observer->changed ? 0
+                    : observer->watch ? LOOK_MS
+                                      : OBSERVE_MS);
+}
+
+/* Something became of the lock: look at it. */
+static void on_news(void *user, const struct bop_client_news *news)
+{
+    struct bop_client_observer *observer = (struct bop_client_observer *)user;
+
+    if (news->code != 0) {
+        observer->watch = NULL;
+    }
+    observer->changed = true;
+    if (!observer->asking && !observer->client->closing) {
+        observe_later(observer);
+    }
 }
 
 /* The first request of the lock, if it is granted. A grant has a token of its own, so an equal one
@@ -182,7 +209,7 @@ static void on_seen(void *user, int code, const struct bop_result *result)
         }
         return;
     }
-    bop_timer_start(observer->client->loop, &observer->timer, OBSERVE_MS);
+    observe_later(observer);
     if (code != 0 && code != BOP_ENOTFOUND) {
         return;
     }
@@ -203,6 +230,7 @@ static void on_observe(struct bop_timer *timer)
     struct bop_operation get = {
         .op = BOP_OP_LOCK_GET, .name = bop_slice(observer->name, observer->name_size), .limit = 1};
 
+    observer->changed = false;
     observer->asking = bop_client_execute(observer->client, &get, BOP_READ_LINEARIZABLE, on_seen,
                                           observer) == 0;
     if (!observer->asking) {
@@ -214,6 +242,7 @@ int bop_client_election_observe(struct bop_client *client, struct bop_slice name
                                 bop_client_observe_fn fn, void *user,
                                 struct bop_client_observer **out_observer)
 {
+    struct bop_client_watch_options options = {.what = BOP_WATCH_LOCK, .name = name};
     struct bop_client_observer *observer;
 
     if (name.size == 0 || name.size > BOP_NAME_MAX) {
@@ -229,6 +258,9 @@ int bop_client_election_observe(struct bop_client *client, struct bop_slice name
     observer->name_size = name.size;
     memcpy(observer->name, name.data, name.size);
     bop_timer_init(&observer->timer, on_observe);
+    if (bop_client_watch_open(client, &options, on_news, observer, &observer->watch) != 0) {
+        observer->watch = NULL; /* It looks more often, then. */
+    }
     bop_timer_start(client->loop, &observer->timer, 0);
     *out_observer = observer;
     return 0;

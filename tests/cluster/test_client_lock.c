@@ -8,6 +8,7 @@
 #include <bop/client_election.h>
 #include <bop/node.h>
 
+#include "client_internal.h"
 #include "tap.h"
 
 #define CLIENTS         3
@@ -347,6 +348,7 @@ TEST(election, hands_over_when_the_leader_resigns)
     turn_until(f, &seen.changes, 1);
     CHECK_STR_EQ(seen.leader, "one");
     CHECK(!bop_client_election_leads(two.election));
+    CHECK_EQ(f->clients[2]->watches.count, 1); /* It is told, and need not ask. */
     bop_client_election_resign(one.election);
     turn_until(f, &two.wins, 1);
     CHECK(two.token > one.token);
@@ -356,6 +358,7 @@ TEST(election, hands_over_when_the_leader_resigns)
         turn_until(f, &seen.changes, before + 1);
     }
     bop_client_election_unobserve(observer);
+    CHECK_EQ(f->clients[2]->watches.count, 0);
     campaign(f, 0, "one", &one);
     bop_client_election_resign(one.election); /* While it stands. */
     bop_client_election_resign(two.election);
@@ -408,14 +411,15 @@ TEST(barrier, opens_for_all_when_the_last_one_has_come)
 
         come(f, 0, 0, &parties[0]);
         come(f, 1, 60000, &parties[1]);
-        for (int i = 0; i < 10; i++) {
-            REQUIRE_EQ(bop_loop_run_once(f->loop, 5), 0);
+        while (f->clients[0]->watches.count + f->clients[1]->watches.count < 2) {
+            REQUIRE_EQ(bop_loop_run_once(f->loop, 5), 0); /* They will be told, and need not ask. */
         }
         CHECK_EQ(parties[0].done + parties[1].done, 0);
         come(f, 2, 0, &parties[2]);
         for (int i = 0; i < 3; i++) {
             turn_until(f, &parties[i].done, 1);
             CHECK_EQ(parties[i].code, 0);
+            CHECK_EQ(f->clients[i]->watches.count, 0);
         }
     }
 }
