@@ -334,6 +334,9 @@ enum watch_step bop__watch_snapshot_step(struct watch *watch)
         watch->last = revision;
         watch->state = WATCH_REPLAY;
     }
+    if (more && hub->out.size == 0) {
+        return WATCH_STEP_NEXT; /* Nothing of it is within the bounds. */
+    }
     bop__watch_tell(conn, watch, revision,
                     (uint8_t)(BOP_WATCH_EVENTS_SNAPSHOT | (more ? BOP_WATCH_EVENTS_MORE : 0)),
                     bop_buf_slice(&hub->out));
