@@ -100,6 +100,23 @@ static int removed(struct node_link *link, const struct bop_wire_frame *frame)
     return link->ready ? BOP_EPROTOCOL : bop__replica_removed(link->node->replica, frame->payload);
 }
 
+/* Why it does not welcome us: that it speaks TLS, mostly. It closes then, and that is told. */
+static int complain(struct node_link *link, const struct bop_wire_frame *frame)
+{
+    struct bop_reader reader = bop_reader(frame->payload);
+    struct bop_slice text;
+
+    bop_read_u8(&reader);
+    text = bop_read_string(&reader);
+    if (bop_reader_done(&reader) && !link->complained) {
+        link->complained = true;
+        bop_log(link->node->log, BOP_LOG_WARN, "peer",
+                "cannot reach node %" PRIu64 " at %s:%u: %.*s", link->id, link->host, link->port,
+                (int)bop_min_u64(text.size, 200), (const char *)text.data);
+    }
+    return BOP_EPROTOCOL;
+}
+
 /* Nothing but the welcome, or a last word, comes on a connection that we dialed. */
 static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes)
 {
@@ -116,8 +133,9 @@ static size_t on_data(struct bop_socket *tcp, void *user, struct bop_slice bytes
             break;
         }
         if (rc == 0) {
-            rc = frame.kind == BOP_WIRE_KIND_PEER_REMOVED ? removed(link, &frame)
-                                                          : welcome(link, &frame);
+            rc = frame.kind == BOP_WIRE_KIND_PEER_REMOVED     ? removed(link, &frame)
+                 : frame.kind == BOP_WIRE_KIND_ERROR_RESPONSE ? complain(link, &frame)
+                                                              : welcome(link, &frame);
         }
         if (rc < 0) {
             bop_socket_close(tcp);
