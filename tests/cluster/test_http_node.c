@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <bop/backup.h>
+
 #include "http_node_help.h"
 
 /* ---- Kinds of state ---- */
@@ -369,6 +371,59 @@ TEST(http, an_import_ends_at_the_first_bad_line)
     CHECK_STR_EQ(body_of(f), "{\"stored\":0}");
 }
 
+/* ---- Backups ---- */
+
+/* What was fetched is whole, and of the state at that revision. */
+static void check_backup(struct fixture *f)
+{
+    struct bop_backup_info info = {0};
+    const char *path = test_path(NULL, "b.snap");
+
+    REQUIRE_EQ(bop_fs_write_file(bop_fs_real(), path, bop_buf_slice(&f->got.body), NULL), 0);
+    REQUIRE_EQ(bop_backup_check(path, &info, NULL), 0);
+    CHECK(info.entries > 300);
+}
+
+TEST(http, a_backup_is_a_file_that_can_be_restored)
+{
+    struct bop_buf lines;
+    struct got gone = {0};
+
+    start_led(f);
+    bop_buf_init(&lines, NULL, 0);
+    bop_buf_init(&gone.body, NULL, 0);
+    fill_lines(&lines, 20000); /* More than a piece. */
+    begin(f, "POST", "/v1/maps/m/import", bop_buf_slice(&lines), NULL, NULL, &f->got);
+    await(f, &f->got);
+    CHECK_EQ(f->got.status, 200);
+    CHECK_EQ(ask(f, "GET", "/v1/backup", ""), 200);
+    CHECK_STR_EQ(f->got.type, "application/octet-stream");
+    check_backup(f);
+    CHECK_EQ(ask(f, "GET", "/v1/backup?consistency=stale", ""), 200);
+    check_backup(f);
+    CHECK_EQ(ask(f, "HEAD", "/v1/backup", ""), 200);
+    CHECK_EQ(ask(f, "GET", "/v1/backup?x=1", ""), 400);
+    CHECK_EQ(ask(f, "POST", "/v1/backup", ""), 405);
+    /* More one after another than there may be at a time: each is dropped when it is sent, or
+     * when who asked has gone. */
+    for (unsigned n = 0; n < 6; n++) {
+        begin(f, "GET", "/v1/backup", bytes(""), NULL, NULL, &gone);
+        turn(f);
+        bop_http_client_destroy(f->client);
+        REQUIRE_EQ(
+            bop_http_client_create(f->loop, &(struct bop_http_client_options){0}, &f->client), 0);
+        for (unsigned turns = 0; turns < TURNS; turns++) {
+            if (ask(f, "GET", "/v1/backup", "") == 200) {
+                break; /* One that was begun before may still be cut: then 429. */
+            }
+            CHECK_EQ(f->got.status, 429);
+        }
+        check_backup(f);
+    }
+    bop_buf_deinit(&gone.body);
+    bop_buf_deinit(&lines);
+}
+
 /* ---- Node ---- */
 
 TEST(http, status_and_cluster_and_state)
@@ -457,7 +512,9 @@ TEST(http, tokens_allow_by_namespace)
     CHECK_STR_HAS(body_of(f), "urn:bop:error:denied");
     CHECK_EQ(ask(f, "PUT", "/v1/maps/own%2Fm/entries/k", "v"), 201);
     CHECK_EQ(ask(f, "GET", "/debug/state", ""), 403);
+    CHECK_EQ(ask(f, "GET", "/v1/backup", ""), 403);
     f->token = "admin";
+    CHECK_EQ(ask(f, "GET", "/v1/backup", ""), 200);
     CHECK_EQ(ask(f, "GET", "/debug/state", ""), 200);
     CHECK_EQ(ask(f, "PUT", "/v1/maps/shop%2Fm/entries/k", "v"), 201);
 }
@@ -469,10 +526,15 @@ TEST(http, tokens_allow_by_namespace)
 TEST(http, a_node_may_go_in_the_middle)
 {
     static const char *const asked[][2] = {
-        {"PUT", "/v1/maps/m/entries/k"},  {"GET", "/v1/maps/m/entries/k"},
-        {"GET", "/v1/maps/m/export"},     {"POST", "/v1/maps/m/import"},
-        {"GET", "/debug/heap/profile"},   {"GET", "/readyz"},
+        {"PUT", "/v1/maps/m/entries/k"},
+        {"GET", "/v1/maps/m/entries/k"},
+        {"GET", "/v1/maps/m/export"},
+        {"POST", "/v1/maps/m/import"},
+        {"GET", "/debug/heap/profile"},
+        {"GET", "/readyz"},
         {"GET", "/v1/maps/m/entries/k2"},
+        {"GET", "/v1/backup"},
+        {"GET", "/v1/backup?consistency=stale"},
     };
     struct got got[BOP_COUNT_OF(asked)] = {0};
     struct bop_buf lines;

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import cluster as clusters
 import tap
@@ -406,6 +407,30 @@ def a_backup_wants_an_administrator():
         check("access denied" in said, f"it says {said}")
         check(not os.path.exists(path), "it wrote a backup")
         run(cluster.nodes, "backup", path, "--token-file", os.path.join(tokens, "boss"))
+
+
+@test
+def a_backup_comes_by_http_too():
+    with Cluster(count=3, start=False) as cluster:
+        for node in cluster.nodes:
+            node.http = clusters.free_port()
+            node.extra = ["--http", f"127.0.0.1:{node.http}"]
+        cluster.start()
+        with cluster.client() as client:
+            fill(client, 3000, size=500)
+            # What is acknowledged elsewhere is in it, whichever node is asked.
+            for n, node in enumerate(cluster.nodes):
+                client.run([wire.counter_add("c", 1)])
+                url = f"http://127.0.0.1:{node.http}/v1/backup"
+                with urllib.request.urlopen(url, timeout=PATIENCE) as answer, \
+                        open(path_in(cluster, f"{n}.snap"), "wb") as out:
+                    out.write(answer.read())
+        for n in range(3):
+            path = path_in(cluster, f"{n}.snap")
+            run([], "backup", "check", path)
+            with restored(path) as made:
+                check_equal(read_counter(made.nodes[0], "c"), n + 1, "the counter")
+                check_equal(len(read_map(made.nodes[0], "m")), 3000, "entries")
 
 
 if __name__ == "__main__":

@@ -282,6 +282,7 @@ void bop__http_api_close(struct http_api *api)
 {
     bop_http_server_destroy(api->server);
     api->server = NULL;
+    api->closed = true;
 }
 
 bool bop__http_api_is_idle(const struct http_api *api)

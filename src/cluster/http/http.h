@@ -13,6 +13,7 @@
  *      request.c     a request's life: body, replica, answer
  *      authorise.c   who may do what
  *      export.c      a whole map, line by line; import.c: back
+ *      backup.c      the whole state as a file
  *      sessions.c    sessions, which writes may belong to
  *      events.c      watches and events as JSON
  *      watch.c       events after a revision, waited for; watch_socket.c: by WebSocket
@@ -154,25 +155,26 @@ BOP_MUST_USE int bop__base64_decode(struct bop_buf *buf, struct bop_slice text, 
 
 /* Where the parts of an operation come from. */
 enum {
-    TAKES_KEY = 1 << 0,         /* The rest of the path. */
-    TAKES_VALUE = 1 << 1,       /* The body as it is. */
-    TAKES_NUMBER = 1 << 2,      /* JSON: {"value": n}, and "expected". */
-    TAKES_DELTA = 1 << 3,       /* JSON: {"delta": n}. */
-    TAKES_CONDITION = 1 << 4,   /* If-Match, If-None-Match, ?if_value. */
-    TAKES_PAGE = 1 << 5,        /* ?cursor, ?limit */
-    TAKES_RANGE = 1 << 6,       /* ?prefix, ?from, ?to */
-    TAKES_KEY_QUERY = 1 << 7,   /* ?key */
-    TAKES_VALUE_QUERY = 1 << 8, /* ?value */
-    TAKES_SAMPLE = 1 << 9,      /* ?sample_bytes */
-    TAKES_JSON = 1 << 10,       /* A JSON body, which serve looks at. */
-    TAKES_STREAM = 1 << 11,     /* A body that serve takes in pieces. */
-    TAKES_FIELDS = 1 << 12,     /* JSON: what the operation has besides its name. */
-    TAKES_TTL = 1 << 13,        /* ?ttl_ms of a write, ?ttl=true of a read */
-    TAKES_RETURN = 1 << 14,     /* ?return=previous */
-    TAKES_SEQUENCE = 1 << 15,   /* ?sequence */
-    TAKES_PREFIX = 1 << 16,     /* ?prefix alone */
-    TAKES_WATCH = 1 << 17,      /* What a watch is of; or it is opened as a WebSocket. */
-    TAKES_SETTLE = 1 << 18,     /* ?kind, ?name, ?key and ?timeout_ms, at most a minute. */
+    TAKES_KEY = 1 << 0,          /* The rest of the path. */
+    TAKES_VALUE = 1 << 1,        /* The body as it is. */
+    TAKES_NUMBER = 1 << 2,       /* JSON: {"value": n}, and "expected". */
+    TAKES_DELTA = 1 << 3,        /* JSON: {"delta": n}. */
+    TAKES_CONDITION = 1 << 4,    /* If-Match, If-None-Match, ?if_value. */
+    TAKES_PAGE = 1 << 5,         /* ?cursor, ?limit */
+    TAKES_RANGE = 1 << 6,        /* ?prefix, ?from, ?to */
+    TAKES_KEY_QUERY = 1 << 7,    /* ?key */
+    TAKES_VALUE_QUERY = 1 << 8,  /* ?value */
+    TAKES_SAMPLE = 1 << 9,       /* ?sample_bytes */
+    TAKES_JSON = 1 << 10,        /* A JSON body, which serve looks at. */
+    TAKES_STREAM = 1 << 11,      /* A body that serve takes in pieces. */
+    TAKES_FIELDS = 1 << 12,      /* JSON: what the operation has besides its name. */
+    TAKES_TTL = 1 << 13,         /* ?ttl_ms of a write, ?ttl=true of a read */
+    TAKES_RETURN = 1 << 14,      /* ?return=previous */
+    TAKES_SEQUENCE = 1 << 15,    /* ?sequence */
+    TAKES_PREFIX = 1 << 16,      /* ?prefix alone */
+    TAKES_WATCH = 1 << 17,       /* What a watch is of; or it is opened as a WebSocket. */
+    TAKES_CONSISTENCY = 1 << 19, /* ?consistency, of what is no operation. */
+    TAKES_SETTLE = 1 << 18,      /* ?kind, ?name, ?key and ?timeout_ms, at most a minute. */
 };
 
 struct http_request;
@@ -349,7 +351,8 @@ struct http_api {
     struct bop_http_server *server;
     struct bop_listener *listener;
     uint16_t port;
-    bool local; /* Listens on loopback, in the clear. */
+    bool local;  /* Listens on loopback, in the clear. */
+    bool closed; /* The backend may be gone. */
     struct bop_router *router;
     size_t requests;   /* That live. */
     size_t body_bytes; /* That they hold. */
@@ -426,6 +429,7 @@ BOP_MUST_USE int bop__http_parse_line(struct bop_slice line, struct bop_buf *key
 /* What routes serve that are no operations. */
 void bop__http_serve_export(struct http_request *request);
 void bop__http_serve_import(struct http_request *request);
+void bop__http_serve_backup(struct http_request *request);
 void bop__http_serve_watch(struct http_request *request);
 void bop__http_serve_settle(struct http_request *request);
 /** The request wants to become a WebSocket, on which watches are opened: ends it. */

@@ -94,6 +94,7 @@ static const struct http_route routes[] = {
     /* The node and its cluster. */
     {"GET", "/v1/status", KNOWN, 0, 0, bop__http_serve_status},
     {"GET", "/v1/cluster", KNOWN, 0, 0, bop__http_serve_cluster},
+    {"GET", "/v1/backup", ADMIN, 0, TAKES_CONSISTENCY, bop__http_serve_backup},
     {"GET", "/v1/openapi.json", NONE, 0, 0, bop__http_serve_openapi},
     {"GET", "/metrics", KNOWN, 0, 0, bop__http_serve_metrics},
     {"GET", "/healthz", NONE, 0, 0, bop__http_serve_healthz},

@@ -312,6 +312,7 @@ static const struct parameter {
     int (*set)(struct http_call *call, struct bop_slice value, struct http_problem *out_problem);
 } parameters[] = {
     {"consistency", 0, set_consistency},
+    {"consistency", TAKES_CONSISTENCY, set_consistency},
     {"cursor", TAKES_PAGE, set_cursor},
     {"limit", TAKES_PAGE, set_limit},
     {"prefix", TAKES_RANGE | TAKES_PREFIX | TAKES_WATCH, set_prefix},
