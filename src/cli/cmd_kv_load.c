@@ -15,7 +15,10 @@
 #include "progress.h"
 #include "source.h"
 
-#define BYTES_MAX (UINT64_C(1) << 40) /* Of the store; the file is as big as what is in it. */
+/* Of the store, whose file is as big as what is in it; less where there is no room to map so much.
+ */
+#define BYTES_MAX (UINT64_C(1) << 40)
+#define BYTES_MIN (UINT64_C(1) << 28)
 
 struct job {
     const struct cli_args *args;
@@ -205,6 +208,21 @@ static int run(struct job *job, struct bop_kv *kv)
                   : CLI_OK;
 }
 
+/* The limits of the process may allow less than we would like (ulimit -v and -f). */
+static int open_store(struct job *job, struct bop_kv_options *options, struct bop_kv **out_kv)
+{
+    int rc = bop_kv_open(options, out_kv, &job->err);
+
+    while ((rc == BOP_ENOMEM || rc == BOP_EINVAL) && options->bytes_max > BYTES_MIN) {
+        options->bytes_max /= 4;
+        rc = bop_kv_open(options, out_kv, &job->err);
+    }
+    if (rc == 0) {
+        job->err = (struct bop_error){0};
+    }
+    return rc;
+}
+
 static int open_and_run(struct job *job)
 {
     struct bop_kv_options options = {.path = job->args->values[0],
@@ -218,7 +236,7 @@ static int open_and_run(struct job *job)
 
     snprintf(path, sizeof(path), "%s/data.mdb", options.path);
     made = access(path, F_OK) < 0;
-    if (bop_kv_open(&options, &kv, &job->err) < 0) {
+    if (open_store(job, &options, &kv) < 0) {
         return cli_complain_error(&job->err);
     }
     exit_code = run(job, kv);

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -492,6 +493,17 @@ def kv_loads_what_it_dumps(bop, directory):
     same(stat["canary"], ["1", "2", "18446744073709551615"])
     same(b"table users: 2 entries" in bop.out("kv", "stat", store), True)
     same(json.loads(bop.out("kv", "check", store, "--json"))["problems"], 0)
+
+
+@test
+def kv_loads_below_the_limit_of_files(bop, directory):
+    store = directory + "/store"
+    done = subprocess.run([BOP, "kv", "load", store, "-"], input=DUMP, capture_output=True,
+                          check=False, timeout=PATIENCE,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
+                                                                (1 << 30, 1 << 30)))
+    same((done.returncode, b"loaded 6 entries" in done.stderr), (0, True))
+    same(bop.out("kv", "dump", store, "-"), DUMP)
 
 
 @test
