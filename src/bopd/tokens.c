@@ -152,8 +152,7 @@ static int take_right(const struct reading *reading, const yaml_node_t *node)
     if (rc == 0 && (!grant->name_space || !grant->right)) {
         rc = blame(reading, node, "a right lacks its %s; write {namespace: NAME, right: read}",
                    grant->name_space ? "right" : "namespace");
-    }
-    if (rc == 0 && grant->right == BOP_RIGHT_ADMIN && strcmp(grant->name_space, "*") != 0) {
+    } else if (rc == 0 && grant->right == BOP_RIGHT_ADMIN && strcmp(grant->name_space, "*") != 0) {
         rc = blame(reading, node,
                    "namespace %.*s: admin is about the cluster, so it is given on \"*\" only; "
                    "write allows everything in a namespace",

@@ -119,7 +119,7 @@ int cluster_members(struct cluster *cluster, struct bop_admin_members *out)
         if (rc == 0) {
             rc = bop_admin_members_decode(bop_buf_slice(&cluster->response), out);
         }
-        if (rc < 0) {
+        if (rc != 0) {
             return link_complain(&cluster->link, rc, "ask for the members");
         }
         if (out->code == BOP_ADMIN_OK) {
@@ -264,7 +264,7 @@ static int print_json(const struct bop_admin_members *members)
 static int show(const struct cli_args *args, bool head)
 {
     struct cluster cluster;
-    struct bop_admin_members members;
+    struct bop_admin_members members = {0};
     int exit_code = cluster_open(&cluster, args, false);
 
     if (exit_code == CLI_OK) {

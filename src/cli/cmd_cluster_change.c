@@ -18,7 +18,7 @@
 static int look_before_remove(struct cluster *cluster, const struct bop_admin_change_request *in,
                               bool *out_known)
 {
-    struct bop_admin_members members;
+    struct bop_admin_members members = {0};
     int exit_code;
 
     *out_known = false;
@@ -48,7 +48,7 @@ int cluster_change(struct cluster *cluster, const struct bop_admin_change_reques
         if (rc == 0) {
             rc = bop_admin_change_response_decode(bop_buf_slice(&cluster->response), out);
         }
-        if (rc < 0) {
+        if (rc != 0) {
             return link_complain(&cluster->link, rc, "change node %" PRIu64, in->node);
         }
         if (known && out->code == BOP_ADMIN_UNKNOWN_NODE) {
@@ -108,7 +108,7 @@ static int bad_node(const char *text)
 static int change(const struct cli_args *args, const struct bop_admin_change_request *in)
 {
     struct cluster cluster;
-    struct bop_admin_change_response response;
+    struct bop_admin_change_response response = {0};
     int exit_code = cluster_open(&cluster, args, false);
 
     if (exit_code == CLI_OK) {
@@ -190,7 +190,7 @@ static int replace_by(struct cluster *cluster, uint64_t old, uint64_t new,
 int cmd_cluster_replace(const struct cli_args *args)
 {
     struct cluster cluster;
-    struct bop_admin_change_response response;
+    struct bop_admin_change_response response = {0};
     uint64_t old, new = 0;
     int exit_code;
 
@@ -223,7 +223,7 @@ static bool went_over(struct cluster *cluster, uint64_t from,
                       struct bop_admin_transfer_response *out)
 {
     static char text[64];
-    struct bop_admin_members members;
+    struct bop_admin_members members = {0};
 
     if (cluster_members(cluster, &members) != CLI_OK || members.leader == from) {
         return false;
@@ -237,7 +237,7 @@ static bool went_over(struct cluster *cluster, uint64_t from,
 static int transfer(struct cluster *cluster, uint64_t node, struct bop_admin_transfer_response *out)
 {
     struct bop_admin_transfer_request in = {.node = node};
-    struct bop_admin_members before;
+    struct bop_admin_members before = {0};
     int exit_code = cluster_members(cluster, &before);
 
     if (exit_code != CLI_OK) {
@@ -254,7 +254,7 @@ static int transfer(struct cluster *cluster, uint64_t node, struct bop_admin_tra
         if (rc == 0) {
             rc = bop_admin_transfer_response_decode(bop_buf_slice(&cluster->response), out);
         }
-        if (rc < 0) {
+        if (rc != 0) {
             return link_complain(&cluster->link, rc, "hand over leadership");
         }
         if (out->code == BOP_ADMIN_OK) {
@@ -272,7 +272,7 @@ static int transfer(struct cluster *cluster, uint64_t node, struct bop_admin_tra
 int cmd_cluster_transfer(const struct cli_args *args)
 {
     struct cluster cluster;
-    struct bop_admin_transfer_response response;
+    struct bop_admin_transfer_response response = {0};
     uint64_t node = 0;
     int exit_code;
 
@@ -338,7 +338,7 @@ static enum bop_admin_action action_of(const char *word)
 int cmd_cluster_plan(const struct cli_args *args)
 {
     struct bop_admin_change_request in = {.flags = BOP_ADMIN_PLAN, .priority = BOP_ADMIN_PRIORITY};
-    struct bop_admin_change_response response;
+    struct bop_admin_change_response response = {0};
     struct cluster cluster;
     int exit_code;
 

@@ -227,7 +227,9 @@ static bool event_of(const struct watch *watch, const struct bop_scan_entry *ent
         out_event->key = bop_slice(NULL, 0);
         out_event->value = bop_slice(NULL, 0);
         name_key[0] = watch->scan->kind;
-        memcpy(name_key + 1, entry->key.data, entry->key.size);
+        if (entry->key.size > 0) {
+            memcpy(name_key + 1, entry->key.data, entry->key.size);
+        }
         key = bop_slice(name_key, entry->key.size + 1);
         break;
     }
