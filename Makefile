@@ -18,9 +18,9 @@ test: build/test/build.ninja ## all tests, under the address and undefined-behav
 	ninja -C build/test
 	scripts/run-tests build/test
 
-test-thread: build/tsan/build.ninja ## the tests of code with threads, under the thread sanitizer
+test-thread: build/tsan/build.ninja ## the tests of code with threads, and of real nodes, under the thread sanitizer
 	ninja -C build/tsan
-	scripts/run-tests build/tsan core net aof s3 cluster
+	scripts/run-tests build/tsan core net aof s3 raft cluster bopd system
 
 test-malloc-long: build/sim/build.ninja ## libbop-malloc under redis, python, gcc and others for minutes
 	scripts/deps test
