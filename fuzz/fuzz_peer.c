@@ -462,7 +462,9 @@ static void give_chunk(struct world *world, uint64_t peer, struct bop_reader *in
 
 static void give_raw(struct world *world, uint64_t peer, struct bop_reader *input)
 {
-    uint16_t kind = (uint16_t)(BOP_WIRE_KIND_PEER_HELLO + bop_read_u8(input) % 10);
+    uint16_t kind = (uint16_t)(BOP_WIRE_KIND_PEER_HELLO +
+                               bop_read_u8(input) %
+                                   (BOP_WIRE_KIND_PEER_WATCH_DONE - BOP_WIRE_KIND_PEER_HELLO + 1));
     size_t size = bop_read_u8(input);
     struct bop_slice payload = bop_read_raw(input, bop_min_u64(size, bop_reader_left(input)));
 

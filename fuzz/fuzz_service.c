@@ -29,6 +29,7 @@
 #define STORE_SIZE (8u * 1024 * 1024)
 #define PEERS      2
 #define ANSWERS_MS 70000 /* By then everything that waits was given up. */
+#define AGAIN_MAX  20    /* Attempts to have a request taken. */
 #define TOKEN      "fuzz"
 
 /* ---- A heap that is bounded ---- */
@@ -470,6 +471,14 @@ static void ask(struct world *world, struct peer *peer, uint16_t kind, uint8_t o
                                                .waits = kind != BOP_WIRE_KIND_WATCH_ACK &&
                                                         kind != BOP_WIRE_KIND_STATE_SYNC_ACK};
     rc = bop__service_frame(peer->conn, &frame);
+    for (unsigned n = 0; n < AGAIN_MAX && rc == BOP_EAGAIN; n++) {
+        run(world, 1, 5); /* After the one that is under way. */
+        rc = bop__service_frame(peer->conn, &frame);
+    }
+    if (rc == BOP_EAGAIN) {
+        peer->asked[peer->next - 1].waits = false; /* That one waits for others. */
+        return;
+    }
     require(rc == 0 || rc == BOP_EMALFORMED || rc == BOP_EPROTOCOL || rc == BOP_ETOOBIG);
     if (rc < 0) {
         peer_disconnect(peer, true);
