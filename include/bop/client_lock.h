@@ -42,7 +42,8 @@ struct bop_client_lock_options {
     struct bop_slice label; /* For those who look at the lock, and to adopt it; copied. */
     uint32_t capacity;      /* Of the lock, if this request makes it. Default 1: a mutex. */
     uint32_t permits;       /* Of these, for this request. Default 1. */
-    uint64_t timeout_ms;    /* How long to wait for it. Default: for ever. */
+    uint64_t timeout_ms;    /* How long to wait for it. Default: for ever. If nobody answers,
+                             * request_timeout_ms of the client comes to it. */
     bool try_only;          /* Do not wait at all. */
 };
 

@@ -46,6 +46,8 @@ struct bop_client_lock {
     bool syncing;   /* The sync under way is about it, */
     bool seen;      /* and has found it. */
     uint64_t asked_ms;
+    uint64_t timeout_ms; /* 0: it waits for ever. */
+    uint64_t wait_until_ms;
     uint64_t stray_until_ms;
     struct bop_timer later;
     uint64_t session;
@@ -244,6 +246,17 @@ static void abandon(struct bop_client_lock *lock)
     }
 }
 
+/* From then on nobody can be expected to say what came of a request that waits. */
+static uint64_t wait_ends_ms(const struct bop_client_lock *lock)
+{
+    uint64_t answer_ms = lock->client->request_timeout_ms, end_ms;
+
+    return lock->timeout_ms == 0 || __builtin_add_overflow(lock->timeout_ms, answer_ms, &end_ms) ||
+                   __builtin_add_overflow(end_ms, bop_loop_now_ms(lock->client->loop), &end_ms)
+               ? UINT64_MAX
+               : end_ms;
+}
+
 static void on_answer(void *user, int code, const struct bop_result *result)
 {
     struct bop_client_lock *lock = (struct bop_client_lock *)user;
@@ -262,6 +275,7 @@ static void on_answer(void *user, int code, const struct bop_result *result)
     lock->ticket = result->ticket;
     lock->token = result->token;
     lock->state = lock->token ? LOCK_HELD : LOCK_WAITING;
+    lock->wait_until_ms = wait_ends_ms(lock);
     watch_begin(client);
     client->locks.poll_ms = CLIENT_LOCK_POLL_MIN_MS;
     if (lock->abandoned) {
@@ -273,7 +287,7 @@ static void on_answer(void *user, int code, const struct bop_result *result)
 }
 
 static int ask(struct bop_client *client, const struct bop_operation *operation,
-               bop_client_lock_fn fn, bop_client_lost_fn lost, void *user,
+               uint64_t timeout_ms, bop_client_lock_fn fn, bop_client_lost_fn lost, void *user,
                struct bop_client_lock **out_lock)
 {
     struct bop_client_lock *lock;
@@ -291,6 +305,7 @@ static int ask(struct bop_client *client, const struct bop_operation *operation,
     }
     lock->client = client;
     lock->asked_ms = bop_loop_now_ms(client->loop);
+    lock->timeout_ms = timeout_ms;
     lock->adopting = operation->op == BOP_OP_LOCK_ADOPT;
     lock->fn = fn;
     lock->lost = lost;
@@ -323,7 +338,7 @@ int bop_client_lock_acquire(struct bop_client *client,
                                              : BOP_LOCK_TIMEOUT_NEVER,
     };
 
-    return ask(client, &operation, fn, lost, user, out_lock);
+    return ask(client, &operation, options->timeout_ms, fn, lost, user, out_lock);
 }
 
 int bop_client_lock_adopt(struct bop_client *client, struct bop_slice name, struct bop_slice label,
@@ -332,7 +347,7 @@ int bop_client_lock_adopt(struct bop_client *client, struct bop_slice name, stru
 {
     struct bop_operation operation = {.op = BOP_OP_LOCK_ADOPT, .name = name, .label = label};
 
-    return label.size == 0 ? BOP_EINVAL : ask(client, &operation, fn, lost, user, out_lock);
+    return label.size == 0 ? BOP_EINVAL : ask(client, &operation, 0, fn, lost, user, out_lock);
 }
 
 /* ---- Syncs ---- */
@@ -671,11 +686,31 @@ static void schedule(struct bop_client *client)
     }
 }
 
+static bool has_waited(const struct bop_client_lock *lock)
+{
+    return lock->state == LOCK_WAITING &&
+           bop_loop_now_ms(lock->client->loop) >= lock->wait_until_ms;
+}
+
+/* Nobody answers: who waits hears that the time is over. What the cluster makes of the request is
+ * given back once it answers again. */
+static void give_up_waiting(struct bop_client *client)
+{
+    struct bop_client_lock *lock;
+    struct bop_list taken;
+
+    take(client, has_waited, &taken);
+    while ((lock = take_next(client, &taken))) {
+        become_stray(lock, BOP_ETIMEOUT);
+    }
+}
+
 static void on_timer(struct bop_timer *timer)
 {
     struct bop_client *client = BOP_CONTAINER_OF(timer, struct bop_client, locks.timer);
     uint64_t now_ms = bop_loop_now_ms(client->loop);
 
+    give_up_waiting(client);
     if (holds(client) && now_ms >= life_ends_ms(client)) {
         bop__client_session_lost(client);
     } else if (any(client, LOCK_WAITING, LOCK_STRAY)) {
