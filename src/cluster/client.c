@@ -302,6 +302,7 @@ static bool send_request(struct bop_client *client, struct client_request *reque
         request->sequence = sequence;
     }
     client->info.resent += request->sent_before;
+    request->sent_again = request->sent_before;
     request->sent_before = true;
     request->queued = false;
     lane->queued--;
@@ -407,6 +408,16 @@ void bop__client_request_finish(struct bop_client *client, struct client_request
     client->view_response = NULL;
 }
 
+/*
+ * Not decided: there will be another answer. A write for which there is no room was not done, but
+ * if it was sent before, that time may have got into the log, and be done still.
+ */
+static bool is_undecided(const struct client_request *request, uint8_t status)
+{
+    return status == BOP_STATUS_RETRY || status == BOP_STATUS_BUSY ||
+           (status == BOP_STATUS_NO_ROOM && request->sent_again);
+}
+
 static int on_reply(struct bop_client *client, struct client_request *request,
                     struct bop_slice payload)
 {
@@ -417,7 +428,7 @@ static int on_reply(struct bop_client *client, struct client_request *request,
     if (bop_reply_decode(payload, &reply) < 0) {
         return BOP_EPROTOCOL;
     }
-    if (reply.status == BOP_STATUS_RETRY || reply.status == BOP_STATUS_BUSY) {
+    if (is_undecided(request, reply.status)) {
         bop__client_request_again(client, request);
         return 0;
     }
@@ -570,7 +581,7 @@ void bop__client_request_accept(struct bop_client *client, struct client_request
     if (client->request_timeout_ms != BOP_CLIENT_NO_TIMEOUT) {
         request->deadline_ms = bop_loop_now_ms(client->loop) + client->request_timeout_ms;
     }
-    request->sent_before = false;
+    request->sent_before = request->sent_again = false;
     bop_list_remove(&request->link);
     bop_list_push_back(&lane->requests, &request->link);
     client->outstanding++;

@@ -79,6 +79,7 @@ struct client_request {
     uint8_t consistency;
     bool queued;
     bool sent_before;
+    bool sent_again; /* So a refusal says nothing of the first time. */
     bop_client_fn fn;
     bop_client_status_fn status_fn;
     bop_client_admin_fn admin_fn;

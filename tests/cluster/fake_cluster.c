@@ -312,6 +312,12 @@ static void answer_write(struct fake_connection *connection, const struct bop_wi
     if (interfere(connection, frame)) {
         return;
     }
+    if (node->no_room) {
+        node->no_room--;
+        answer_status(connection->tcp, BOP_WIRE_KIND_WRITE_RESPONSE, frame->request,
+                      BOP_STATUS_NO_ROOM);
+        return;
+    }
     if (node->no_session) {
         node->no_session--;
         node->cluster->sessions[request.session].open = false;

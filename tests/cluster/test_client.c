@@ -652,6 +652,35 @@ TEST(client, has_the_first_result_after_a_lost_answer)
              info(f).connects - 1);
 }
 
+TEST(client, says_that_there_is_no_room_of_what_was_sent_once)
+{
+    start(f);
+    f->cluster.nodes[0].no_room = 1;
+    add(f);
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[0].code, BOP_ENOROOM);
+    CHECK_EQ(f->calls[1].code, 0);
+    CHECK_EQ(f->cluster.executed, 1);
+}
+
+/* The first time it was done, and the answer was lost; the next times are refused. */
+TEST(client, does_not_say_that_there_is_no_room_of_what_may_have_been_done)
+{
+    start(f);
+    f->cluster.nodes[0].drop_after = 1;
+    add(f);
+    TURN_UNTIL(f->cluster.executed == 1);
+    for (unsigned i = 0; i < 3; i++) {
+        f->cluster.nodes[i].no_room = 2;
+    }
+    finish_all(f);
+    CHECK_EQ(f->calls[0].code, 0);
+    CHECK_EQ(f->calls[0].number, 1);
+    CHECK_EQ(f->cluster.executed, 1);
+    CHECK(info(f).retries > 0);
+}
+
 /* ---- Sessions ---- */
 
 TEST(client, tells_of_writes_whose_session_was_lost)
