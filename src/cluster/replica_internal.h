@@ -402,7 +402,7 @@ BOP_MUST_USE int bop__replica_digest_told(struct replica *replica, struct replic
 
 /* replica_join.c */
 void bop__replica_join_turn(struct replica *replica);
-int bop__replica_join_asked(struct replica *replica, struct bop_slice payload);
+int bop__replica_join_asked(struct replica *replica, uint64_t peer, struct bop_slice payload);
 /** Leader: change the configuration. 0, or why not, with bop_raft_last_error(). */
 int bop__replica_change(struct replica *replica, const struct bop_raft_configuration *conf);
 

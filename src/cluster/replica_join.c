@@ -1,7 +1,8 @@
 /*
  * A node that asks to be added: it begins with an empty log, asks every peer it
  * knows until it finds itself in the configuration, and whoever leads adds it as
- * standby and makes it a voter once it has caught up.
+ * standby and makes it a voter once it has caught up. It may not know the leader: those
+ * whom it asks pass that on.
  *
  * The configuration in which it finds itself may never be committed: then the next
  * leader does not know it and says nothing to it. So it asks as well while it knows
@@ -16,20 +17,19 @@ static bool is_member(const struct bop_raft_configuration *conf, uint64_t id)
     return bop__member_find(conf, id) != NULL;
 }
 
-static void ask(struct replica *replica, uint64_t peer)
+/* Ask a peer to add the node `id`. */
+static void ask(struct replica *replica, uint64_t peer, uint64_t id, struct bop_slice text)
 {
     size_t at;
     struct bop_buf *out = bop__replica_frame_begin(replica, peer, &at);
     struct bop_writer writer;
-    char text[MEMBER_TEXT_MAX];
 
     if (!out) {
         return;
     }
-    bop__replica_introduction(replica, text);
     writer = bop_writer(out);
-    bop_write_u64(&writer, replica->options.id);
-    bop_write_bytes(&writer, bop_slice_cstr(text));
+    bop_write_u64(&writer, id);
+    bop_write_bytes(&writer, text);
     bop__replica_frame_end(replica, peer, out, at, BOP_WIRE_KIND_PEER_JOIN, &writer);
 }
 
@@ -84,6 +84,8 @@ static void promote(struct replica *replica)
 
 void bop__replica_join_turn(struct replica *replica)
 {
+    char text[MEMBER_TEXT_MAX];
+
     if (replica->status.state == BOP_RAFT_LEADER) {
         promote(replica);
         return;
@@ -94,14 +96,25 @@ void bop__replica_join_turn(struct replica *replica)
         return;
     }
     replica->join_ms = replica->now_ms + JOIN_ASK_MS;
+    bop__replica_introduction(replica, text);
     for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
         if (replica->peers[n].connected) {
-            ask(replica, replica->peers[n].id);
+            ask(replica, replica->peers[n].id, replica->options.id, bop_slice_cstr(text));
         }
     }
 }
 
-int bop__replica_join_asked(struct replica *replica, struct bop_slice payload)
+/* What one of them says of itself goes to the leader, what others pass on goes nowhere else. */
+static void pass_on(struct replica *replica, uint64_t peer, uint64_t id, struct bop_slice text)
+{
+    uint64_t leader = replica->status.leader;
+
+    if (peer == id && leader != 0 && leader != replica->options.id && leader != peer) {
+        ask(replica, leader, id, text);
+    }
+}
+
+int bop__replica_join_asked(struct replica *replica, uint64_t peer, struct bop_slice payload)
 {
     struct bop_reader reader = bop_reader(payload);
     struct bop_raft_configuration conf = replica->conf;
@@ -111,6 +124,10 @@ int bop__replica_join_asked(struct replica *replica, struct bop_slice payload)
 
     if (!bop_reader_done(&reader) || server.id == 0 || bop__member_parse(text, &member) < 0) {
         return BOP_EMALFORMED;
+    }
+    if (replica->status.state != BOP_RAFT_LEADER) {
+        pass_on(replica, peer, server.id, text);
+        return 0;
     }
     if (!replica->status.ready || replica->status.changing || is_member(&conf, server.id) ||
         conf.count == BOP_RAFT_SERVERS_MAX) {

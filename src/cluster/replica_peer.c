@@ -427,7 +427,7 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
     case BOP_WIRE_KIND_PEER_DIGEST:
         return bop__replica_digest_told(replica, peer, frame->payload);
     case BOP_WIRE_KIND_PEER_JOIN:
-        return bop__replica_join_asked(replica, frame->payload);
+        return bop__replica_join_asked(replica, id, frame->payload);
     case BOP_WIRE_KIND_PEER_ADMIN:
         return bop__replica_admin_asked(replica, id, frame->payload);
     case BOP_WIRE_KIND_PEER_ADMIN_DONE:

@@ -109,6 +109,25 @@ def nodes_that_join_stay_members_when_all_start_again():
 
 
 @test
+def a_node_joins_that_has_never_heard_of_the_leader():
+    with Cluster() as cluster:
+        leader = join(cluster)
+
+        def leads():
+            # It may be a candidate still, or the leadership may be under way to somebody else.
+            subprocess.run([BOP, "--server", f"127.0.0.1:{leader.port}", "cluster", "transfer",
+                            str(leader.number)], env=environment(), check=False,
+                           capture_output=True)
+            return cluster.leader() is leader
+        wait_until(leads, "the fourth node leads")
+        check(f"{leader.number}=" not in " ".join(cluster.add(join=True).arguments()),
+              "the fifth node is told of the fourth")
+        cluster.nodes[-1].start()
+        wait_until(lambda: role_of(cluster, 5) == wire.VOTER, "node 5 becomes a voter")
+        cluster.converge()
+
+
+@test
 def a_joining_node_that_dies_again_and_again_joins_at_last():
     with Cluster() as cluster, cluster.client() as client:
         fill(client, "a", 500)
