@@ -39,8 +39,8 @@ struct node_link {
     struct node_conn *in; /* Accepted from it. */
     struct bop_timer retry;
     uint64_t retry_ms;
-    size_t queued;    /* Of out when last looked at, every NODE_WATCH_MS... */
-    unsigned stalled; /* ...and how often it was the same. */
+    uint64_t sent;    /* Bytes of out when last looked at, every NODE_WATCH_MS... */
+    unsigned stalled; /* ...and how often none had gone out since, though some wait. */
 };
 
 /** An accepted connection: a client's, or a peer's once it said PEER_HELLO. */

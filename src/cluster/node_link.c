@@ -183,6 +183,7 @@ static void dial(struct node_link *link)
         .port = link->port,
         .timeout_ms = LINK_CONNECT_MS,
         .tls = link->node->tls.peers,
+        .limits = {.counters = true},
         .events = &link_events,
         .user = link,
     };
@@ -200,7 +201,7 @@ static void dial(struct node_link *link)
     if (options.tls) {
         options.tls_name = bop__node_tls_name(link->node, link->id, name);
     }
-    link->queued = 0;
+    link->sent = 0;
     if (bop_connect(link->node->loop, &options, &link->out, &err) < 0) {
         link->out = NULL;
         if (!link->complained) {
@@ -316,16 +317,28 @@ void bop__node_links_close(struct bop_node *node)
     }
 }
 
+/* Something waits, and nothing of it has gone out since the last look. */
+static bool stands_still(struct node_link *link)
+{
+    struct bop_socket_counters counters;
+    uint64_t before = link->sent;
+
+    if (!link->out || bop_socket_queued(link->out) == 0 ||
+        bop_socket_counters(link->out, &counters) < 0) {
+        return false;
+    }
+    link->sent = counters.bytes_sent;
+    return link->sent == before;
+}
+
 /* A peer whose machine is gone says nothing: its queue just stops moving. Looks are counted and not
  * the time between them, in which this process may not have run at all. */
 void bop__node_links_watch(struct bop_node *node)
 {
     for (size_t n = 0; n < BOP_COUNT_OF(node->links); n++) {
         struct node_link *link = &node->links[n];
-        size_t queued = link->out ? bop_socket_queued(link->out) : 0;
 
-        if (queued == 0 || queued != link->queued) {
-            link->queued = queued;
+        if (!stands_still(link)) {
             link->stalled = 0;
         } else if (++link->stalled >= LINK_STALL_LOOKS) {
             bop_log(node->log, BOP_LOG_WARN, "peer", "node %" PRIu64 " takes nothing: reconnect",
