@@ -44,7 +44,8 @@ def content(node, name):
 class Campaign:
     """What a row gets: the cluster, chance, and a diary."""
 
-    def __init__(self, cluster, name, seed, directory, rate=1500, workloads=None, bulk=None):
+    def __init__(self, cluster, name, seed, directory, rate=1500, workloads=None, bulk=None,
+                 bulk_state=None):
         self.cluster = cluster
         self.name = name
         self.seed = seed
@@ -52,7 +53,8 @@ class Campaign:
         self.directory = directory
         self.rate = rate
         self.workloads = workloads
-        self.bulk = bulk
+        self.bulk = bulk  # Bytes of a value; bulk_state: of all of them.
+        self.bulk_state = bulk_state
         self.loads = []
         self.faults = []
         self.end = None
@@ -104,9 +106,9 @@ class Campaign:
         command = [Programs.load, "--servers", ",".join(n.address for n in servers), "--history",
                    self.history(number), "--rate", str(more.get("rate", self.rate)), "--seed",
                    str(self.seed * 100 + number)]
-        for flag, value in (("--workloads", more.get("workloads")), ("--bulk", more.get("bulk"))):
-            if value:
-                command += [flag, str(value)]
+        for name in ("workloads", "bulk", "bulk_state"):
+            if more.get(name):
+                command += ["--" + name.replace("_", "-"), str(more[name])]
         out = open(os.path.join(self.directory, f"load-{number}.log"), "w", encoding="utf-8")
         self.loads.append(subprocess.Popen(command, stdout=out, stderr=out,
                                            preexec_fn=die_with_parent))
@@ -123,7 +125,11 @@ class Campaign:
             check(process.poll() in (None, 0), f"the load ended with {process.returncode}")
             self.stop_load(process)
         for number, process in enumerate(self.loads):
-            check(process.wait(LOAD_PATIENCE_S) == 0, f"the load ended with {process.returncode}")
+            try:
+                process.wait(LOAD_PATIENCE_S)
+            except subprocess.TimeoutExpired as error:
+                raise AssertionError(f"load {number} does not end") from error
+            check(process.returncode == 0, f"the load ended with {process.returncode}")
             with open(os.path.join(self.directory, f"load-{number}.log"), encoding="utf-8") as log:
                 tap.note(f"load {number}: {log.read().strip()}")
 
@@ -143,7 +149,7 @@ class Campaign:
                                          os.path.join(self.directory, "watcher-{}.txt"))
         self.start_load()
         if self.bulk:
-            self.start_load(workloads="bulk", bulk=self.bulk, rate=200)
+            self.start_load(workloads="bulk", bulk=self.bulk, bulk_state=self.bulk_state, rate=200)
 
     def run(self, row, seconds):
         self.start()
@@ -166,15 +172,20 @@ class Campaign:
     def settle(self):
         """Heal; then they must elect, serve, converge, and have told the truth."""
         self.note("heal")
+        self.cluster.make_room()
         self.heal()
         self.cluster.leader()
         self.note("healed")
         self.finish_loads()
+        self.note("the load has ended")
         self.watchers.finish(self.last_watched())
+        self.note("the watchers have heard all")
         self.cluster.converge()
         self.check_contents()
+        self.note("all nodes hold the same")
         self.check_logs()
         self.judge()
+        self.note("the history is fine")
 
     def check_contents(self):
         """The digest is that of the entries; what each node made of them must be the same, too."""

@@ -34,6 +34,7 @@ from nodes import ChaosCluster
 SHORT_SECONDS = 20
 CHAPTER_S = (150, 300)
 ROW_S = (12, 40)
+LIED_ENTRIES = 300
 COMPANIONS = ("slow-sync", "garbage")  # Rows that start no process and cut no link.
 COMPANY = ("kill", "pause", "isolate", "one-way", "flap", "loss")
 MIX_NODES_MB = 768
@@ -63,8 +64,9 @@ def again(mode, name, seed, length):
     return " ".join(["python3", *ARGV[:6], mode, *name, "--seed", str(seed), *length])
 
 
-def guarded(campaign, command, work, quiet=False):
-    """Run work; whatever comes of it, the load ends and what is of use is kept."""
+def guarded(campaign, command, work, quiet=False, passing=False):
+    """Run work; whatever comes of it, the load ends and what is of use is kept. passing: nothing is
+    of use but what failed."""
     why = "interrupted"
     try:
         work()
@@ -77,10 +79,11 @@ def guarded(campaign, command, work, quiet=False):
         raise
     finally:
         campaign.kill_loads()
-        campaign.keep(why)
+        if why or not passing:
+            campaign.keep(why)
 
 
-def run_row(row, seconds, seed, out, quiet=False):
+def run_row(row, seconds, seed, out, **more):
     directory = os.path.join(out, f"{row.name}-{seed}")
     command = again("row", [row.name], seed, ["--seconds", f"{seconds:.0f}"])
     with cluster_of(row) as cluster:
@@ -88,9 +91,8 @@ def run_row(row, seconds, seed, out, quiet=False):
             for node in cluster.nodes:
                 node.program = Programs.old
         campaign = Campaign(cluster, row.name, seed, directory, bulk=row.bulk,
-                            rate=row.shape.get("rate", 1500))
-        guarded(campaign, command, lambda: (cluster.start(), campaign.run(row, seconds)),
-                quiet)
+                            bulk_state=row.bulk_state, rate=row.shape.get("rate", 1500))
+        guarded(campaign, command, lambda: (cluster.start(), campaign.run(row, seconds)), **more)
     return directory
 
 
@@ -113,7 +115,8 @@ def short_test(row, arguments):
             raise tap.Skip(why)
         seed = arguments.seed or random.SystemRandom().randrange(1, 10 ** 6)
         tap.say(f"seed {seed}")
-        shutil.rmtree(run_row(row, arguments.seconds or SHORT_SECONDS, seed, arguments.out))
+        shutil.rmtree(run_row(row, arguments.seconds or SHORT_SECONDS, seed, arguments.out,
+                              passing=True))
     test.__name__ = f"row_{row.number}_{row.title.replace(' ', '_')}"
     return test
 
@@ -124,7 +127,8 @@ def lying_disks(campaign):
     """Syncs that do nothing, then all power is lost: acknowledged writes are gone."""
     for node in campaign.nodes:
         node.control.set(node.control.LIES, 1)
-    campaign.wait(3.0)
+    index = campaign.cluster.leader().wait_status()["applied"] + LIED_ENTRIES
+    campaign.cluster.wait_applied(index)
     for node in campaign.nodes:
         node.kill()
     for node in campaign.nodes:

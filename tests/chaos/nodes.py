@@ -24,6 +24,7 @@ CLONE_NEWNET = 0x40000000
 PORT = 4700          # What others are told.
 HIDDEN_PORT = 4701   # Where a node behind a proxy listens.
 BRIDGE = "10.99.0.1"
+ROOM_MB = 512        # What small disks get when they are to be small no longer.
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _place = {}
@@ -206,6 +207,17 @@ class ChaosNode(Node):
         except (OSError, wire.Closed):
             return None
 
+    def wait_serving(self):
+        """One that may end by itself may do so late: then it is started again."""
+        def serving():
+            self.start_again()
+            try:
+                with self.connect(timeout=2.0) as connection:
+                    return connection.hello()["status"] == wire.OK
+            except (OSError, wire.Closed):
+                return False
+        tap.wait_until(serving, f"node {self.number} serves", PATIENCE)
+
     # ---- Its end ----
 
     def has_ended(self):
@@ -303,11 +315,6 @@ class ChaosCluster(Cluster):
         self.nodes.append(node)
         return node
 
-    def resize(self, megabytes, node=None):
-        for disk in self.mounts:
-            if node is None or disk == os.path.dirname(node.data):
-                cluster.resize_small(disk, megabytes)
-
     def retire(self, node):
         """It was removed from the cluster for good: it may end by itself, and nobody waits for it."""
         node.doomed = True
@@ -336,21 +343,28 @@ class ChaosCluster(Cluster):
                 for s in [n.status_quickly()] if s and s["state"] == wire.LEADER]
         return max(said, key=lambda each: each[0])[1] if said else None
 
-    def wait_applied(self, index, without):
-        """All other nodes have applied what lies up to the index."""
+    def wait_applied(self, index, without=None):
+        """All nodes but one have applied what lies up to the index."""
         def done():
             said = [n.status() for n in self.up() if n is not without]
             return all(s and s["applied"] >= index for s in said)
-        tap.wait_until(done, f"entry {index} is applied by the others", PATIENCE)
+        tap.wait_until(done, f"entry {index} is applied", PATIENCE)
 
     def revive(self):
-        """Start what is down; what may not have ended by itself fails the test."""
+        """Start what is down; what may not have ended by itself fails the test. What may have is
+        started anew in any case, for it may be about to end, and nobody sees that from outside."""
         for node in self.nodes:
             node.resume()
+            if node.doomed:
+                node.kill()
             node.start_again()
-            node.doomed = False
         for node in self.nodes:
             node.wait_serving()
+
+    def make_room(self):
+        """On all small disks, for whatever the load writes."""
+        for disk in self.mounts:
+            cluster.resize_small(disk, self.small + ROOM_MB)
 
 
 __all__ = ["ChaosCluster", "ChaosNode", "Control", "can_filter", "enter", "run"]

@@ -5,6 +5,7 @@ of. It speaks the protocol itself (kinds 150 to 156), so that nothing between it
 repairs what a node tells wrongly.
 """
 
+import random
 import struct
 import threading
 import time
@@ -25,6 +26,7 @@ class Watcher(threading.Thread):
         super().__init__(daemon=True)
         self.campaign = campaign
         self.number = number
+        self.random = random.Random(f"watcher {number} {campaign.seed}")
         self.out = open(path, "w", encoding="ascii")  # pylint: disable=consider-using-with
         self.revision = 0   # All up to here was heard of.
         self.place = 0
@@ -35,7 +37,7 @@ class Watcher(threading.Thread):
 
     def run(self):
         while not self.stopping and not self.unknown:
-            node = self.campaign.random.choice(self.campaign.nodes)
+            node = self.random.choice(self.campaign.nodes)
             try:
                 with node.connect(timeout=1.0) as connection:
                     self._follow(connection)

@@ -22,6 +22,7 @@ enum chaos_judgement {
 
 struct chaos_verdict {
     enum chaos_judgement judgement;
+    size_t states;  /* That a search has seen; 0 where there was none. */
     char text[512]; /* What is wrong, with the lines of the history. */
 };
 

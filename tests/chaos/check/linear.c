@@ -298,7 +298,7 @@ static enum chaos_judgement run(struct search *s, uint64_t cap_ms)
 static struct chaos_verdict tell(const struct search *s, const struct chaos_part *part,
                                  enum chaos_judgement judgement)
 {
-    struct chaos_verdict verdict = {.judgement = judgement};
+    struct chaos_verdict verdict = {.judgement = judgement, .states = s->seen_count};
 
     if (judgement == CHAOS_UNDECIDED) {
         snprintf(verdict.text, sizeof(verdict.text),

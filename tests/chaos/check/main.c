@@ -17,7 +17,8 @@
 
 static int judge(const struct chaos_history *history, uint64_t cap_ms)
 {
-    size_t objects[CHAOS_KINDS] = {0}, events[CHAOS_KINDS] = {0}, wrong = 0;
+    size_t objects[CHAOS_KINDS] = {0}, events[CHAOS_KINDS] = {0}, states[CHAOS_KINDS] = {0};
+    size_t wrong = 0;
 
     for (size_t i = 0; i < history->part_count; i++) {
         const struct chaos_part *part = &history->parts[i];
@@ -25,16 +26,24 @@ static int judge(const struct chaos_history *history, uint64_t cap_ms)
 
         objects[part->kind]++;
         events[part->kind] += part->count;
+        if (verdict.states > states[part->kind]) {
+            states[part->kind] = verdict.states;
+        }
         if (verdict.judgement != CHAOS_FINE && wrong++ < COMPLAINTS_MAX) {
             printf("%s %s\n", verdict.judgement == CHAOS_WRONG ? "wrong" : "undecided",
                    verdict.text);
         }
     }
     for (int kind = 0; kind < CHAOS_KINDS; kind++) {
-        if (objects[kind] != 0) {
-            printf("%s: %zu operations on %zu\n", chaos_kind_text((enum chaos_kind)kind),
-                   events[kind], objects[kind]);
+        if (objects[kind] == 0) {
+            continue;
         }
+        printf("%s: %zu operations on %zu", chaos_kind_text((enum chaos_kind)kind), events[kind],
+               objects[kind]);
+        if (states[kind] != 0) {
+            printf(", at most %zu states of one seen", states[kind]);
+        }
+        printf("\n");
     }
     if (wrong != 0) {
         printf("%zu of %zu objects failed\n", wrong, history->part_count);

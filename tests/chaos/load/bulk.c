@@ -6,10 +6,10 @@
 
 #include "load.h"
 
-#define KEYS_MAX  4096
-#define STATE_MAX (256u * 1024 * 1024) /* Of all values together. */
+#define KEYS_MAX 4096
 
 size_t load_bulk_bytes = 4096;
+size_t load_bulk_state = 256u * 1024 * 1024;
 
 static void stored(void *user, int code, const struct bop_result *result)
 {
@@ -18,7 +18,7 @@ static void stored(void *user, int code, const struct bop_result *result)
 
 static bool next(struct slot *slot)
 {
-    size_t keys = bop_min_u64(KEYS_MAX, 1 + STATE_MAX / load_bulk_bytes);
+    size_t keys = bop_min_u64(KEYS_MAX, 1 + load_bulk_state / load_bulk_bytes);
     uint32_t key = load_below((unsigned)keys);
 
     slot->silent = true;

@@ -73,14 +73,15 @@ extern const struct workload load_bulk;
 
 extern struct bop_random load_random;
 extern size_t load_bulk_bytes; /* Size of the bulk's values. */
+extern size_t load_bulk_state; /* Of all of them together. */
 
 /** 0 to bound - 1. */
 unsigned load_below(unsigned bound);
 /** A number that nobody had before, from 1. */
 int64_t load_unique(void);
 
-/** The process has not stood still lately. */
-bool load_is_steady(void);
+/** All that came and all that was due until then has been looked at, however slow we are. */
+int64_t load_heard_ns(void);
 
 /** An operation begins: the time is taken. */
 void load_begin(struct slot *slot, enum chaos_op op, const char *object);

@@ -2,7 +2,7 @@
  * chaos_load: keep a cluster busy and write the history.
  *
  *     chaos_load --servers HOST:PORT,... --history FILE [--workloads NAME,...]
- *                [--rate N] [--seed N] [--bulk BYTES]
+ *                [--rate N] [--seed N] [--bulk BYTES] [--bulk-state BYTES]
  *
  * One connection stays with each server, whoever leads (so that what a server that
  * is cut off says is heard), and two go where the leader is. SIGTERM ends it in order: see
@@ -19,12 +19,11 @@
 #define CLIENTS_MAX        18 /* 16 servers, and */
 #define ROAMING            2  /* that many that follow the leader. */
 #define SLOTS_MAX          1024
+#define LASTS              8 /* Final operations at a time. */
 #define TICK_MS            5
 #define REQUEST_TIMEOUT_MS 4000
 #define SESSION_TIMEOUT_MS 6000
 #define FINAL_PAUSE_MS     100
-#define LATE_MS            500 /* A tick that comes so late says that the process stood still. */
-#define STEADY_TICKS       3
 #define DEFAULT_RATE       1500
 
 static const struct workload *const workloads[] = {
@@ -32,6 +31,13 @@ static const struct workload *const workloads[] = {
     &load_lock_wait, &load_bank,    &load_skew,  &load_watch, &load_bulk,
 };
 #define WORKLOADS (sizeof(workloads) / sizeof(*workloads))
+
+/* Does final operations. */
+struct last {
+    struct slot slot;
+    const struct workload *workload; /* Whose step is under way or to be asked for again, */
+    size_t step;                     /* this one. NULL: none. */
+};
 
 static struct {
     const char *servers[CLIENTS_MAX];
@@ -47,14 +53,12 @@ static struct {
     size_t first; /* To be asked next. */
     double allowance;
     struct bop_timer tick;
-    uint64_t tick_ms;      /* When it was last. */
-    unsigned steady_ticks; /* Since one came late. */
+    uint64_t tick_ms;  /* When it was last, */
+    uint64_t heard_ms; /* and the time before. */
 
-    bool finishing;
-    struct slot last; /* Does the final operations. */
-    size_t last_workload;
-    size_t last_step;
-    bool last_begun;
+    struct last lasts[LASTS];
+    size_t last_workload; /* Whose next step */
+    size_t last_step;     /* nobody has begun yet. */
 } load = {.rate = DEFAULT_RATE};
 
 static volatile sig_atomic_t told_to_stop;
@@ -98,41 +102,52 @@ static bool all_idle(void)
     return true;
 }
 
-/* Ask for the next of the final operations, or for the same one again if it got no answer. Returns
- * false when all are done. */
-static bool go_on_finishing(void)
+/* Begin the next of the final operations. Returns false if there are no more. */
+static bool begin_last(struct last *last)
 {
-    if (load.last.busy) {
-        return true;
-    }
-    if (load.last_begun && load.last.answered) {
-        load.last_step++;
-    }
-    load.last_begun = true;
-    while (load.last_workload < WORKLOADS) {
+    for (; load.last_workload < WORKLOADS; load.last_workload++, load.last_step = 0) {
         const struct workload *workload = workloads[load.last_workload];
 
         if (load.wanted[load.last_workload] && workload->final != NULL &&
-            workload->final(&load.last, load.last_step)) {
+            workload->final(&last->slot, load.last_step)) {
+            last->workload = workload;
+            last->step = load.last_step++;
             return true;
         }
-        load.last_workload++;
-        load.last_step = 0;
     }
+    last->workload = NULL;
     return false;
 }
 
-bool load_is_steady(void)
+/* Keep all of them busy; what got no answer is asked for again. Returns when to look again, or 0
+ * when all are done. */
+static uint64_t go_on_finishing(void)
 {
-    return load.steady_ticks >= STEADY_TICKS;
+    uint64_t pause_ms = 0;
+
+    for (size_t n = 0; n < LASTS; n++) {
+        struct last *last = &load.lasts[n];
+
+        if (!last->slot.busy && last->workload != NULL && !last->slot.answered) {
+            BOP_IGNORE(last->workload->final(&last->slot, last->step));
+            pause_ms = FINAL_PAUSE_MS;
+        } else if (last->slot.busy || begin_last(last)) {
+            pause_ms = bop_max_u64(pause_ms, 1);
+        }
+    }
+    return pause_ms;
+}
+
+/* A turn of the loop hears what has come, then looks at the timers that are due. */
+int64_t load_heard_ns(void)
+{
+    return (int64_t)load.heard_ms * 1000000;
 }
 
 static void look_at_clock(void)
 {
-    uint64_t now_ms = bop_loop_now_ms(load.loop);
-
-    load.steady_ticks = now_ms - load.tick_ms < LATE_MS ? load.steady_ticks + 1 : 0;
-    load.tick_ms = now_ms;
+    load.heard_ms = load.tick_ms;
+    load.tick_ms = bop_loop_now_ms(load.loop);
 }
 
 static void on_tick(struct bop_timer *timer)
@@ -144,11 +159,11 @@ static void on_tick(struct bop_timer *timer)
     if (!told_to_stop) {
         begin_operations();
     } else if (all_idle()) {
-        if (!go_on_finishing()) {
+        pause_ms = go_on_finishing();
+        if (pause_ms == 0) {
             bop_loop_stop(load.loop);
             return;
         }
-        pause_ms = load.last.busy ? 1 : FINAL_PAUSE_MS;
     }
     BOP_IGNORE(bop_timer_start(load.loop, timer, pause_ms));
 }
@@ -208,9 +223,11 @@ static void set_up(void)
             }
         }
     }
-    load.last.client = load.clients[load.client_count - 1];
-    load.last.process = (uint32_t)load.slot_count;
-    bop_buf_init(&load.last.buf, NULL, 0);
+    for (size_t n = 0; n < LASTS; n++) {
+        load.lasts[n].slot.client = load.clients[load.client_count - 1];
+        load.lasts[n].slot.process = (uint32_t)(load.slot_count + n);
+        bop_buf_init(&load.lasts[n].slot.buf, NULL, 0);
+    }
     bop_timer_init(&load.tick, on_tick);
     BOP_IGNORE(bop_timer_start(load.loop, &load.tick, 0));
 }
@@ -224,7 +241,9 @@ static void tear_down(void)
     for (size_t i = 0; i < load.slot_count; i++) {
         bop_buf_deinit(&load.slots[i].buf);
     }
-    bop_buf_deinit(&load.last.buf);
+    for (size_t n = 0; n < LASTS; n++) {
+        bop_buf_deinit(&load.lasts[n].slot.buf);
+    }
     bop_loop_destroy(load.loop);
 }
 
@@ -258,13 +277,10 @@ static void take_workloads(char *text)
 static FILE *take_options(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"servers", required_argument, NULL, 's'},
-        {"history", required_argument, NULL, 'h'},
-        {"workloads", required_argument, NULL, 'w'},
-        {"rate", required_argument, NULL, 'r'},
-        {"seed", required_argument, NULL, 'x'},
-        {"bulk", required_argument, NULL, 'b'},
-        {0},
+        {"servers", required_argument, NULL, 's'},    {"history", required_argument, NULL, 'h'},
+        {"workloads", required_argument, NULL, 'w'},  {"rate", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 'x'},       {"bulk", required_argument, NULL, 'b'},
+        {"bulk-state", required_argument, NULL, 'm'}, {0},
     };
     char usual[] = "register,counter,tally,set,list,lock,lock-wait,bank,skew,watch";
     bool chosen = false;
@@ -293,6 +309,9 @@ static FILE *take_options(int argc, char **argv)
         case 'b':
             load_bulk_bytes = strtoull(optarg, NULL, 10);
             break;
+        case 'm':
+            load_bulk_state = strtoull(optarg, NULL, 10);
+            break;
         default:
             exit(2);
         }
@@ -302,7 +321,7 @@ static FILE *take_options(int argc, char **argv)
     }
     if (out == NULL || load.server_count == 0 || load.rate == 0 || load_bulk_bytes == 0) {
         die("usage", "chaos_load --servers HOST:PORT,... --history FILE [--workloads NAME,...] "
-                     "[--rate N] [--seed N] [--bulk BYTES]");
+                     "[--rate N] [--seed N] [--bulk BYTES] [--bulk-state BYTES]");
     }
     bop_random_seed(&load_random, seed);
     return out;

@@ -7,7 +7,6 @@
 
 #define USES_MAX 2000
 #define RECENT   16
-#define ALL_MAX  (2 * USES_MAX)
 
 static struct load_generation sets[1];
 static int64_t recent[RECENT]; /* Members asked for lately, of the generation there is. */
@@ -54,9 +53,6 @@ static bool next(struct slot *slot)
 
 /* ---- All members, page by page ---- */
 
-static int64_t all[ALL_MAX];
-static size_t all_count;
-
 static void page(void *user, int code, const struct bop_result *result);
 
 static int ask_for_page(struct slot *slot, struct bop_slice cursor)
@@ -72,14 +68,19 @@ static void page(void *user, int code, const struct bop_result *result)
     struct bop_scan_entry entry;
 
     while (code == 0 && bop_scan_next(&entries, &entry)) {
-        all[all_count] = -1; /* Nobody has added such bytes. */
-        if (entry.key.size == sizeof(*all)) {
-            memcpy(&all[all_count], entry.key.data, sizeof(*all));
+        int64_t member = -1; /* Nobody has added such bytes. */
+
+        if (entry.key.size == sizeof(member)) {
+            memcpy(&member, entry.key.data, sizeof(member));
         }
-        all_count += all_count + 1 < ALL_MAX;
+        if (bop_buf_append(&slot->buf, &member, sizeof(member)) != 0) {
+            code = BOP_ENOMEM;
+        }
     }
-    if (code != 0 || result->cursor.size == 0 || ask_for_page(slot, result->cursor) != 0) {
-        load_end(slot, code == 0 && result->cursor.size != 0 ? BOP_EFULL : code, all, all_count);
+    if (code != 0 || result->cursor.size == 0) {
+        load_end(slot, code, (const int64_t *)slot->buf.data, slot->buf.size / sizeof(int64_t));
+    } else if (ask_for_page(slot, result->cursor) != 0) {
+        load_end(slot, BOP_EFULL, NULL, 0);
     }
 }
 
@@ -90,7 +91,7 @@ static bool final(struct slot *slot, size_t step)
     if (!load_nth(sets, 1, 's', step, name)) {
         return false;
     }
-    all_count = 0;
+    bop_buf_clear(&slot->buf);
     load_begin(slot, CHAOS_SET_ALL, name);
     (void)load_refused(slot, ask_for_page(slot, bop_slice(NULL, 0)));
     return true;
