@@ -97,11 +97,13 @@ static const char *split(struct txn_words *words, struct bop_slice line)
     return NULL;
 }
 
-/* Of a word without bytes, and of one that is not there, the data may be NULL. */
+/* Of a word without bytes, and of one that is not there, the data is NULL. */
 static struct bop_slice word(const struct txn_words *words, size_t n)
 {
-    return n < words->count && words->sizes[n] > 0
-               ? bop_slice(words->bytes.data + words->at[n], words->sizes[n])
+    const uint8_t *bytes = words->bytes.data; /* NULL until a word had any. */
+
+    return bytes && n < words->count && words->sizes[n] > 0
+               ? bop_slice(bytes + words->at[n], words->sizes[n])
                : bop_slice(NULL, 0);
 }
 
@@ -287,12 +289,19 @@ static const char *add_operation(struct txn_words *words, bool then)
     return NULL;
 }
 
+static bool is_comment(const struct txn_words *words)
+{
+    struct bop_slice first = word(words, 0);
+
+    return first.size > 0 && first.data[0] == '#';
+}
+
 const char *txn_words_add(struct txn_words *words, struct bop_slice line)
 {
     struct bop_compare compare;
     const char *wrong = split(words, line);
 
-    if (wrong || words->count == 0 || (words->sizes[0] > 0 && word(words, 0).data[0] == '#')) {
+    if (wrong || words->count == 0 || is_comment(words)) {
         return wrong;
     }
     if (is(words, 0, "then") || is(words, 0, "else")) {
