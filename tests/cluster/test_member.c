@@ -140,3 +140,41 @@ TEST(member_file, refuses_damage)
     }
     CHECK_STR_HAS(f->err.message, "bop cluster replace");
 }
+
+/* Each operation fails once in turn, with the power cut after it: the error is said, nothing stays
+ * open, and the file says what it said before or after, whole. */
+TEST(member_file, survives_each_fault)
+{
+    struct bop_faults faults = {0};
+
+    FAULT_SWEEP(&faults) {
+        struct bop_fs_sim_options options = {.seed = faults.fail_at};
+        struct member_file file = {0};
+        struct bop_error err = {0};
+        struct bop_fs_faulty faulty;
+        struct bop_fs_sim *disk;
+        int rc;
+
+        REQUIRE_EQ(bop_fs_sim_create(&options, &disk), 0);
+        bop_fs_faulty_init(&faulty, bop_fs_sim_fs(disk), &faults);
+        rc = bop__member_file_open(&file, &faulty.fs, "/member", 7, MEMBER_NO, &err);
+        if (rc == 0) {
+            CHECK_EQ(file.incarnation, 7);
+            rc = bop__member_file_save(&file, &faulty.fs, "/member", MEMBER_YES, &err);
+            CHECK_EQ(file.state, rc == 0 ? MEMBER_YES : MEMBER_NO);
+        }
+        if (rc == 0) {
+            rc = bop__member_file_open(&file, &faulty.fs, "/member", 8, MEMBER_NO, &err);
+            CHECK(rc < 0 || (file.incarnation == 7 && file.state == MEMBER_YES));
+        }
+        CHECK_EQ(rc, faults.fired);
+        CHECK(rc == 0 || (err.code == rc && err.message[0] != '\0'));
+        CHECK_EQ(faulty.open_files, 0);
+        bop_fs_sim_lose_power(disk);
+        CHECK_EQ(bop__member_file_open(&file, bop_fs_sim_fs(disk), "/member", 9, MEMBER_NO, NULL),
+                 0);
+        CHECK(rc < 0 || (file.incarnation == 7 && file.state == MEMBER_YES));
+        bop_fs_sim_destroy(disk);
+    }
+    CHECK(faults.at >= 10);
+}
