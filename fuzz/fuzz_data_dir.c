@@ -1,7 +1,7 @@
 /*
  * Fuzzes the small files of a data directory, each of which decides whether a node may
- * start: term and vote, its place in the cluster, whose directory it is; and what
- * configurations say of servers.
+ * start: term and vote, its place in the cluster, whose directory it is; what
+ * configurations say of servers; and the records of the state machine's store.
  *
  * Properties: nothing reads outside and nothing leaks (the sanitizers' part); what is
  * refused is refused by the code for it, with a sentence; what is accepted is the same when
@@ -13,6 +13,7 @@
 #include <bop/sim.h>
 
 #include "data_dir.h"
+#include "machine_record.h"
 #include "member.h"
 #include "member_file.h"
 #include "vote_file.h"
@@ -169,6 +170,54 @@ static void configuration(struct bop_slice bytes)
     }
 }
 
+/* ---- Records: decoders take exactly what encoders make ---- */
+
+static void record(uint8_t which, struct bop_slice bytes)
+{
+    static struct machine_chunk chunk;
+    uint8_t again[MACHINE_CHUNK_MAX];
+    struct machine_position position;
+    struct machine_collection_record collection;
+    struct machine_counter counter;
+    struct machine_session_record session;
+    size_t size = bytes.size;
+    int rc;
+
+    switch (which % 5) {
+    case 0:
+        rc = bop__machine_position_decode(bytes, &position);
+        if (rc == 0) {
+            bop__machine_position_encode(again, &position);
+        }
+        break;
+    case 1:
+        rc = bop__machine_collection_decode(bytes, &collection);
+        if (rc == 0) {
+            bop__machine_collection_encode(again, &collection);
+        }
+        break;
+    case 2:
+        rc = bop__machine_counter_decode(bytes, &counter);
+        if (rc == 0) {
+            bop__machine_counter_encode(again, &counter);
+        }
+        break;
+    case 3:
+        rc = bop__machine_session_decode(bytes, &session);
+        if (rc == 0) {
+            size = bop__machine_session_encode(again, &session);
+        }
+        break;
+    default:
+        rc = bop__machine_chunk_decode(bytes, &chunk);
+        if (rc == 0) {
+            size = bop__machine_chunk_encode(again, &chunk);
+        }
+    }
+    require(rc == 0 || rc == BOP_ECORRUPT);
+    require(rc != 0 || bop_slice_equal(bop_slice(again, size), bytes));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bop_fs_sim_options options = {.seed = 1};
@@ -181,7 +230,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(bop_fs_sim_create(&options, &disk) == 0);
     fs = bop_fs_sim_fs(disk);
     rest = bop_slice(data + 1, size - 1);
-    switch (data[0] % 6) {
+    switch (data[0] % 7) {
     case 0:
         vote(rest, false);
         break;
@@ -196,6 +245,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 4:
         server(rest);
+        break;
+    case 6:
+        record(data[0] / 7, rest);
         break;
     default:
         configuration(rest);

@@ -1,10 +1,14 @@
 /*
  * Requests of the HTTP API: a head, an empty line, a body. What is translated is an
  * operation, or a watch, that the decoder of frames takes as it is; whatever is refused is
- * a problem of its own kind. The body also goes by as a line of an import, and as a message
- * of a WebSocket.
+ * a problem of its own kind. The body also goes by as a line of an import, as a message of a
+ * WebSocket, as the result that the operation came to, and as events: what is answered or told
+ * then is JSON, whatever bytes are in it.
  */
+#include <stdio.h>
 #include <stdlib.h>
+
+#include <jansson.h>
 
 #include "http/http.h"
 
@@ -98,6 +102,54 @@ static void import_line(struct bop_slice line)
     bop_buf_deinit(&value);
 }
 
+static void require_json(struct bop_slice text)
+{
+    json_error_t error;
+    /* Numbers may be as large as a u64. */
+    json_t *value = json_loadb((const char *)text.data, text.size,
+                               JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+
+    if (!value) {
+        fprintf(stderr, "%s: %.*s\n", error.text, (int)text.size, (const char *)text.data);
+    }
+    BOP_ASSERT(value != NULL);
+    json_decref(value);
+}
+
+/* What an operation came to. Results of transactions are those of its own operations. */
+static void answer_result(const struct http_call *call, struct bop_slice bytes)
+{
+    struct http_answer answer = {0};
+    struct bop_result result;
+
+    if (call->route->op == 0 || call->operation.op == BOP_OP_TRANSACTION ||
+        bop_result_decode(call->operation.op, BOP_STATUS_OK, bytes, &result) < 0) {
+        return;
+    }
+    bop_buf_init(&answer.text, NULL, 0);
+    BOP_ASSERT(bop__http_answer_result(&answer, call, &result) == 0);
+    BOP_ASSERT(answer.status >= 200 && answer.status < 500);
+    if (answer.type && strcmp(answer.type, "application/octet-stream") != 0) {
+        require_json(answer.content);
+    }
+    bop_buf_deinit(&answer.text);
+}
+
+static void tell_events(struct bop_slice bytes)
+{
+    struct http_json json;
+    struct bop_buf text;
+
+    bop_buf_init(&text, NULL, 0);
+    json = bop__http_json(&text);
+    bop__json_open(&json, NULL, '[');
+    bop__json_events(&json, bytes);
+    bop__json_close(&json, ']');
+    BOP_ASSERT(json.code == 0);
+    require_json(bop_buf_slice(&text));
+    bop_buf_deinit(&text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bop_router_match match;
@@ -118,6 +170,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bop_arena_init(&arena, NULL, 0, 0);
     bop_buf_init(&out, NULL, 0);
     call.arena = &arena;
+    if (bop__http_translate(&call, &head, &match, &problem) == 0) {
+        answer_result(&call, body);
+    }
+    tell_events(body);
+    call = (struct http_call){.arena = &arena};
+    problem = (struct http_problem){0};
     if (translate(&call, &match, body, &out, &problem) < 0) {
         answer_problem(&problem);
     }
