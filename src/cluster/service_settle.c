@@ -296,10 +296,13 @@ void bop__service_settles_forget(struct service_conn *conn)
 {
     BOP_LIST_FOR_EACH_SAFE(link, &conn->service->settles.list) {
         struct settler *settler = BOP_CONTAINER_OF(link, struct settle, link)->settler;
-        struct service_request *request = BOP_CONTAINER_OF(settler, struct service_request,
-                                                           settler);
+        struct service_request *request;
 
-        if (settler && settler->done == settled && request->conn == conn) {
+        if (!settler || settler->done != settled) {
+            continue; /* Asked for by another node, or by our own service. */
+        }
+        request = BOP_CONTAINER_OF(settler, struct service_request, settler);
+        if (request->conn == conn) {
             bop__service_settle_forget(settler);
             bop__service_finish(request);
         }
