@@ -228,6 +228,7 @@ static int rebuild(struct machine *machine)
     int rc;
 
     bop__machine_collections_forget(machine);
+    bop__machine_owned_forget(machine);
     bop__machine_replies_forget(machine);
     bop__machine_undo_drop(machine);
     rc = bop_kv_begin(machine->kv, false, &txn);
@@ -296,6 +297,7 @@ int bop__machine_open(const struct machine_options *options, struct machine **ou
     bop_buf_init(&machine->large, allocator, 0);
     bop_buf_init(&machine->results, allocator, 0);
     bop_buf_init(&machine->undo.records, allocator, 0);
+    bop_buf_init(&machine->owned_dirty, allocator, 0);
     machine->collections.slots = bop_alloc_array(allocator, MACHINE_COLLECTION_SLOTS,
                                                  sizeof(*machine->collections.slots));
     machine->chunks.index = bop_alloc_array(allocator, MACHINE_CHUNK_SLOTS,
@@ -339,6 +341,7 @@ void bop__machine_close(struct machine *machine)
     bop_buf_deinit(&machine->large);
     bop_buf_deinit(&machine->results);
     bop_buf_deinit(&machine->undo.records);
+    bop_buf_deinit(&machine->owned_dirty);
     bop_free(allocator, machine->collections.slots,
              MACHINE_COLLECTION_SLOTS * sizeof(*machine->collections.slots));
     bop_free(allocator, machine->chunks.index,
@@ -377,6 +380,9 @@ static int flush(struct machine *machine)
     uint8_t position[MACHINE_POSITION_SIZE], next[4];
     int rc = bop__machine_collections_flush(machine);
 
+    if (rc == 0) {
+        rc = bop__machine_owned_flush(machine);
+    }
     if (rc == 0) {
         rc = bop__machine_replies_flush(machine);
     }

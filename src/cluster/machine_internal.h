@@ -7,7 +7,8 @@
  *
  * Three things lie in memory beside the store:
  *
- *   sessions     all of them, by id, without their replies;
+ *   sessions     all of them, by id, without their replies, but with how much they own: what is
+ *                new of that goes to the store when the batch is committed;
  *   collections  id and size of the collections last used: a size goes to the
  *                store when the batch is committed, and not once an entry;
  *   chunks       replies of the sessions last heard: a chunk of 64 goes to the
@@ -34,6 +35,7 @@
 #define MACHINE_SWEEP_MAX              64 /* Entries of garbage that go with an entry of the log. */
 #define MACHINE_SCRATCH_BYTES_KEPT     (256 * 1024)
 #define MACHINE_SEEN_UNKNOWN           UINT64_MAX /* Not heard of since it came into memory. */
+#define MACHINE_OWNED_KINDS            3
 
 /* ---- Collections ---- */
 
@@ -76,6 +78,10 @@ struct session {
     bool ending; /* The entry under way ends it: it is granted nothing any more. */
     uint64_t acked;
     uint64_t chunk_last; /* The highest chunk that has a reply; 0: perhaps none. */
+    /* How many it owns of each kind, from kind 1 on: machine_owned.c. */
+    uint32_t owned[MACHINE_OWNED_KINDS];
+    uint8_t owned_known; /* A bit for each kind: that was read, or follows; */
+    uint8_t owned_dirty; /* and the store has another number. */
 };
 
 struct session_table {
@@ -128,6 +134,7 @@ struct machine {
 
     struct session_table sessions;
     struct collection_cache collections;
+    struct bop_buf owned_dirty; /* Ids, u64 each, of the sessions with numbers to be stored. */
     struct chunk_cache chunks;
     struct machine_undo undo;
     struct bop_buf results; /* Of the operations of a transaction. */
@@ -296,6 +303,10 @@ BOP_MUST_USE int bop__machine_owned_add(struct machine *machine, uint64_t sessio
 BOP_MUST_USE int bop__machine_owned_sub(struct machine *machine, uint64_t session,
                                         enum machine_owned_kind kind);
 /** A session ends: so does all that it owns. machine_owned.c dispatches to: */
+/** Bring the numbers to the store. */
+BOP_MUST_USE int bop__machine_owned_flush(struct machine *machine);
+/** Forget the numbers that are not in the store: they are read from there again. */
+void bop__machine_owned_forget(struct machine *machine);
 BOP_MUST_USE int bop__machine_owned_end(struct machine *machine, uint64_t session);
 BOP_MUST_USE int bop__machine_lock_end(struct machine *machine, const struct machine_owned *owned);
 BOP_MUST_USE int bop__machine_member_end(struct machine *machine,

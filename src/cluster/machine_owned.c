@@ -5,7 +5,9 @@
  *      session u64 | kind u8 | id u32 | number u64      all big-endian
  *
  * Under id 0, number 0 of a kind is how many there are of it, u32: as all of them end with one
- * entry, there is a bound.
+ * entry, there is a bound. While a batch is applied that number lies with the session in memory,
+ * and goes to the store with the batch's end, however often it changed; also before a
+ * transaction, which may be taken back.
  */
 #include "machine_internal.h"
 
@@ -45,11 +47,17 @@ int bop__machine_owned_get(struct machine *machine, const struct machine_owned *
 
 /* ---- How many ---- */
 
-static int count_get(struct machine *machine, const struct machine_owned *counted,
-                     uint32_t *out_count)
+static unsigned bit_of(enum machine_owned_kind kind)
 {
+    return 1u << (kind - 1);
+}
+
+static int count_read(struct machine *machine, uint64_t session, enum machine_owned_kind kind,
+                      uint32_t *out_count)
+{
+    struct machine_owned counted = {.session = session, .kind = kind};
     struct bop_slice value;
-    int rc = bop__machine_owned_get(machine, counted, &value);
+    int rc = bop__machine_owned_get(machine, &counted, &value);
 
     *out_count = 0;
     if (rc < 0) {
@@ -62,39 +70,119 @@ static int count_get(struct machine *machine, const struct machine_owned *counte
     return 0;
 }
 
-static int count_set(struct machine *machine, const struct machine_owned *counted, uint32_t count)
+/* The session, its number of that kind known. */
+static int count_find(struct machine *machine, uint64_t id, enum machine_owned_kind kind,
+                      struct session **out_session)
 {
-    uint8_t value[4];
+    struct session *session = bop__machine_session_find(machine, id);
+    int rc;
 
-    if (count == 0) {
-        return bop__machine_owned_del(machine, counted);
+    if (!session) {
+        return BOP_ECORRUPT; /* What it owned would have ended with it. */
     }
-    bop_store_u32(value, count);
-    return bop__machine_owned_put(machine, counted, bop_slice(value, sizeof(value)));
+    *out_session = session;
+    if (session->owned_known & bit_of(kind)) {
+        return 0;
+    }
+    rc = count_read(machine, id, kind, &session->owned[kind - 1]);
+    if (rc == 0) {
+        session->owned_known |= (uint8_t)bit_of(kind);
+    }
+    return rc;
+}
+
+static int count_set(struct machine *machine, struct session *session, enum machine_owned_kind kind,
+                     uint32_t count)
+{
+    if (session->owned_dirty == 0) {
+        int rc = bop_buf_append(&machine->owned_dirty, &session->id, sizeof(session->id));
+
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    session->owned[kind - 1] = count;
+    session->owned_dirty |= (uint8_t)bit_of(kind);
+    return 0;
 }
 
 int bop__machine_owned_add(struct machine *machine, uint64_t session, enum machine_owned_kind kind,
                            bool *out_full)
 {
-    struct machine_owned counted = {.session = session, .kind = kind};
-    uint32_t count;
-    int rc = count_get(machine, &counted, &count);
+    struct session *found;
+    int rc = count_find(machine, session, kind, &found);
 
-    *out_full = rc == 0 && count >= MACHINE_SESSION_OWNED_MAX;
-    return rc < 0 || *out_full ? rc : count_set(machine, &counted, count + 1);
+    *out_full = rc == 0 && found->owned[kind - 1] >= MACHINE_SESSION_OWNED_MAX;
+    return rc < 0 || *out_full ? rc : count_set(machine, found, kind, found->owned[kind - 1] + 1);
 }
 
 int bop__machine_owned_sub(struct machine *machine, uint64_t session, enum machine_owned_kind kind)
 {
-    struct machine_owned counted = {.session = session, .kind = kind};
-    uint32_t count;
-    int rc = count_get(machine, &counted, &count);
+    struct session *found;
+    int rc = count_find(machine, session, kind, &found);
 
-    if (rc == 0 && count == 0) {
+    if (rc == 0 && found->owned[kind - 1] == 0) {
         /* Members and registrations that an earlier version made were not counted. */
         return kind == OWNED_LOCK_REQUEST ? BOP_ECORRUPT : 0;
     }
-    return rc ? rc : count_set(machine, &counted, count - 1);
+    return rc ? rc : count_set(machine, found, kind, found->owned[kind - 1] - 1);
+}
+
+static int count_store(struct machine *machine, uint64_t session, enum machine_owned_kind kind,
+                       uint32_t count)
+{
+    struct machine_owned counted = {.session = session, .kind = kind};
+    uint8_t value[4];
+    int rc;
+
+    if (count == 0) {
+        rc = bop__machine_owned_del(machine, &counted);
+        return rc == BOP_ENOTFOUND ? 0 : rc; /* It came and went in this batch. */
+    }
+    bop_store_u32(value, count);
+    return bop__machine_owned_put(machine, &counted, bop_slice(value, sizeof(value)));
+}
+
+/* The n-th of those with numbers to be stored; NULL: it has ended since. */
+static struct session *dirty_session(const struct machine *machine, size_t n)
+{
+    return bop__machine_session_find(machine, bop_load_u64(machine->owned_dirty.data + n * 8));
+}
+
+int bop__machine_owned_flush(struct machine *machine)
+{
+    for (size_t n = 0; n < machine->owned_dirty.size / 8; n++) {
+        struct session *session = dirty_session(machine, n);
+
+        for (unsigned i = 0; session && i < MACHINE_OWNED_KINDS; i++) {
+            enum machine_owned_kind kind = (enum machine_owned_kind)(i + 1);
+            int rc = session->owned_dirty & bit_of(kind)
+                         ? count_store(machine, session->id, kind, session->owned[i])
+                         : 0;
+
+            if (rc < 0) {
+                return rc;
+            }
+        }
+        if (session) {
+            session->owned_dirty = 0;
+        }
+    }
+    bop_buf_clear(&machine->owned_dirty);
+    return 0;
+}
+
+void bop__machine_owned_forget(struct machine *machine)
+{
+    for (size_t n = 0; n < machine->owned_dirty.size / 8; n++) {
+        struct session *session = dirty_session(machine, n);
+
+        if (session) {
+            session->owned_known &= (uint8_t)~session->owned_dirty;
+            session->owned_dirty = 0;
+        }
+    }
+    bop_buf_clear(&machine->owned_dirty);
 }
 
 /* ---- The end ---- */

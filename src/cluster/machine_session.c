@@ -273,7 +273,8 @@ int bop__machine_session_open(struct machine *machine, uint64_t index,
     session->timeout_ms = record.timeout_ms;
     session->grace_ms = record.grace_ms;
     memcpy(session->token, record.token, BOP_TOKEN_SIZE);
-    session->loaded = true; /* There are no chunks. */
+    session->loaded = true;                                            /* There are no chunks, */
+    session->owned_known = (uint8_t)((1u << MACHINE_OWNED_KINDS) - 1); /* and nothing is owned. */
     machine_reply_set(out_reply, BOP_STATUS_OK);
     machine_reply_add_u64(out_reply, index);
     return bop__machine_event(

@@ -3,8 +3,8 @@
  * way, what was there is written down before each change, and put back from the end
  * to the beginning if the transaction fails.
  *
- * What lies in memory only (sizes of collections) goes to the store before the
- * transaction begins, and is read from there again after it was taken back.
+ * What lies in memory only (sizes of collections, how much sessions own) goes to the store
+ * before the transaction begins, and is read from there again after it was taken back.
  *
  * A record of the list: its own size at the end, so that it can be walked backwards.
  *
@@ -69,6 +69,9 @@ int bop__machine_undo_begin(struct machine *machine)
     int rc = bop__machine_collections_flush(machine);
 
     BOP_ASSERT(!undo->active);
+    if (rc == 0) {
+        rc = bop__machine_owned_flush(machine);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -124,6 +127,7 @@ int bop__machine_undo_run(struct machine *machine)
         }
     }
     bop__machine_collections_forget(machine);
+    bop__machine_owned_forget(machine);
     machine->map_next = undo->map_next;
     machine->garbage = undo->garbage;
     machine->batch_entries = undo->batch_entries;

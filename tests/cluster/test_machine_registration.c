@@ -165,7 +165,65 @@ TEST(registration, comes_in_bulk_or_not_at_all)
     check_list(f, "bA1;");
 }
 
-/* Addresses that contain, begin with and end in others, and ones longer than the store's keys. */
+/* How many the store says that a session has. */
+static uint32_t counted(struct fixture *f, size_t owner)
+{
+    uint8_t key[MACHINE_OWNED_KEY] = {[8] = OWNED_REGISTRATION};
+    struct machine_view *view;
+    struct bop_slice value;
+    uint32_t count = 0;
+
+    machine_store_be64(key, f->sessions[owner]);
+    REQUIRE_EQ(bop__machine_view_open(f->world.machine, &view), 0);
+    if (bop_kv_get(view->txn, view->tables[MACHINE_OWNED], bop_slice(key, sizeof(key)), &value) ==
+        0) {
+        REQUIRE_EQ(value.size, 4);
+        count = bop_load_u32(value.data);
+    }
+    bop__machine_view_close(view);
+    return count;
+}
+
+/* Their number goes to the store with the batch, or with it is lost. */
+TEST(registration, is_counted_whatever_becomes_of_its_batch)
+{
+    struct bop_item clash[] = {{.key = bytes("b"), .sequence = 20},
+                               {.key = bytes("c"), .sequence = 1}};
+
+    add(f, 0, "a", 1);
+    add(f, 0, "a", 2);
+    CHECK_EQ(counted(f, 0), 2);
+
+    world_begin(&f->world);
+    add(f, 0, "a", 3);
+    add(f, 1, "a", 3);
+    CHECK(remove_one(f, 0, "a", 2));
+    CHECK(remove_one(f, 0, "a", 1));
+    world_abort(&f->world);
+    f->sequences[0] = f->sequences[1] = 2;
+    CHECK_EQ(counted(f, 0), 2);
+    CHECK_EQ(counted(f, 1), 0);
+
+    world_reopen(&f->world);
+    bop__machine_events_to(f->world.machine, &f->events);
+    world_begin(&f->world);
+    add(f, 0, "a", 3);
+    CHECK_EQ(add_all(f, 0, clash, 2), BOP_STATUS_BAD_REQUEST); /* All is taken back, */
+    CHECK(remove_one(f, 0, "a", 2));
+    add(f, 0, "a", 4);
+    add(f, 1, "a", 1);
+    CHECK(remove_one(f, 1, "a", 1)); /* and of this one nothing is ever stored. */
+    world_commit(&f->world);
+    CHECK_EQ(counted(f, 0), 3);
+    CHECK_EQ(counted(f, 1), 0);
+
+    world_begin(&f->world);
+    add(f, 0, "a", 5);
+    CHECK_EQ(world_expire(&f->world, f->sessions, 1), BOP_STATUS_OK);
+    world_commit(&f->world);
+    CHECK_EQ(world_records(&f->world, MACHINE_OWNED), 0);
+}
+
 /* All that a session has ends with one entry, so there is a bound. */
 TEST(registration, is_one_of_so_many_of_its_session)
 {
@@ -191,6 +249,7 @@ TEST(registration, is_one_of_so_many_of_its_session)
     CHECK_EQ(world_records(&f->world, MACHINE_OWNED), 0);
 }
 
+/* Addresses that contain, begin with and end in others, and ones longer than the store's keys. */
 TEST(registration, has_addresses_of_any_bytes)
 {
     struct bop_slice addresses[] = {
