@@ -41,7 +41,7 @@
 #define MACHINE_LEVEL_GRACE 2
 
 #define MACHINE_WINDOW_MAX             16384  /* Unacked writes of one session. */
-#define MACHINE_SESSIONS_MAX           100000 /* Open sessions. */
+#define MACHINE_SESSIONS_MAX           196608 /* Open ones: a table of 2^18 at three quarters. */
 #define MACHINE_SESSION_TIMEOUT_MIN_MS 1000
 #define MACHINE_SESSION_TIMEOUT_MAX_MS (24 * 3600 * 1000)
 #define MACHINE_SCAN_LIMIT_MAX         10000 /* Entries in one page of a scan; asked for with 0. */

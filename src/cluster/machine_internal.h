@@ -88,6 +88,7 @@ struct session_table {
     struct session *slots; /* Open addressing, linear. */
     size_t capacity;       /* A power of two, or 0. */
     size_t count;
+    uint64_t silent_ms; /* Until then none is found expired. */
 };
 
 /* ---- Replies ---- */
@@ -133,8 +134,8 @@ struct machine {
     struct bop_buf conf;
 
     struct session_table sessions;
-    struct collection_cache collections;
     struct bop_buf owned_dirty; /* Ids, u64 each, of the sessions with numbers to be stored. */
+    struct collection_cache collections;
     struct chunk_cache chunks;
     struct machine_undo undo;
     struct bop_buf results; /* Of the operations of a transaction. */
@@ -302,11 +303,11 @@ BOP_MUST_USE int bop__machine_owned_add(struct machine *machine, uint64_t sessio
 /** And one less. Not for what ends with the session. */
 BOP_MUST_USE int bop__machine_owned_sub(struct machine *machine, uint64_t session,
                                         enum machine_owned_kind kind);
-/** A session ends: so does all that it owns. machine_owned.c dispatches to: */
 /** Bring the numbers to the store. */
 BOP_MUST_USE int bop__machine_owned_flush(struct machine *machine);
 /** Forget the numbers that are not in the store: they are read from there again. */
 void bop__machine_owned_forget(struct machine *machine);
+/** A session ends: so does all that it owns. machine_owned.c dispatches to: */
 BOP_MUST_USE int bop__machine_owned_end(struct machine *machine, uint64_t session);
 BOP_MUST_USE int bop__machine_lock_end(struct machine *machine, const struct machine_owned *owned);
 BOP_MUST_USE int bop__machine_member_end(struct machine *machine,

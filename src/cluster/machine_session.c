@@ -45,6 +45,7 @@ static struct session *table_place(struct session_table *table, uint64_t id)
     }
     table->slots[i] = (struct session){.id = id, .seen_ms = MACHINE_SEEN_UNKNOWN};
     table->count++;
+    table->silent_ms = 0;
     return &table->slots[i];
 }
 
@@ -374,12 +375,22 @@ bool bop__machine_session_check(const struct machine *machine, uint64_t session,
     return found && (!token || token_equal(found, token));
 }
 
+/* The time at which it is silent for too long is put off by that, but for a clock that was not
+ * known or went back. */
+static void see(struct machine *machine, struct session *session, uint64_t seen_ms)
+{
+    if (seen_ms < session->seen_ms) {
+        machine->sessions.silent_ms = 0;
+    }
+    session->seen_ms = seen_ms;
+}
+
 bool bop__machine_session_seen(struct machine *machine, uint64_t session, uint64_t seen_ms)
 {
     struct session *found = table_find(&machine->sessions, session);
 
     if (found) {
-        found->seen_ms = seen_ms;
+        see(machine, found, seen_ms);
         found->cut = false;
     }
     return found != NULL;
@@ -391,7 +402,7 @@ bool bop__machine_session_heard(struct machine *machine, uint64_t session, uint6
     struct session *found = table_find(&machine->sessions, session);
 
     if (found) {
-        found->seen_ms = seen_ms;
+        see(machine, found, seen_ms);
         found->cut = false;
         found->via = via;
     }
@@ -404,7 +415,7 @@ void bop__machine_session_wrote(struct machine *machine, uint64_t session, uint6
     struct session *found = table_find(&machine->sessions, session);
 
     if (found && !found->cut) {
-        found->seen_ms = seen_ms;
+        see(machine, found, seen_ms);
         found->via = found->via ? found->via : via;
     }
 }
@@ -418,11 +429,13 @@ void bop__machine_session_cut(struct machine *machine, uint64_t session, uint64_
     if (found && found->grace_ms > 0 && found->via == via && !found->cut) {
         found->cut = true;
         found->seen_ms = now_ms;
+        machine->sessions.silent_ms = 0;
     }
 }
 
 void bop__machine_sessions_seen_all(struct machine *machine, uint64_t seen_ms)
 {
+    machine->sessions.silent_ms = 0;
     for (size_t i = 0; i < machine->sessions.capacity; i++) {
         machine->sessions.slots[i].seen_ms = seen_ms;
         machine->sessions.slots[i].cut = false;
@@ -436,22 +449,44 @@ static uint64_t patience_ms(const struct session *session)
     return session->cut ? bop_min_u64(session->grace_ms, session->timeout_ms) : session->timeout_ms;
 }
 
+/* When it will have been silent for too long, if it is not heard of. */
+static uint64_t silent_ms(const struct session *session)
+{
+    uint64_t patience = patience_ms(session);
+
+    return session->seen_ms > UINT64_MAX - patience ? UINT64_MAX : session->seen_ms + patience;
+}
+
+/*
+ * Until the time at which the first of them will have been silent for too long as of now, there
+ * is none to be found: what is heard meanwhile only puts that off. So all of them are looked
+ * at as often as a session's patience ends, and not as often as somebody asks.
+ */
 size_t bop__machine_sessions_expired(struct machine *machine, uint64_t now_ms,
                                      uint64_t *out_sessions, size_t max)
 {
+    struct session_table *table = &machine->sessions;
+    uint64_t first_ms = UINT64_MAX;
     size_t count = 0;
 
-    for (size_t i = 0; i < machine->sessions.capacity && count < max; i++) {
-        struct session *session = &machine->sessions.slots[i];
+    if (now_ms <= table->silent_ms) {
+        return 0;
+    }
+    for (size_t i = 0; i < table->capacity && count < max; i++) {
+        struct session *session = &table->slots[i];
 
         if (session->id == 0) {
             continue;
         }
         if (session->seen_ms == MACHINE_SEEN_UNKNOWN) {
             session->seen_ms = now_ms;
-        } else if (now_ms > session->seen_ms && now_ms - session->seen_ms > patience_ms(session)) {
+        }
+        if (silent_ms(session) < now_ms) {
             out_sessions[count++] = session->id;
         }
+        first_ms = bop_min_u64(first_ms, silent_ms(session));
     }
+    /* Those found are there until an entry ends them, which may not come to pass. */
+    table->silent_ms = count > 0 || max == 0 ? 0 : first_ms;
     return count;
 }

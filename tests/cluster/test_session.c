@@ -1,3 +1,5 @@
+#include <bop/random.h>
+
 #include "machine_help.h"
 
 #define TOKEN  "0123456789abcde"
@@ -334,6 +336,83 @@ static bool expired(struct fixture *f, uint64_t session, uint64_t now_ms)
         }
     }
     return false;
+}
+
+#define MODEL_SESSIONS 12
+#define MODEL_GRACE_MS 300
+
+struct model_session {
+    uint64_t id; /* 0: there is none. */
+    uint64_t seen_ms;
+    uint32_t timeout_ms;
+    uint32_t patience_ms;
+};
+
+/* Open it, or hear of it, or of its connection's end, or nothing. */
+static void model_step(struct fixture *f, struct model_session *session, uint64_t what,
+                       uint64_t now_ms)
+{
+    struct machine *machine = f->world.machine;
+
+    if (session->id == 0) {
+        session->id = session_with_grace(f, session->timeout_ms, MODEL_GRACE_MS);
+        what = 0;
+    }
+    if (what == 0) {
+        CHECK(bop__machine_session_heard(machine, session->id, 7, now_ms));
+        session->seen_ms = now_ms;
+        session->patience_ms = session->timeout_ms;
+    } else if (what == 1 && session->patience_ms == session->timeout_ms) {
+        bop__machine_session_cut(machine, session->id, 7, now_ms);
+        session->seen_ms = now_ms;
+        session->patience_ms = MODEL_GRACE_MS;
+    }
+}
+
+/* Exactly those are found that are silent for too long; they are ended. */
+static void model_check(struct fixture *f, struct model_session *sessions, uint64_t now_ms)
+{
+    uint64_t ids[MODEL_SESSIONS];
+    size_t silent = 0,
+           count = bop__machine_sessions_expired(f->world.machine, now_ms, ids, MODEL_SESSIONS);
+
+    for (size_t i = 0; i < MODEL_SESSIONS; i++) {
+        struct model_session *session = &sessions[i];
+        bool found = false;
+
+        for (size_t k = 0; k < count && session->id != 0; k++) {
+            found = found || ids[k] == session->id;
+        }
+        CHECK_EQ(found, session->id != 0 && now_ms - session->seen_ms > session->patience_ms);
+        silent += found;
+        session->id = found ? 0 : session->id;
+    }
+    CHECK_EQ(silent, count);
+    if (count > 0) {
+        CHECK_EQ(world_expire(&f->world, ids, count), BOP_STATUS_OK);
+    }
+}
+
+TEST(grace, agrees_with_a_model_however_often_it_is_asked)
+{
+    struct model_session sessions[MODEL_SESSIONS] = {0};
+    struct bop_random random;
+    uint64_t now_ms = 1000;
+
+    bop_random_seed(&random, 5);
+    world_newest_level(&f->world);
+    world_end_session(&f->world, f->session, TOKEN);
+    for (size_t i = 0; i < MODEL_SESSIONS; i++) {
+        sessions[i].timeout_ms = 1000u << i % 4;
+    }
+    for (unsigned step = 0; step < 10000; step++) {
+        now_ms += bop_random_below(&random, 150);
+        model_step(f, &sessions[bop_random_below(&random, MODEL_SESSIONS)],
+                   bop_random_below(&random, 4), now_ms);
+        if (bop_random_below(&random, 3) > 0) {
+            model_check(f, sessions, now_ms);
+        }
+    }
 }
 
 TEST(grace, needs_a_level_of_the_cluster)
