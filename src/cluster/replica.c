@@ -482,6 +482,7 @@ void bop__replica_close(struct replica *replica)
     bop__replica_admins_deinit(replica);
     bop__replica_snapshot_deinit(replica);
     bop__replica_backups_deinit(replica);
+    bop__replica_verify_deinit(replica);
     if (replica->options.events.on_release) {
         replica->options.events.on_release(replica->options.events.user);
     }
@@ -510,7 +511,7 @@ void bop__replica_stop(struct replica *replica)
 
 bool bop__replica_busy(const struct replica *replica)
 {
-    return bop_aof_busy(replica->aof) || replica->taking.active ||
+    return bop_aof_busy(replica->aof) || replica->taking.active || replica->verify.running ||
            bop__replica_backups_cutting(replica) || replica->install.phase == INSTALL_CHECKING ||
            replica->install.phase == INSTALL_LOADING;
 }

@@ -72,6 +72,9 @@
 #define PATH_MAX_BYTES     4096
 
 #define ALIVE_CUT (UINT64_C(1) << 63) /* With a session's id: its connection broke. */
+/* Index and term. */
+#define SNAPSHOT_NAME "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap"
+
 
 /** The digest of a state's content, as of an entry; index 0: none. */
 struct replica_digest {
@@ -143,6 +146,24 @@ struct snapshot_taking {
 };
 
 enum install_phase {
+enum verify_phase {
+    VERIFY_IDLE,
+    VERIFY_UNDER_WAY,
+    VERIFY_DAMAGED,
+};
+
+/** The newest snapshot, which a start did not read through, being checked. */
+struct snapshot_verify {
+    enum verify_phase phase;
+    bool running; /* A task of it is. */
+    uint64_t index;
+    uint64_t term;
+    uint64_t again_ms; /* After there was no memory. */
+    struct snapshot_reader *reader;
+    struct bop_task task;
+    int rc;
+};
+
     INSTALL_IDLE,
     INSTALL_CHECKING, /* A received file is verified and given its name. */
     INSTALL_WAITING,  /* The engine wants it; a snapshot of our own is still being written. */
@@ -268,6 +289,7 @@ struct replica {
     struct snapshot_taking taking;
     struct snapshot_install install;
     struct replica_backup backups[BACKUPS_MAX];
+    struct snapshot_verify verify;
     uint64_t send_due_us; /* When more of snapshots and backups may be sent. */
     char state_path[PATH_MAX_BYTES];
     uint64_t take_again_ms; /* After one that could not be taken. */
@@ -363,6 +385,16 @@ void bop__replica_snapshot_install(struct replica *replica,
 
 /* replica_transfer.c */
 void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message);
+/* replica_verify.c */
+/** The newest snapshot is believed by its header alone: read the rest when there is time. */
+void bop__replica_verify_begin(struct replica *replica);
+void bop__replica_verify_turn(struct replica *replica);
+/** The newest snapshot was read through, now or when it was made. */
+bool bop__replica_verify_passed(const struct replica *replica);
+/** It is known not to be whole. */
+bool bop__replica_verify_failed(const struct replica *replica);
+void bop__replica_verify_deinit(struct replica *replica);
+
 /** Send what found no room in a peer's queue before. */
 void bop__replica_snapshot_send_on(struct replica *replica);
 /** When that may go on, on the monotonic clock; UINT64_MAX: nothing waits for the time. */

@@ -1,6 +1,7 @@
 /*
  * Snapshots: taking our own, finding the newest at start, and making the state
- * from one. How they travel is replica_transfer.c.
+ * from one. How they travel is replica_transfer.c; replica_verify.c reads through what a
+ * start had no need to.
  *
  * A file is named by index and term, so that the newest is found by name:
  * snapshots/<index as %016x>-<term as %016x>.snap.
@@ -14,8 +15,7 @@
 static int snapshot_path(const struct replica *replica, char *out_path, uint64_t index,
                          uint64_t term)
 {
-    return bop__replica_path(replica, out_path, "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap",
-                             index, term);
+    return bop__replica_path(replica, out_path, SNAPSHOT_NAME, index, term);
 }
 
 static void machine_options(const struct replica *replica, struct machine_options *out_options)
@@ -78,8 +78,11 @@ static int unfinished_visit(void *user, const char *name)
     return 0;
 }
 
-/* Find the newest snapshot that is whole. 0 also if there is none (raft.index 0). */
-static int find_newest(struct replica *replica, struct bop_error *err)
+typedef int snapshot_check_fn(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
+                              struct snapshot_info *out_info, struct bop_error *err);
+
+/* Find the newest snapshot that passes a check. 0 also if there is none (raft.index 0). */
+static int find_newest(struct replica *replica, snapshot_check_fn *check, struct bop_error *err)
 {
     struct newest_search search = {.below = UINT64_MAX};
     char directory[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
@@ -105,8 +108,7 @@ static int find_newest(struct replica *replica, struct bop_error *err)
         }
         rc = snapshot_path(replica, path, search.index, search.term);
         if (rc == 0) {
-            rc = bop__snapshot_check(replica->options.allocator, replica->fs, path,
-                                     &replica->snapshot, err);
+            rc = check(replica->options.allocator, replica->fs, path, &replica->snapshot, err);
         }
         if (rc == 0 && (replica->snapshot.raft.index != search.index ||
                         replica->snapshot.raft.term != search.term)) {
@@ -250,16 +252,34 @@ static int remake_state(struct replica *replica, const struct machine_options *o
                                        err);
 }
 
-int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_error *err)
+/*
+ * With a state that is whole and goes on to the log's entries, no snapshot is needed but for
+ * what its header says; nothing is changed on the strength of that. Its content, which may be
+ * long, is checked when the node serves. *out_opened: that is how it is.
+ */
+static int open_as_it_lies(struct replica *replica, const struct machine_options *options,
+                           bool *out_opened)
 {
-    struct machine_options options;
+    struct bop_error err = {0};
+    uint64_t lost;
+    bool fits;
+
+    *out_opened = find_newest(replica, bop__snapshot_peek, &err) == 0 &&
+                  log_fits(replica, &fits, &err) == 0 && fits && try_state(replica, options, &lost);
+    if (*out_opened) {
+        bop__replica_verify_begin(replica);
+    }
+    return replica->failed;
+}
+
+/* Else nothing but a snapshot that was read through may stand for what the log has not. */
+static int open_checked(struct replica *replica, const struct machine_options *options,
+                        bool trusted, struct bop_error *err)
+{
     uint64_t lost = 0;
     bool fits;
-    int rc = find_newest(replica, err);
+    int rc = find_newest(replica, bop__snapshot_check, err);
 
-    if (rc == 0) {
-        rc = bop__replica_loss_open(replica, err);
-    }
     if (rc == 0) {
         rc = log_fits(replica, &fits, err);
     }
@@ -273,16 +293,31 @@ int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_er
             bop_error_set(err, rc, "reset the log");
         }
     }
-    if (rc < 0) {
-        return rc;
+    if (rc == 0 && (!trusted || !try_state(replica, options, &lost))) {
+        rc = lost != 0 ? bop__replica_loss_found(replica, lost, err) : 0;
+        rc = rc == 0 ? remake_state(replica, options, err) : rc;
     }
+    return rc;
+}
+
+int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_error *err)
+{
+    struct machine_options options;
+    bool opened = false;
+    int rc = bop__replica_loss_open(replica, err);
+
     machine_options(replica, &options);
-    if (trusted) {
+    if (rc == 0 && trusted) {
         rc = bop__data_dir_mark(replica->fs, replica->options.path, replica->options.boot_id, err);
     }
-    if (rc == 0 && (!trusted || !try_state(replica, &options, &lost))) {
-        rc = lost != 0 ? bop__replica_loss_found(replica, lost, err) : 0;
-        rc = rc == 0 ? remake_state(replica, &options, err) : rc;
+    if (rc == 0 && trusted) {
+        rc = open_as_it_lies(replica, &options, &opened);
+        if (rc < 0) {
+            bop_error_say(err, rc, "%s", replica->failure);
+        }
+    }
+    if (rc == 0 && !opened) {
+        rc = open_checked(replica, &options, trusted, err);
     }
     if (rc < 0) {
         return rc;
@@ -527,7 +562,8 @@ static bool take_is_due(const struct replica *replica)
         return false;
     }
     since = replica->applied - last->raft.index;
-    return (since >= entries && replica->applied % every == 0) || since >= 2 * entries ||
+    return bop__replica_verify_failed(replica) ||
+           (since >= entries && replica->applied % every == 0) || since >= 2 * entries ||
            replica->applied_bytes >= bytes || buggify(BUGGIFY_SNAPSHOT_NOW);
 }
 
@@ -543,5 +579,6 @@ void bop__replica_snapshot_turn(struct replica *replica)
     if (bop__replica_snapshot_may_take(replica) && take_is_due(replica)) {
         take(replica);
     }
+    bop__replica_verify_turn(replica);
     replica->apply_stopped = false;
 }

@@ -199,12 +199,14 @@ void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_m
     if (!peer || !peer->connected || newest->index == 0) {
         return;
     }
+    if (!bop__replica_verify_passed(replica)) {
+        return; /* Nobody is sent what may not be whole. Consensus asks again. */
+    }
     if (peer->send.active && replica->now_ms - peer->send.acked_ms < SEND_STALL_MS) {
         return; /* On its way; consensus is only impatient. */
     }
     bop__replica_snapshot_stop_sending(replica, peer);
-    rc = bop__replica_path(replica, path, "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap",
-                           newest->index, newest->term);
+    rc = bop__replica_path(replica, path, SNAPSHOT_NAME, newest->index, newest->term);
     if (rc == 0) {
         rc = replica->fs->open(replica->fs, path, O_RDONLY);
     }
@@ -417,8 +419,8 @@ static void incoming_check(struct replica *replica)
     install->raft_term = incoming->raft_term;
     install->info.raft.index = incoming->index;
     install->info.raft.term = incoming->term;
-    if (bop__replica_path(replica, install->path, "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap",
-                          incoming->index, incoming->term) < 0) {
+    if (bop__replica_path(replica, install->path, SNAPSHOT_NAME, incoming->index, incoming->term) <
+        0) {
         install->path[0] = '\0'; /* The rename will say so. */
     }
     install->task = (struct bop_task){.run = check_run, .done = check_done};

@@ -38,6 +38,12 @@ BOP_MUST_USE int bop__snapshot_check(struct bop_allocator *allocator, struct bop
                                      const char *path, struct snapshot_info *out_info,
                                      struct bop_error *err);
 
+/** What a file says of itself in its header, and in its last block how many entries it has; what
+ * lies in between is not looked at. Codes as of a check. */
+BOP_MUST_USE int bop__snapshot_peek(struct bop_allocator *allocator, struct bop_fs *fs,
+                                    const char *path, struct snapshot_info *out_info,
+                                    struct bop_error *err);
+
 /**
  * Make the state of a machine that is not open from a file that is checked
  * first: the store at options->path is removed and made anew. If it fails or the

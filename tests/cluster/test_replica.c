@@ -473,6 +473,134 @@ TEST(replica, passes_over_a_damaged_snapshot)
     CHECK_EQ(world_counter(&f->w), 1);
 }
 
+/* ---- A snapshot whose content a start did not read ---- */
+
+static void snapshot_file(const struct world *w, char path[256])
+{
+    snprintf(path, 256, "%s/" SNAPSHOT_NAME, WORLD_DATA, w->replica->snapshot.raft.index,
+             w->replica->snapshot.raft.term);
+}
+
+/* Start with a state that is whole, and a snapshot of some length. Returns its index. */
+static uint64_t start_with_snapshot(struct world *w, bool damaged, const char *boot)
+{
+    char path[256];
+    uint64_t index;
+
+    start(w);
+    world_added(w, 1);
+    take_snapshot(w);
+    index = w->replica->snapshot.raft.index;
+    CHECK(bop__replica_verify_passed(w->replica)); /* What we wrote ourselves is whole. */
+    snapshot_file(w, path);
+    world_close(w);
+    if (damaged) {
+        REQUIRE_EQ(bop_fs_sim_flip_bit(w->disk, path, (uint64_t)200 * 8), 0); /* In a record. */
+    }
+    w->options.boot_id = boot;
+    REQUIRE_EQ(world_open(w), 0);
+    return index;
+}
+
+TEST(replica, reads_its_snapshot_through_while_it_serves)
+{
+    uint64_t index = start_with_snapshot(&f->w, false, "boot-1");
+
+    CHECK_EQ(f->w.replica->snapshot.raft.index, index);
+    CHECK(f->w.replica->snapshot.entries > 0);
+    CHECK(!bop__replica_verify_passed(f->w.replica));
+    REQUIRE(world_settle(&f->w));
+    world_run(&f->w, 5);
+    CHECK(bop__replica_verify_passed(f->w.replica));
+    CHECK(!bop__replica_verify_failed(f->w.replica));
+    CHECK_EQ(f->w.replica->snapshot.raft.index, index);
+    CHECK_EQ(world_counter(&f->w), 1);
+}
+
+/* One that is newer by then makes the check needless. */
+TEST(replica, reads_through_no_snapshot_that_is_replaced)
+{
+    uint64_t index = start_with_snapshot(&f->w, true, "boot-1");
+
+    f->w.replica->verify.again_ms = UINT64_MAX; /* So late that it is replaced before. */
+    REQUIRE(world_settle(&f->w));
+    world_added(&f->w, 1);
+    CHECK(!bop__replica_verify_passed(f->w.replica));
+    take_snapshot(&f->w);
+    CHECK(f->w.replica->snapshot.raft.index > index);
+    CHECK(bop__replica_verify_passed(f->w.replica));
+    world_run(&f->w, 2);
+    CHECK_EQ(f->w.replica->verify.phase, VERIFY_IDLE);
+}
+
+TEST(replica, takes_another_snapshot_for_one_that_is_damaged)
+{
+    uint64_t index = start_with_snapshot(&f->w, true, "boot-1");
+
+    CHECK_EQ(f->w.replica->snapshot.raft.index, index);
+    REQUIRE(world_settle(&f->w)); /* The new term's first entry is behind it. */
+    world_run(&f->w, 5);
+    CHECK(f->w.replica->snapshot.raft.index > index);
+    CHECK(bop__replica_verify_passed(f->w.replica));
+    index = f->w.replica->snapshot.raft.index;
+    world_kill(&f->w);
+    f->w.options.boot_id = "boot-2"; /* The new one is loaded. */
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK_EQ(f->w.replica->snapshot.raft.index, index);
+    CHECK(bop__replica_verify_passed(f->w.replica));
+    REQUIRE(world_settle(&f->w));
+    CHECK_EQ(world_counter(&f->w), 1);
+}
+
+/* Where the state has to be made from it, it is read first. */
+TEST(replica, loads_no_snapshot_that_is_damaged)
+{
+    char boot[] = "boot-2";
+
+    start_with_snapshot(&f->w, false, "boot-1");
+    world_kill(&f->w);
+    f->w.options.boot_id = boot;
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK(f->w.replica->snapshot.raft.index > 0);
+    CHECK(bop__replica_verify_passed(f->w.replica));
+    world_kill(&f->w);
+    boot[5] = '3';
+    REQUIRE_EQ(world_open(&f->w), 0);
+    REQUIRE(world_settle(&f->w));
+    take_snapshot(&f->w);
+    {
+        char path[256];
+
+        snapshot_file(&f->w, path);
+        world_kill(&f->w);
+        REQUIRE_EQ(bop_fs_sim_flip_bit(f->w.disk, path, (uint64_t)200 * 8), 0);
+    }
+    boot[5] = '4';
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK_EQ(f->w.replica->snapshot.raft.index, 0); /* The log has it all. */
+    REQUIRE(world_settle(&f->w));
+    CHECK_EQ(world_counter(&f->w), 1);
+}
+
+TEST(replica, sends_no_snapshot_before_it_is_read_through)
+{
+    struct world *w = &f->w;
+    struct bop_raft_message message = {.type = BOP_RAFT_INSTALL, .peer = 2};
+    struct replica_peer *peer;
+
+    start_with_snapshot(w, false, "boot-1");
+    bop__replica_peer_connected(w->replica, 2);
+    peer = bop__replica_peer(w->replica, 2);
+    REQUIRE(peer);
+    message.term = w->replica->status.term;
+    bop__replica_snapshot_send(w->replica, &message);
+    CHECK(!peer->send.active);
+    REQUIRE(world_settle(w));
+    world_run(w, 5);
+    bop__replica_snapshot_send(w->replica, &message);
+    CHECK(peer->send.active);
+}
+
 /* The name is what it is found and sent by. */
 TEST(replica, passes_over_a_snapshot_with_a_wrong_name)
 {

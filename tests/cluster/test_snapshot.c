@@ -104,6 +104,11 @@ static int check(struct fixture *f, struct snapshot_info *out_info)
     return bop__snapshot_check(&f->faulty.allocator, &f->fs.fs, f->path, out_info, NULL);
 }
 
+static int peek(struct fixture *f, struct snapshot_info *out_info)
+{
+    return bop__snapshot_peek(&f->faulty.allocator, &f->fs.fs, f->path, out_info, NULL);
+}
+
 static void read_snapshot(struct fixture *f)
 {
     bop_buf_clear(&f->file);
@@ -162,6 +167,26 @@ TEST(snapshot, says_what_it_is)
     CHECK_EQ(written.bytes, checked.bytes);
     CHECK_EQ(written.entries, checked.entries);
     CHECK_EQ(written.position.digest, position.digest);
+}
+
+/* Its header and its last block say what reading all of it says. */
+TEST(snapshot, peeked_at_is_the_same)
+{
+    struct snapshot_info info, peeked;
+
+    fill(f);
+    write_snapshot(f, &info);
+    REQUIRE_EQ(check(f, &info), 0);
+    REQUIRE_EQ(peek(f, &peeked), 0);
+    CHECK_EQ(peeked.raft.index, info.raft.index);
+    CHECK_EQ(peeked.raft.term, info.raft.term);
+    CHECK_EQ(peeked.raft.conf_index, info.raft.conf_index);
+    CHECK_EQ(peeked.raft.conf.count, info.raft.conf.count);
+    CHECK_STR_EQ(peeked.raft.conf.servers[1].address, info.raft.conf.servers[1].address);
+    CHECK_EQ(peeked.position.digest, info.position.digest);
+    CHECK_EQ(peeked.bytes, info.bytes);
+    CHECK_EQ(peeked.entries, info.entries);
+    CHECK_EQ(peeked.format, info.format);
 }
 
 TEST(snapshot, loads_as_what_it_was)
@@ -440,6 +465,7 @@ TEST(snapshot, cut_anywhere_is_refused)
     for (uint64_t size = info.bytes; size-- > 0;) {
         REQUIRE_EQ(fs->truncate(fs, fd, size), 0);
         CHECK_EQ(check(f, &info), BOP_ETRUNCATED);
+        CHECK(peek(f, &info) < 0);
     }
     REQUIRE_EQ(fs->close(fs, fd), 0);
 }
@@ -454,6 +480,7 @@ TEST(snapshot, with_anything_behind_it_is_refused)
     REQUIRE_EQ(bop_buf_append(&f->file, "", 1), 0);
     replace_snapshot(f);
     CHECK_EQ(check(f, &info), BOP_ECORRUPT);
+    CHECK_EQ(peek(f, &info), BOP_ECORRUPT);
 }
 
 /* Give each block of f->file the checksum it should have. */
@@ -589,6 +616,21 @@ TEST(snapshot, check_survives_each_fault)
     write_snapshot(f, &info);
     FAULT_SWEEP(&f->faults) {
         int rc = check(f, &info);
+
+        CHECK_EQ(rc, f->faults.fired);
+        CHECK_EQ(f->faulty.live, 0);
+        CHECK_EQ(f->fs.open_files, 0);
+    }
+}
+
+TEST(snapshot, peek_survives_each_fault)
+{
+    struct snapshot_info info;
+
+    fill(f);
+    write_snapshot(f, &info);
+    FAULT_SWEEP(&f->faults) {
+        int rc = peek(f, &info);
 
         CHECK_EQ(rc, f->faults.fired);
         CHECK_EQ(f->faulty.live, 0);
