@@ -169,6 +169,7 @@ static void init(struct replica *replica, const struct replica_options *options)
     replica->write_oldest = replica->write_next;
     replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
     bop_list_init(&replica->reads_new);
+    replica->reads_due_ms = UINT64_MAX;
     bop_list_init(&replica->read_batches);
     bop_list_init(&replica->admins.waiting);
     bop_buf_init(&replica->admins.out, replica->allocator, 0);
@@ -481,8 +482,8 @@ void bop__replica_close(struct replica *replica)
     }
     bop__replica_admins_deinit(replica);
     bop__replica_snapshot_deinit(replica);
-    bop__replica_backups_deinit(replica);
     bop__replica_verify_deinit(replica);
+    bop__replica_backups_deinit(replica);
     if (replica->options.events.on_release) {
         replica->options.events.on_release(replica->options.events.user);
     }
@@ -606,6 +607,9 @@ uint64_t bop__replica_deadline_ms(const struct replica *replica)
     deadline = bop_min_u64(deadline, bop__replica_timers_due_ms(replica));
     if (replica->batch.open) {
         deadline = bop_min_u64(deadline, replica->batch.due_ms);
+    }
+    if (replica->read_batch_count < READ_BATCHES_MAX) {
+        deadline = bop_min_u64(deadline, replica->reads_due_ms);
     }
     return replica->apply_due_ms != 0 ? bop_min_u64(deadline, replica->apply_due_ms) : deadline;
 }

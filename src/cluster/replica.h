@@ -163,6 +163,8 @@ struct replica_read {
     /* code 0: read from view, which stands at or after the moment of asking. Else: not now (RETRY).
      */
     void (*done)(struct replica_read *read, int code, struct machine_view *view);
+    /* Nobody waits for it: it may be asked for a few milliseconds later, with others. */
+    bool patient;
 };
 
 /** Ask for a read; done is called from a turn. */

@@ -51,6 +51,7 @@
 #define SETTLE_BYTES       (4u * 1024 * 1024)
 #define SETTLE_MS          20            /* ...which stays open so long at most. */
 #define READ_BATCHES_MAX   8             /* Asked for and not granted; later reads join the next. */
+#define READ_GATHER_MS     50            /* Patient reads wait so long for more. */
 #define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
 #define SEND_AHEAD_US      5000 /* Of the rate that is allowed: turns are not on the microsecond. */
 #define SEND_STALL_MS      10000 /* Without an acknowledgement; then a transfer is given up. */
@@ -71,10 +72,10 @@
 #define HOUSEKEEPING_MS    100
 #define PATH_MAX_BYTES     4096
 
-#define ALIVE_CUT (UINT64_C(1) << 63) /* With a session's id: its connection broke. */
 /* Index and term. */
 #define SNAPSHOT_NAME "snapshots/%016" PRIx64 "-%016" PRIx64 ".snap"
 
+#define ALIVE_CUT (UINT64_C(1) << 63) /* With a session's id: its connection broke. */
 
 /** The digest of a state's content, as of an entry; index 0: none. */
 struct replica_digest {
@@ -145,7 +146,6 @@ struct snapshot_taking {
     struct bop_error error;
 };
 
-enum install_phase {
 enum verify_phase {
     VERIFY_IDLE,
     VERIFY_UNDER_WAY,
@@ -164,6 +164,7 @@ struct snapshot_verify {
     int rc;
 };
 
+enum install_phase {
     INSTALL_IDLE,
     INSTALL_CHECKING, /* A received file is verified and given its name. */
     INSTALL_WAITING,  /* The engine wants it; a snapshot of our own is still being written. */
@@ -268,6 +269,7 @@ struct replica {
     } uncommitted[2];
     struct replica_time time;
     struct bop_list reads_new;
+    uint64_t reads_due_ms;        /* When to ask for them; UINT64_MAX: there are none. */
     struct bop_list read_batches; /* In order of asking. */
     unsigned read_batch_count;
     uint64_t read_context;
@@ -287,9 +289,9 @@ struct replica {
     struct incoming_snapshot incoming;
     struct stoppable_fs writing; /* What snapshots of our own are written through. */
     struct snapshot_taking taking;
+    struct snapshot_verify verify;
     struct snapshot_install install;
     struct replica_backup backups[BACKUPS_MAX];
-    struct snapshot_verify verify;
     uint64_t send_due_us; /* When more of snapshots and backups may be sent. */
     char state_path[PATH_MAX_BYTES];
     uint64_t take_again_ms; /* After one that could not be taken. */
@@ -383,8 +385,6 @@ void bop__replica_snapshot_turn(struct replica *replica);
 void bop__replica_snapshot_install(struct replica *replica,
                                    const struct bop_raft_snapshot *snapshot);
 
-/* replica_transfer.c */
-void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message);
 /* replica_verify.c */
 /** The newest snapshot is believed by its header alone: read the rest when there is time. */
 void bop__replica_verify_begin(struct replica *replica);
@@ -395,6 +395,8 @@ bool bop__replica_verify_passed(const struct replica *replica);
 bool bop__replica_verify_failed(const struct replica *replica);
 void bop__replica_verify_deinit(struct replica *replica);
 
+/* replica_transfer.c */
+void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_message *message);
 /** Send what found no room in a peer's queue before. */
 void bop__replica_snapshot_send_on(struct replica *replica);
 /** When that may go on, on the monotonic clock; UINT64_MAX: nothing waits for the time. */

@@ -268,7 +268,10 @@ static void submit_proposals(struct replica *replica)
 
 void bop__replica_read(struct replica *replica, struct replica_read *read)
 {
+    uint64_t due_ms = read->patient ? replica->now_ms + READ_GATHER_MS : replica->now_ms;
+
     bop_list_push_back(&replica->reads_new, &read->link);
+    replica->reads_due_ms = bop_min_u64(replica->reads_due_ms, due_ms);
 }
 
 static void fail_reads(struct bop_list *reads, int code)
@@ -335,10 +338,11 @@ static void ask_reads(struct replica *replica)
     struct read_batch *batch;
     int rc;
 
-    if (bop_list_empty(&replica->reads_new) || replica->read_batch_count >= READ_BATCHES_MAX ||
+    if (replica->reads_due_ms > replica->now_ms || replica->read_batch_count >= READ_BATCHES_MAX ||
         (replica->read_batch_count > 0 && buggify(BUGGIFY_READS_WAIT))) {
         return;
     }
+    replica->reads_due_ms = UINT64_MAX;
     batch = bop_alloc(replica->allocator, sizeof(*batch));
     if (!batch) {
         fail_reads(&replica->reads_new, BOP_ENOMEM);

@@ -279,7 +279,7 @@ static void session_read_done(struct replica_read *read, int code, struct machin
 }
 
 static int serve_session_read(struct service_conn *conn, const struct bop_wire_frame *frame,
-                              uint64_t session)
+                              uint64_t session, bool patient)
 {
     struct service_request *request = bop__service_request(conn, frame);
 
@@ -287,7 +287,7 @@ static int serve_session_read(struct service_conn *conn, const struct bop_wire_f
         return BOP_ENOMEM;
     }
     bop__replica_session_alive(conn->service->replica, session);
-    request->read = (struct replica_read){.done = session_read_done};
+    request->read = (struct replica_read){.done = session_read_done, .patient = patient};
     bop__replica_read(conn->service->replica, &request->read);
     return 0;
 }
@@ -297,7 +297,7 @@ static int serve_session_resume(struct service_conn *conn, const struct bop_wire
     struct bop_session_request in;
     int rc = bop_session_request_decode(frame->payload, &in);
 
-    return rc < 0 ? rc : serve_session_read(conn, frame, in.session);
+    return rc < 0 ? rc : serve_session_read(conn, frame, in.session, false);
 }
 
 static int serve_session_alive(struct service_conn *conn, const struct bop_wire_frame *frame)
@@ -305,7 +305,10 @@ static int serve_session_alive(struct service_conn *conn, const struct bop_wire_
     struct bop_reader reader = bop_reader(frame->payload);
     uint64_t session = bop_read_u64(&reader);
 
-    return bop_reader_done(&reader) ? serve_session_read(conn, frame, session) : BOP_EMALFORMED;
+    /* Sessions by the thousand say so every few seconds: a question to the others for each would
+     * be most of what that costs. */
+    return bop_reader_done(&reader) ? serve_session_read(conn, frame, session, true)
+                                    : BOP_EMALFORMED;
 }
 
 /* ---- Reads ---- */

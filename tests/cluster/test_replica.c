@@ -680,6 +680,54 @@ TEST(replica, answers_all_that_waits_when_it_is_closed)
     }
 }
 
+struct patient_read {
+    struct replica_read read;
+    unsigned answers;
+};
+
+static void patient_read_done(struct replica_read *read, int code, struct machine_view *view)
+{
+    CHECK_EQ(code, 0);
+    CHECK(view != NULL);
+    BOP_CONTAINER_OF(read, struct patient_read, read)->answers++;
+}
+
+static struct patient_read patient_read(bool patient)
+{
+    return (struct patient_read){.read = {.done = patient_read_done, .patient = patient}};
+}
+
+/* Those that nobody waits for are asked for together, at their time or with one that cannot wait.
+ */
+TEST(replica, lets_patient_reads_gather)
+{
+    struct patient_read first = patient_read(true), second = patient_read(true);
+    struct patient_read third = patient_read(true), urgent = patient_read(false);
+    struct world *w = &f->w;
+    uint64_t context;
+
+    start(w);
+    world_turn(w);
+    context = w->replica->read_context;
+    bop__replica_read(w->replica, &first.read);
+    CHECK(bop__replica_deadline_ms(w->replica) <= w->replica->now_ms + READ_GATHER_MS);
+    world_run(w, READ_GATHER_MS - 2);
+    bop__replica_read(w->replica, &second.read);
+    CHECK_EQ(w->replica->read_context, context); /* Nothing was asked yet. */
+    world_run(w, 2 * READ_GATHER_MS);
+    CHECK_EQ(w->replica->read_context, context + 1);
+    CHECK_EQ(first.answers, 1);
+    CHECK_EQ(second.answers, 1);
+
+    bop__replica_read(w->replica, &third.read);
+    bop__replica_read(w->replica, &urgent.read);
+    world_turn(w);
+    world_turn(w);
+    CHECK_EQ(w->replica->read_context, context + 2);
+    CHECK_EQ(third.answers, 1);
+    CHECK_EQ(urgent.answers, 1);
+}
+
 TEST(replica, gives_up_a_write_at_its_deadline)
 {
     struct world_write write;
