@@ -20,6 +20,8 @@ FOREVER_S = 3600  # Of a load that is told to end.
 KEY_BYTES_ON_DISK = 1000  # Of each key at each node: log, state, two snapshots. Rounded up.
 NEVER = 1 << 40  # As many entries between two snapshots.
 QUIET_S = 5.0  # Of load without a snapshot, before and after one.
+PROMPT_S = 900  # At most, until all nodes have written one.
+OFTEN = 1000  # Entries between two snapshots, where a state is small.
 MARGIN_S = 0.3  # About a snapshot that counts neither as with nor as without it.
 
 
@@ -89,6 +91,12 @@ def check_room(directory, keys):
     if free < wanted:
         raise report.Missing(f"{keys} keys want {wanted >> 30} GiB free under {directory}, "
                              f"there are {free >> 30}")
+
+
+def snapshots(cluster):
+    """The newest snapshot's name of each node."""
+    return [max((name for name in os.listdir(cluster.directory / str(number + 1) / "snapshots")
+                 if name.endswith(".snap")), default="") for number in range(NODES)]
 
 
 def being_written(cluster):
@@ -162,25 +170,34 @@ def rates(lines, spans):
     return statistics.mean(without), statistics.mean(within)
 
 
+def await_snapshots(cluster, before):
+    """Until every node has written one. A large state is not written for little: that takes
+    half as many entries as it has."""
+    until = time.monotonic() + PROMPT_S
+    while any(name == old for name, old in zip(snapshots(cluster), before)):
+        if time.monotonic() > until:
+            raise RuntimeError("a node takes no snapshot")
+        time.sleep(0.05)
+
+
 def snapshot_cost(cluster, keys):
-    """Percent of the throughput that is lost while all nodes write a snapshot of the keys."""
+    """Percent of the throughput that is lost while nodes write a snapshot of the keys."""
     let_be(cluster, NEVER)
     await_quiet(cluster)
-    with Snapshots(cluster) as snapshots:
+    before = snapshots(cluster)
+    with Snapshots(cluster) as watched:
         with cluster.background("write", 64, FOREVER_S, keys=keys) as lines:
             time.sleep(1.0 + QUIET_S)
-            let_be(cluster, 1)
-            until = time.monotonic() + 30
-            while not snapshots.spans and time.monotonic() < until:
-                time.sleep(0.01)
+            let_be(cluster, OFTEN)
+            await_snapshots(cluster, before)
             let_be(cluster, NEVER)
             await_quiet(cluster)
             time.sleep(QUIET_S)
-    without, within = rates(lines, snapshots.spans)
+    without, within = rates(lines, watched.spans)
     if values_of(lines)["failed"]:
         raise RuntimeError("requests failed while a snapshot was taken")
     return {"snapshot cost": (1 - within / without) * 100,
-            "snapshot s": max(end - start for start, end in snapshots.spans)}
+            "snapshot s": max(end - start for start, end in watched.spans)}
 
 
 def restart(cluster, numbers, end):
