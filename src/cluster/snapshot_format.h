@@ -36,6 +36,7 @@
 #define SNAPSHOT_END_SIZE(tables) (8 * (tables) + 8)
 #define SNAPSHOT_BLOCK_BYTES      (256 * 1024)       /* A RECORDS block ends once it has these. */
 #define SNAPSHOT_BLOCK_MAX        (16 * 1024 * 1024) /* Of a payload; that and the largest record fit. */
+#define SNAPSHOT_SYNC_BYTES       (16 * 1024 * 1024) /* Written and not synced. */
 #define SNAPSHOT_PATH_MAX         4096
 
 enum snapshot_block {

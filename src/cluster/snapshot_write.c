@@ -14,6 +14,7 @@ struct snapshot_writer {
     struct bop_fs *fs;
     int fd;
     uint64_t offset;
+    uint64_t synced;
     uint32_t crc;
     struct bop_buf buf; /* Of the block under way, head included. */
     size_t block_at;    /* Where it begins in buf: behind the preamble at first. */
@@ -42,11 +43,17 @@ static int block_end(struct snapshot_writer *writer, enum snapshot_block kind)
     bop_store_u32(head + 8, writer->crc);
     rc = bop_fs_write_all(writer->fs, writer->fd, writer->buf.data, writer->buf.size,
                           writer->offset);
-    if (rc == 0) {
-        writer->offset += writer->buf.size;
-        bop_buf_clear(&writer->buf);
+    if (rc < 0) {
+        return rc;
     }
-    return rc;
+    writer->offset += writer->buf.size;
+    bop_buf_clear(&writer->buf);
+    if (writer->offset - writer->synced < SNAPSHOT_SYNC_BYTES) {
+        return 0;
+    }
+    /* By and by: a gigabyte at once in the end would keep the log, on the same disk, waiting. */
+    writer->synced = writer->offset;
+    return writer->fs->sync(writer->fs, writer->fd);
 }
 
 static int write_header(struct snapshot_writer *writer, const struct machine_position *position,
