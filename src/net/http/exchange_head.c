@@ -204,7 +204,8 @@ void bop__exchange_continue(struct bop__exchange *ex)
     }
 }
 
-void bop__http_write_refusal(struct bop__http_conn *conn, unsigned status, const char *why)
+void bop__http_write_refusal(struct bop__http_conn *conn, unsigned status, const char *why,
+                             bool of_head)
 {
     size_t size = strlen(why);
     struct bop_buf *out;
@@ -219,8 +220,10 @@ void bop__http_write_refusal(struct bop__http_conn *conn, unsigned status, const
     at = PUT(at, "Content-Type: text/plain\r\nConnection: close\r\nContent-Length: ");
     at = put_number(at, size + 1);
     at = PUT(at, "\r\n\r\n");
-    at = bop__put(at, why, size);
-    at = PUT(at, "\n");
+    if (!of_head) { /* Whose answers have no content (RFC 9110, 9.3.2). */
+        at = bop__put(at, why, size);
+        at = PUT(at, "\n");
+    }
     bop__http_wrote(conn, out, at);
     conn->server->counters.responses[status / 100]++;
 }

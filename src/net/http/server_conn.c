@@ -7,6 +7,7 @@
  * the socket, which is paused meanwhile: so a client can have read ahead of it
  * what one receive brings and no more.
  */
+#include "parse.h"
 #include "server_internal.h"
 
 /* How long a peer may take to close its side after our last bytes. */
@@ -64,6 +65,7 @@ void bop__http_conn_refuse(struct bop__http_conn *conn, unsigned status, const c
 {
     struct bop__exchange *ex = conn->exchange;
     bool begun = ex != NULL && (ex->head_sent || ex->answered);
+    bool of_head = ex != NULL ? ex->method == BOP_HTTP_HEAD : conn->of_head;
 
     if (ex != NULL) {
         bop__exchange_abort(ex);
@@ -72,7 +74,7 @@ void bop__http_conn_refuse(struct bop__http_conn *conn, unsigned status, const c
         return; /* on_abort closed it. */
     }
     if (!begun) {
-        bop__http_write_refusal(conn, status, why);
+        bop__http_write_refusal(conn, status, why, of_head);
     }
     bop__http_conn_leave(conn);
 }
@@ -100,6 +102,17 @@ static void settle(struct bop__http_conn *conn)
     }
 }
 
+/* Its method, of a head that is not whole or bad. */
+static bool says_head(struct bop_slice bytes)
+{
+    size_t at = 0;
+
+    while (at < bytes.size && (bytes.data[at] == '\r' || bytes.data[at] == '\n')) {
+        at++;
+    }
+    return bytes.size - at >= 5 && memcmp(bytes.data + at, "HEAD ", 5) == 0;
+}
+
 /* A request's head is there: hand it out. Returns its size; 0 when it is not. */
 static size_t read_head(struct bop__http_conn *conn, struct bop_slice bytes)
 {
@@ -111,6 +124,7 @@ static size_t read_head(struct bop__http_conn *conn, struct bop_slice bytes)
 
     rc = bop_http1_parse_request(bytes, &server->options.limits, &server->head, &why);
     if (BOP_UNLIKELY(rc != 0)) {
+        conn->of_head = says_head(bytes);
         if (rc == BOP_ETRUNCATED) {
             conn->seen = (uint32_t)bytes.size;
             return 0;
@@ -124,6 +138,8 @@ static size_t read_head(struct bop__http_conn *conn, struct bop_slice bytes)
     server->counters.requests++;
     conn->requests++;
     conn->seen = 0;
+    conn->empty_lines = 0;
+    conn->of_head = false;
     ex = bop__exchange_take(conn, &server->head);
     if (BOP_UNLIKELY(ex == NULL)) {
         bop__http_conn_refuse(conn, 503, "out of memory");
@@ -138,12 +154,14 @@ static size_t read_head(struct bop__http_conn *conn, struct bop_slice bytes)
 }
 
 /* Empty lines between requests, as RFC 9112, 2.2 has us take them, are no head's beginning. */
-static size_t skip_empty_lines(struct bop_slice bytes)
+static size_t skip_empty_lines(struct bop__http_conn *conn, struct bop_slice bytes)
 {
     size_t at = 0;
 
-    while (at + 1 < bytes.size && bytes.data[at] == '\r' && bytes.data[at + 1] == '\n') {
+    while (conn->empty_lines < BOP__HTTP_EMPTY_LINES_MAX && at + 1 < bytes.size &&
+           bytes.data[at] == '\r' && bytes.data[at + 1] == '\n') {
         at += 2;
+        conn->empty_lines++;
     }
     return at;
 }
@@ -152,10 +170,18 @@ static size_t begin_request(struct bop__http_conn *conn, struct bop_slice bytes)
 {
     size_t skipped;
 
-    if (conn->phase == BOP__HTTP_IDLE && BOP_UNLIKELY(bytes.data[0] == '\r')) {
-        skipped = skip_empty_lines(bytes);
+    if (BOP_UNLIKELY(bytes.data[0] == '\r')) {
+        skipped = skip_empty_lines(conn, bytes);
         if (skipped > 0) {
+            conn->phase = BOP__HTTP_IDLE; /* A CR had come alone. */
+            conn->seen = 0;
             return skipped;
+        }
+        if (conn->empty_lines == BOP__HTTP_EMPTY_LINES_MAX) {
+            conn->server->counters.requests++;
+            conn->server->counters.malformed++;
+            bop__http_conn_refuse(conn, 400, "too many empty lines precede the request");
+            return 0;
         }
     }
     if (conn->phase == BOP__HTTP_HEAD &&

@@ -54,6 +54,7 @@ struct bop__http_conn {
     uint32_t taken_total; /* Those that the peer had taken when the wheel last looked, */
     uint32_t taken_ms;    /* and since when it is so. */
     uint8_t phase;        /* enum bop__http_phase */
+    uint8_t empty_lines;  /* Taken since the last request. */
     bool busy : 1;        /* on_data is running: it goes on by itself. */
     bool wrote : 1;       /* ...and has to flush. */
     bool paused : 1;      /* The socket is. */
@@ -61,6 +62,7 @@ struct bop__http_conn {
     bool ended : 1;       /* The peer sends no more. */
     bool proxied : 1;     /* A struct bop__http_proxied. */
     bool slow : 1;        /* Counted in slow_now. */
+    bool of_head : 1;     /* What has come of a request, which is not whole or bad, says HEAD. */
 };
 _Static_assert(sizeof(struct bop__http_conn) <= 64, "what an idle connection costs");
 
@@ -307,7 +309,8 @@ void bop__exchange_continue(struct bop__exchange *ex);
 /** Answer with a line of text. */
 void bop__exchange_reply_text(struct bop__exchange *ex, unsigned status, const char *text);
 /** Write an answer's head of its own to a connection without exchange: "Connection: close". */
-void bop__http_write_refusal(struct bop__http_conn *conn, unsigned status, const char *why);
+void bop__http_write_refusal(struct bop__http_conn *conn, unsigned status, const char *why,
+                             bool of_head);
 /** Send a head whose body of `length` bytes the caller writes to the socket itself. */
 BOP_MUST_USE int bop__exchange_begin_length(struct bop__exchange *ex, uint64_t length);
 /** The body announced was written to the socket by the caller. */
