@@ -232,7 +232,7 @@ static inline void fixture_teardown(struct fixture *f)
 /** Turn until the condition holds; far more turns than any test needs are a failure. */
 #define TURN_UNTIL(condition)                                                                      \
     do {                                                                                           \
-        int turns_left_ = 5000;                                                                    \
+        int turns_left_ = 6000;                                                                    \
         while (!(condition)) {                                                                     \
             REQUIRE(turns_left_-- > 0 && #condition);                                              \
             REQUIRE_EQ(bop_loop_run_once(f->loop, 10), 0);                                         \

@@ -182,6 +182,54 @@ TEST(user_bytes, are_zeroed_memory_in_the_socket)
     CHECK_EQ(bop_listen(f->loop, &options, &listener, NULL), BOP_EINVAL);
 }
 
+/* ---- Another one to hear of it ---- */
+
+static size_t count_on_data(struct bop_socket *sock, void *user, struct bop_slice bytes)
+{
+    *(size_t *)user += bytes.size;
+    return bytes.size;
+}
+
+static void count_on_close(struct bop_socket *sock, void *user, int reason)
+{
+    CHECK(false); /* It was given back before. */
+}
+
+static const struct bop_socket_events count_events = {.on_data = count_on_data,
+                                                      .on_close = count_on_close};
+
+static size_t counted;
+
+static size_t hand_on(struct end *end, struct bop_slice bytes)
+{
+    bop_socket_attach(end->sock, &count_events, &counted);
+    return 1;
+}
+
+TEST(attach, may_change_who_hears_of_a_socket_at_any_time)
+{
+    int fd = raw_connect(f, 0);
+    struct end *end = &f->accepted[0];
+
+    counted = 0;
+    raw_send(fd, "one", 3);
+    TURN_UNTIL(end->got.size == 3);
+    bop_socket_attach(end->sock, &count_events, &counted);
+    CHECK_PTR_EQ(bop_socket_user(end->sock), &counted);
+    raw_send(fd, "three", 5);
+    TURN_UNTIL(counted == 5);
+    bop_socket_attach(end->sock, &end_events, end);
+    end->data = hand_on; /* From inside, with what it left. */
+    raw_send(fd, "seven", 5);
+    TURN_UNTIL(end->datas == 2);
+    raw_send(fd, "!", 1);
+    TURN_UNTIL(counted == 5 + 5);
+    CHECK_EQ(end->got.size, 3);
+    bop_socket_attach(end->sock, &end_events, end);
+    close(fd);
+    TURN_UNTIL(end->closes == 1);
+}
+
 /* ---- What it costs ---- */
 
 static size_t big_block_on_data(struct bop_socket *sock, void *user, struct bop_slice bytes)

@@ -38,6 +38,69 @@ TEST(listen, refuses_bad_options)
     CHECK_PTR_EQ(listener, NULL);
 }
 
+/* ---- Several ---- */
+
+static unsigned quiet_closes;
+
+static size_t quiet_on_data(struct bop_socket *sock, void *user, struct bop_slice bytes)
+{
+    return bytes.size;
+}
+
+static void quiet_on_close(struct bop_socket *sock, void *user, int reason)
+{
+    quiet_closes++;
+}
+
+static const struct bop_socket_events quiet_events = {.on_data = quiet_on_data,
+                                                      .on_close = quiet_on_close};
+
+static bool quiet_on_accept(struct bop_listener *listener, struct bop_socket *sock, void *user)
+{
+    *(struct bop_socket **)user = sock;
+    bop_socket_attach(sock, &quiet_events, NULL);
+    return true;
+}
+
+static int connect_to(uint16_t port)
+{
+    struct sockaddr_in address = loopback(port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    REQUIRE(fd >= 0);
+    REQUIRE_EQ(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    return fd;
+}
+
+TEST(listen, several_on_one_loop_have_each_its_own_options)
+{
+    static const char much[100000];
+    struct bop_socket *narrow = NULL, *wide = NULL;
+    struct bop_listen_options options = {.on_accept = quiet_on_accept, .user = &wide};
+    struct bop_listener *narrow_listener, *wide_listener;
+    int narrow_fd, wide_fd;
+
+    quiet_closes = 0;
+    REQUIRE_EQ(bop_listen(f->loop, &options, &wide_listener, NULL), 0);
+    options.user = &narrow;
+    options.limits.write_buffer_max = 1000;
+    REQUIRE_EQ(bop_listen(f->loop, &options, &narrow_listener, NULL), 0);
+    wide_fd = connect_to(bop_listener_port(wide_listener));
+    narrow_fd = connect_to(bop_listener_port(narrow_listener));
+    TURN_UNTIL(wide != NULL && narrow != NULL);
+    CHECK_PTR_EQ(bop_socket_loop(wide), f->loop);
+    CHECK_PTR_EQ(bop_socket_loop(narrow), f->loop);
+    CHECK_EQ(bop_socket_write(wide, bop_slice(much, sizeof(much))), 0);
+    CHECK_EQ(bop_socket_write(narrow, bop_slice(much, sizeof(much))), BOP_EFULL);
+    bop_listener_close(narrow_listener);
+    CHECK(bop_socket_is_open(narrow));
+    CHECK_EQ(bop_listener_counters(wide_listener).open, 1);
+    close(raw_connect(f, 0)); /* A third one goes on, too. */
+    close(wide_fd);
+    close(narrow_fd);
+    TURN_UNTIL(quiet_closes == 2 && f->accepted[0].closes == 1);
+}
+
 TEST(listen, on_ipv6)
 {
     struct bop_listen_options options = {.host = "::1", .on_accept = fixture_on_accept, .user = f};

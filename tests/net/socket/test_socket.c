@@ -448,6 +448,62 @@ TEST(sock, a_thousand_at_once)
     free(clients);
 }
 
+static bool all_are_closed(const struct fixture *f)
+{
+    for (unsigned i = 0; i < f->accepts; i++) {
+        if (f->accepted[i].closes == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Connect, and close at another moment each time, from either side. */
+static void come_and_go(struct fixture *f, int round)
+{
+    struct end client;
+
+    if (round % 4 == 3) {
+        struct sockaddr_in address = loopback(bop_listener_port(f->listener));
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        REQUIRE(fd >= 0);
+        REQUIRE_EQ(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        if (round % 8 == 3) {
+            raw_reset(fd);
+        } else {
+            close(fd);
+        }
+        return;
+    }
+    end_init(&client, f);
+    end_connect(&client, default_limits);
+    if (round % 4 == 1) {
+        turn(f->loop);
+    } else if (round % 4 == 2) {
+        TURN_UNTIL(client.opens == 1);
+    }
+    end_finish(&client);
+    CHECK_EQ(client.closes, 1);
+}
+
+TEST(sock, comes_and_goes_in_no_time_and_leaves_nothing)
+{
+    enum { ROUNDS = 400 };
+    size_t live = 0;
+
+    for (int round = 0; round < 2 * ROUNDS; round++) {
+        if (round == ROUNDS) {
+            TURN_UNTIL(all_are_closed(f));
+            live = f->heap.live;
+        }
+        come_and_go(f, round);
+    }
+    TURN_UNTIL(bop_listener_counters(f->listener).open == 0 && all_are_closed(f));
+    CHECK(f->accepts > ROUNDS);
+    CHECK(f->heap.live <= live);
+}
+
 /* ---- Faults ---- */
 
 static void keep_some(struct end *end)
