@@ -231,7 +231,7 @@ static void ask_to_join(struct world *f, uint64_t id, const char *text)
     bop_buf_init(&buf, NULL, 0);
     bop_write_u64(&writer, id);
     bop_write_bytes(&writer, bytes(text));
-    CHECK_EQ(bop__replica_join_asked(f->replica, bop_buf_slice(&buf)), 0);
+    CHECK_EQ(bop__replica_join_asked(f->replica, id, bop_buf_slice(&buf)), 0);
     bop_buf_deinit(&buf);
 }
 
