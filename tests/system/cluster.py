@@ -135,7 +135,7 @@ class Node:
                 return False
         tap.wait_until(serving, f"node {self.number} serves", PATIENCE)
 
-    def connect(self, timeout=10.0):
+    def connect(self, timeout=30.0):
         return wire.Connection(self.port, timeout)
 
     def status(self):
@@ -333,7 +333,7 @@ def read(node, operation, consistency=wire.LINEARIZABLE):
     def once():
         try:
             with node.connect() as connection:
-                got = connection.read(operation, consistency)
+                got = connection.read(operation, consistency, once=True)
         except (OSError, wire.Closed):
             return None
         return None if got[0] in (wire.RETRY, wire.BUSY) else got

@@ -5,12 +5,11 @@ the node goes on serving others."""
 import os
 import random
 import struct
-import time
 import zlib
 
 import tap
 import wire
-from cluster import PATIENCE, Cluster, free_port, read_counter
+from cluster import PATIENCE, Cluster, free_port, read_counter, read_map
 from tap import check, check_equal, note, test, wait_until
 
 SEED = int(os.environ.get("SEED", "20240611"))
@@ -77,25 +76,18 @@ def fill(cluster):
                    [wire.map_put("m", f"k{n}", f"v{n}") for n in range(20)])
 
 
-def states(cluster):
-    return [(s["applied"], s["digest"]) for s in cluster.converge()]
-
-
-def settled_states(cluster):
-    """As of when the cluster has nothing of its own left to write: who its nodes are, above all."""
-    def settled():
-        first = states(cluster)
-        time.sleep(1)
-        return first if states(cluster) == first else None
-
-    return wait_until(settled, "a state that stays")
+def held(cluster):
+    """What fill() made, on each node. A change of leaders or the end of a session, which are entries
+    of the log as well, is none of what is tested here."""
+    cluster.converge()
+    return [(read_map(node, "m"), read_counter(node, "c")) for node in cluster.nodes]
 
 
 @test
 def bad_frames_close_the_connection_with_a_reason_and_change_nothing():
     with Cluster() as cluster:
         fill(cluster)
-        before = settled_states(cluster)
+        before = held(cluster)
         node = cluster.nodes[0]
         for first in (b"", HELLO):
             for what, data, word in BAD:
@@ -106,7 +98,7 @@ def bad_frames_close_the_connection_with_a_reason_and_change_nothing():
                 check(word in reason, f"{what}: the reason is {reason!r}, without {word!r}")
                 answers = [f for f in frames if f.kind != wire.ERROR_RESPONSE]
                 check_equal(len(answers), 1 if first else 0, f"{what}: answers")
-        check_equal(states(cluster), before, "the states")
+        check_equal(held(cluster), before, "what is held")
         # At most ten a second, so that a flood does not fill the log.
         lines = len([line for line in node.log() if " WARN net 127.0.0.1:" in line])
         check(10 <= lines <= 2 * len(BAD), f"{lines} lines of the log")
@@ -129,7 +121,7 @@ def what_comes_before_a_bad_frame_is_answered_and_what_comes_after_is_not_done()
 def operations_that_make_no_sense_are_refused_and_the_connection_stays():
     with Cluster(1) as cluster, cluster.nodes[0].connect(PATIENCE) as connection:
         fill(cluster)
-        before = settled_states(cluster)
+        before = held(cluster)
         writes = [
             (b"", wire.BAD_REQUEST),
             (b"\x00", wire.BAD_REQUEST),
@@ -158,7 +150,7 @@ def operations_that_make_no_sense_are_refused_and_the_connection_stays():
             for consistency in (wire.LINEARIZABLE, wire.STALE_READ):
                 check_equal(connection.read(operation, consistency), (expected, b""),
                             f"read {operation[:40]!r}")
-        check_equal(states(cluster), before, "the states")
+        check_equal(held(cluster), before, "what is held")
         check_equal(connection.write(wire.map_put("m", bytes(65536), bytes(8388608)))[0], wire.OK,
                     "the largest key and value")
 
@@ -178,7 +170,7 @@ def claimed_sizes_take_no_memory():
     with Cluster(1) as cluster:
         node = cluster.nodes[0]
         fill(cluster)
-        before = settled_states(cluster)
+        before = held(cluster)
         resident = node.resident_bytes()
         connections = []
         for number in range(40):
@@ -198,7 +190,7 @@ def claimed_sizes_take_no_memory():
         check(grown < MEMORY_SLACK, f"memory grew by {grown} bytes for 40 claims of 16 MiB")
         for connection in connections:
             connection.close()
-        check_equal(states(cluster), before, "the states")
+        check_equal(held(cluster), before, "what is held")
 
 
 @test
@@ -291,7 +283,7 @@ def mutated_frames_change_nothing():
         fill(cluster)
         node = cluster.nodes[0]
         closed = 0
-        before = settled_states(cluster)
+        before = held(cluster)
         frames = good_frames()
         for number in range(MUTATIONS):
             data = mutate(draw, draw.choice(frames))
@@ -306,17 +298,10 @@ def mutated_frames_change_nothing():
                 closed += any(f.kind == wire.ERROR_RESPONSE and f.request == 0
                               for f in frames_back)
             if number % 500 == 0:
-                check(node.status() is not None, f"mutation {number} has silenced the node")
+                node.wait_status()
         note(f"{closed} connections were closed for what came")
         check(closed > MUTATIONS // 4, f"only {closed} connections were closed for what came")
-        after = states(cluster)
-        # Sessions of sequence writes in one that does not exist are entries, but change no data.
-        check_equal([d == after[0][1] for _, d in after], [True] * 3, "digests")
-        check_equal(read_counter(node, "c"), 20, "the counter")
-        with node.connect() as connection:
-            status, result = connection.read(wire.map_size("m"))
-            check_equal((status, wire.number_of(result)), (wire.OK, 20), "the size of the map")
-        check(after[0][0] >= before[0][0], "the log went back")
+        check_equal(held(cluster), before, "what is held")
 
 
 def peer_frames(draw, term, last):
@@ -376,7 +361,7 @@ def a_peer_out_of_its_mind_harms_nothing():
         # A stranger, and one that gives itself out for a member; to the leader and a follower.
         for number in (9, None):
             for node in (cluster.leader(), cluster.follower()):
-                status = node.status()
+                status = node.wait_status()
                 me = number or cluster.others(node)[0].number
                 port = free_port()
                 for _ in range(150):
@@ -405,7 +390,7 @@ def random_bytes_are_refused():
     with Cluster(1) as cluster:
         node = cluster.nodes[0]
         fill(cluster)
-        before = settled_states(cluster)
+        before = held(cluster)
         for _ in range(300):
             with node.connect(PATIENCE) as connection:
                 try:
@@ -414,7 +399,7 @@ def random_bytes_are_refused():
                 except (OSError, wire.Closed):
                     pass  # It was refused while we still sent.
                 connection.until_closed()
-        check_equal(states(cluster), before, "the states")
+        check_equal(held(cluster), before, "what is held")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ class Filler:
         key = f"key {self.number}"
         try:
             with node.connect(timeout=20.0) as connection:
-                status, _ = connection.write(wire.map_put("m", key, value_of(self.number)))
+                status, _ = connection.write(wire.map_put("m", key, value_of(self.number)),
+                                             once=True)
         except (OSError, wire.Closed):
             return None
         if status == wire.OK:

@@ -5,7 +5,7 @@ import time
 
 import tap
 import wire
-from cluster import Cluster
+from cluster import PATIENCE, Cluster
 from tap import check, check_equal, test, wait_until
 
 WATCH_OPEN, WATCH_EVENTS, WATCH_ACK, SETTLE = 150, 155, 156, 180
@@ -35,7 +35,7 @@ def outcome(connection, request):
 def mark_of(connection):
     """The revision of the next mark; events come before."""
     while True:
-        frame = connection.receive(10)
+        frame = connection.receive(PATIENCE)
         check_equal(frame.kind, WATCH_EVENTS, "what comes")
         got = frame.reader()
         revision, flags = got.u64(), got.u8()

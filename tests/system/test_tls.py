@@ -166,8 +166,9 @@ def serial(node):
 
 def get(port, context, path, token=None):
     """Status and body of a GET; in the clear without a context."""
-    connection = (http.client.HTTPSConnection("localhost", port, context=context, timeout=10)
-                  if context else http.client.HTTPConnection("localhost", port, timeout=10))
+    more = {"timeout": clusters.PATIENCE}
+    connection = (http.client.HTTPSConnection("localhost", port, context=context, **more)
+                  if context else http.client.HTTPConnection("localhost", port, **more))
     try:
         connection.request("GET", path,
                            headers={"Authorization": f"Bearer {token}"} if token else {})

@@ -47,6 +47,7 @@ TRUST = {"context": None, "token": None}
 UNAVAILABLE, FOLLOWER, CANDIDATE, LEADER = range(4)
 VOTER, STANDBY, SPARE = 1, 2, 3
 NEVER = 2**64 - 1
+UNDECIDED_S = 60.0  # How long undecided requests are asked again.
 
 
 class ProtocolError(Exception):
@@ -163,7 +164,7 @@ class Frame:
 class Connection:
     """One TCP connection. Requests are numbered from 1."""
 
-    def __init__(self, port, timeout=10.0, host="127.0.0.1", trust=None):
+    def __init__(self, port, timeout=30.0, host="127.0.0.1", trust=None):
         trust = TRUST if trust is None else trust
         self.socket = socket.create_connection((host, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -296,42 +297,55 @@ class Connection:
         reader.end()
         return out
 
-    def session_open(self, timeout_ms, token):
-        reader = self.ask(SESSION_OPEN, u32(timeout_ms) + token)
+    # The leader may change at any time where a machine is busy: what is not decided by that is asked
+    # for again, unless the test wants to know.
+
+    def _decide(self, kind, payload, once, timeout=None):
+        """The reader of the first answer that is one, whose first byte is the status."""
+        end = time.monotonic() + UNDECIDED_S
+        while True:
+            reader = self.ask(kind, payload, timeout=timeout)
+            if once or reader.data[:1] not in (bytes([RETRY]), bytes([BUSY])) or \
+                    time.monotonic() > end:
+                return reader
+            time.sleep(0.03)
+
+    def session_open(self, timeout_ms, token, once=False):
+        reader = self._decide(SESSION_OPEN, u32(timeout_ms) + token, once)
         out = reader.u8(), reader.u64(), reader.u32()
         reader.end()
         return out
 
-    def session_start(self, timeout_ms, grace_ms, token):
-        reader = self.ask(SESSION_START, u32(timeout_ms) + u32(grace_ms) + token)
+    def session_start(self, timeout_ms, grace_ms, token, once=False):
+        reader = self._decide(SESSION_START, u32(timeout_ms) + u32(grace_ms) + token, once)
         out = reader.u8(), reader.u64(), reader.u32(), reader.u32()
         reader.end()
         return out
 
-    def session_resume(self, session, token):
-        return self._status_only(SESSION_RESUME, u64(session) + token)
+    def session_resume(self, session, token, once=False):
+        return self._status_only(SESSION_RESUME, u64(session) + token, once)
 
-    def session_close(self, session, token):
-        return self._status_only(SESSION_CLOSE, u64(session) + token)
+    def session_close(self, session, token, once=False):
+        return self._status_only(SESSION_CLOSE, u64(session) + token, once)
 
     def session_alive(self, session):
-        return self._status_only(SESSION_ALIVE, u64(session))
+        return self._status_only(SESSION_ALIVE, u64(session), False)
 
-    def _status_only(self, kind, payload):
-        reader = self.ask(kind, payload)
+    def _status_only(self, kind, payload, once=True):
+        reader = self._decide(kind, payload, once)
         status = reader.u8()
         reader.end()
         return status
 
-    def write(self, operation, session=0, sequence=0, acked=0, timeout=None):
+    def write(self, operation, session=0, sequence=0, acked=0, timeout=None, once=False):
         """Returns (status, result)."""
-        reader = self.ask(WRITE, write_payload(operation, session, sequence, acked),
-                          timeout=timeout)
+        reader = self._decide(WRITE, write_payload(operation, session, sequence, acked), once,
+                              timeout)
         return reader.u8(), reader.rest()
 
-    def read(self, operation, consistency=LINEARIZABLE, timeout=None):
+    def read(self, operation, consistency=LINEARIZABLE, timeout=None, once=False):
         """Returns (status, result)."""
-        reader = self.ask(READ, u8(consistency) + operation, timeout=timeout)
+        reader = self._decide(READ, u8(consistency) + operation, once, timeout)
         return reader.u8(), reader.rest()
 
 
@@ -573,10 +587,11 @@ class SessionClient:
                 if self.connection.hello()["status"] != OK:
                     raise ProtocolError("hello was refused")
                 if self.session == 0:
-                    status, session, _ = self.connection.session_open(self.timeout_ms, self.token)
+                    status, session, _ = self.connection.session_open(
+                        self.timeout_ms, self.token, once=True)
                     self.session = session if status == OK else 0
                 else:
-                    status = self.connection.session_resume(self.session, self.token)
+                    status = self.connection.session_resume(self.session, self.token, once=True)
                 if status != OK:
                     self._note(status)
                     if status not in (RETRY, BUSY, NO_ROOM):
