@@ -381,7 +381,7 @@ static int tell(struct survey *survey)
                             survey->args->server_count > 1 ? " or the others" : "");
     }
     return cli_complain(CLI_FAILED, verdict.leader
-                                        ? "only a minority follows the leader"
+                                        ? "not most of the voters are well: see HEALTH"
                                         : "nobody leads: are most nodes of the cluster up?");
 }
 

@@ -249,6 +249,19 @@ static int options_of(const struct cli_args *args, struct bop_client_watch_optio
         return cli_complain(CLI_USAGE, named ? "watch %s: which one?" : "watch %s: it has no name",
                             args->values[0]);
     }
+    if ((kind == BOP_WATCH_COUNTER || kind == BOP_WATCH_LOCK) &&
+        (args->value_count > 2 || args->aof.prefix || args->first || args->below)) {
+        return cli_complain(CLI_USAGE,
+                            "watch %s: it has no keys: drop KEY, --prefix, --first and "
+                            "--below",
+                            args->values[0]);
+    }
+    if (kind == BOP_WATCH_SESSION && args->snapshot) {
+        return cli_complain(CLI_USAGE, "watch session: of sessions there is no --snapshot");
+    }
+    if (args->snapshot && args->revision) {
+        return cli_complain(CLI_USAGE, "--snapshot and --revision: only one of them");
+    }
     options->what = (enum bop_watch_what)kind;
     if (kind == BOP_WATCH_SESSION && args->value_count > 1) {
         if (!session_key(args->values[1], session)) {

@@ -5,9 +5,10 @@
  *
  *     todo       it is not as it should be: to be asked for, or to be taken back
  *     question   it is being asked for, or taken back, in a request with others
- *     settled    it is there, or will not be in this session
+ *     settled    it is there
+ *     failed     it will not be, in this session
  *
- *     todo --flush--> question --answer--> settled --session lost, unwanted--> todo
+ *     todo --flush--> question --answer--> settled, failed --session lost, unwanted--> todo
  *                        |                    (or freed, if it was to go)
  *                        +--not done--> todo
  *
@@ -47,6 +48,7 @@ struct bop_presence {
     struct bop_allocator *allocator;
     struct bop_list todo;
     struct bop_list settled;
+    struct bop_list failed; /* Will not be there in this session. */
     struct bop_list questions;
     struct item **buckets;
     size_t capacity; /* A power of two, or 0. */
@@ -198,7 +200,8 @@ static void tell(struct bop_presence *presence, enum bop_presence_news news, str
 
 bool bop_presence_there(const struct bop_presence *presence)
 {
-    return bop_list_empty(&presence->todo) && bop_list_empty(&presence->questions);
+    return bop_list_empty(&presence->todo) && bop_list_empty(&presence->questions) &&
+           bop_list_empty(&presence->failed);
 }
 
 /* ---- Asking ---- */
@@ -363,7 +366,7 @@ static void came(struct bop_presence *presence, struct item *item, int code)
             tell(presence, BOP_PRESENCE_TAKEN, bop_buf_slice(&item->key), code);
         }
     } else {
-        move_item(item, &presence->settled);
+        move_item(item, &presence->failed);
         tell(presence, BOP_PRESENCE_FAILED, bop_buf_slice(&item->key), code);
     }
 }
@@ -402,6 +405,17 @@ static void on_answer(void *user, int code, const struct bop_result *result)
     bop_free(question->allocator, question, sizeof(*question));
 }
 
+/* All of a list is to be done, in the session that comes. */
+static void begin_anew(struct bop_presence *presence, struct bop_list *items)
+{
+    while (!bop_list_empty(items)) {
+        struct item *item = item_of(items->next);
+
+        item->there = false;
+        move_item(item, &presence->todo);
+    }
+}
+
 void bop__client_presences_lost(struct bop_client *client)
 {
     BOP_LIST_FOR_EACH_SAFE(at, &client->presences) {
@@ -411,12 +425,8 @@ void bop__client_presences_lost(struct bop_client *client)
         BOP_LIST_FOR_EACH(link, &presence->todo) {
             item_of(link)->there = false;
         }
-        while (!bop_list_empty(&presence->settled)) {
-            struct item *item = item_of(presence->settled.next);
-
-            item->there = false;
-            move_item(item, &presence->todo);
-        }
+        begin_anew(presence, &presence->settled);
+        begin_anew(presence, &presence->failed);
         presence->told_there = presence->count == 0;
         tell(presence, BOP_PRESENCE_LOST, bop_slice(NULL, 0), 0);
         presence->busy = false;
@@ -445,6 +455,7 @@ int bop_presence_create(const struct bop_presence_options *options,
     presence->told_there = true; /* Of nothing there is nothing to tell. */
     bop_list_init(&presence->todo);
     bop_list_init(&presence->settled);
+    bop_list_init(&presence->failed);
     bop_list_init(&presence->questions);
     bop_timer_init(&presence->retry, on_retry);
     bop_list_push_back(&presence->client->presences, &presence->link);
@@ -477,6 +488,7 @@ void bop_presence_destroy(struct bop_presence *presence)
     }
     free_all(presence, &presence->todo);
     free_all(presence, &presence->settled);
+    free_all(presence, &presence->failed);
     bop_free(presence->allocator, presence->buckets, presence->capacity * sizeof(struct item *));
     bop_list_remove(&presence->link);
     bop_free(presence->allocator, presence, sizeof(*presence));

@@ -146,7 +146,7 @@ TEST(query, refuses_what_means_nothing)
                   "no parameter");
     CHECK_PROBLEM("GET /v1/maps/m/entries/k?if_value=x HTTP/1.1\r\n", "", HTTP_BAD_REQUEST,
                   "for writes");
-    CHECK_PROBLEM("GET /healthz?x HTTP/1.1\r\n", "", HTTP_BAD_REQUEST, "none at all");
+    CHECK_PROBLEM("GET /healthz?x HTTP/1.1\r\n", "", HTTP_BAD_REQUEST, "nor any other");
 }
 
 TEST(query, chooses_among_operations)

@@ -226,6 +226,18 @@ def a_lock_can_be_waited_for_with_rights_on_its_namespace_alone():
 
 
 @test
+def nobody_is_a_member_without_the_right():
+    with Guarded(WRITES + ROOTS) as cluster:
+        for words in (("member", "join", "red/g"), ("registration", "add", "red/r", "a")):
+            refused = as_bop(cluster, WRITER, *words, "--", "touch",
+                             os.path.join(cluster.directory, "ran"))
+            _, complaint = refused.communicate(timeout=clusters.PATIENCE)
+            check_equal(refused.returncode, 1, f"exit status of {words}")
+            check('may not write in namespace "red"' in complaint, complaint)
+        check(not os.path.exists(os.path.join(cluster.directory, "ran")), "a command ran")
+
+
+@test
 def bop_makes_tokens_that_nodes_take():
     with Guarded(ROOTS) as cluster:
         port, token = cluster.nodes[0].port, os.path.join(cluster.directory, "app.token")

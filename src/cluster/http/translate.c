@@ -354,9 +354,10 @@ static int unknown_parameter(const struct http_route *route, struct bop_slice na
                                      size > 0 ? ", " : "", parameters[n].name);
         }
     }
-    return bop__http_problem(
-        out_problem, HTTP_BAD_REQUEST, "there is no parameter \"%.*s\" here, but %s",
-        (int)bop_min_u64(name.size, 40), (const char *)name.data, size > 0 ? known : "none at all");
+    return bop__http_problem(out_problem, HTTP_BAD_REQUEST,
+                             "there is no parameter \"%.*s\" here, %s%s",
+                             (int)bop_min_u64(name.size, 40), (const char *)name.data,
+                             size > 0 ? "but " : "nor any other", known);
 }
 
 /* Decode one "name=value" and set what it says. seen: a bit a parameter. */
