@@ -11,9 +11,9 @@ static struct bop_kv *kv;
 static struct bop_kv_txn *txn;
 static struct bop_kv_table table;
 
-static void store_open(const char *path)
+static void store_open(const char *path, bool read_ahead)
 {
-    struct bop_kv_options options = {.path = path};
+    struct bop_kv_options options = {.path = path, .read_ahead = read_ahead};
 
     require(bop_kv_open(&options, &kv, NULL) == 0, "open");
     txn_begin(true);

@@ -9,13 +9,15 @@ static MDB_env *env;
 static MDB_txn *txn;
 static MDB_dbi table;
 
-static void store_open(const char *path)
+static void store_open(const char *path, bool read_ahead)
 {
     require(mdb_env_create(&env) == 0 && mdb_env_set_maxdbs(env, 32) == 0 &&
                 mdb_env_set_mapsize(env, (size_t)64 << 30) == 0,
             "create");
-    require(mdb_env_open(env, path, MDB_WRITEMAP | MDB_NOSYNC | MDB_NOMETASYNC | MDB_NOTLS, 0600) ==
-                0,
+    require(mdb_env_open(env, path,
+                         MDB_WRITEMAP | MDB_NOSYNC | MDB_NOMETASYNC | MDB_NOTLS |
+                             (read_ahead ? 0 : MDB_NORDAHEAD),
+                         0600) == 0,
             "open");
     txn_begin(true);
     require(mdb_dbi_open(txn, "t", MDB_CREATE, &table) == 0, "table");

@@ -3,7 +3,7 @@
  * file puts behind these functions. Both keep the same file format, so both run with the
  * same page cache, map and number of transactions.
  *
- *     PROGRAM DIRECTORY ENTRIES
+ *     PROGRAM DIRECTORY ENTRIES [ahead]
  *
  * prints nanoseconds an operation: batched puts of random keys, gets of random keys, and scans.
  */
@@ -22,7 +22,7 @@
 #define BATCH       1000
 #define GETS_A_TXN  100
 
-static void store_open(const char *path);
+static void store_open(const char *path, bool read_ahead);
 static void store_close(void);
 static void txn_begin(bool write);
 static void txn_end(bool commit);
@@ -113,14 +113,15 @@ static double measure_scans(uint64_t entries, unsigned scans)
 
 int main(int argc, char **argv)
 {
-    uint64_t entries = argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
+    uint64_t entries = argc >= 3 ? strtoull(argv[2], NULL, 10) : 0;
+    bool read_ahead = argc == 4 && strcmp(argv[3], "ahead") == 0;
 
-    if (entries == 0 || entries % BATCH != 0) {
-        fprintf(stderr, "usage: %s DIRECTORY ENTRIES\n  ENTRIES is a multiple of %d\n", argv[0],
-                BATCH);
+    if (entries == 0 || entries % BATCH != 0 || argc > (read_ahead ? 4 : 3)) {
+        fprintf(stderr, "usage: %s DIRECTORY ENTRIES [ahead]\n  ENTRIES is a multiple of %d\n",
+                argv[0], BATCH);
         return 2;
     }
-    store_open(argv[1]);
+    store_open(argv[1], read_ahead);
     printf("put %.1f\n", measure_puts(entries));
     measure_gets(entries, entries / 4 / GETS_A_TXN * GETS_A_TXN); /* Warm up. */
     printf("get %.1f\n", measure_gets(entries, entries));

@@ -134,7 +134,7 @@ static int check_file_limit(uint64_t map_bytes, struct bop_error *err)
 static int open_environment(struct bop_kv *kv, const struct bop_kv_options *options,
                             unsigned readers_max, struct bop_error *err)
 {
-    unsigned flags = MDB_NOTLS | MDB_NORDAHEAD |
+    unsigned flags = MDB_NOTLS | (options->read_ahead ? 0 : MDB_NORDAHEAD) |
                      bop__kv_sync_flags(
                          atomic_load_explicit(&kv->durability, memory_order_relaxed));
     MDB_envinfo info;

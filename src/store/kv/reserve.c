@@ -37,6 +37,11 @@
  * the last in use; if it is not, the bounds above are all there is.
  *
  * The bound of the map needs no account: there LMDB refuses by itself.
+ *
+ * The page cache keeps a file in folios of up to 2 MiB, as it was read: by a warm-up, a backup
+ * program, or LMDB's map with read_ahead. A first write to a page of one makes the file system find
+ * blocks for all of it. So what is reserved ends where a folio does, and none of them lies on both
+ * sides of the end.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -53,6 +58,7 @@
 #define ROOTS_A_PAGE     4 /* Names can be long. */
 #define LOW_PAGES        64
 #define INTERRUPTIONS    100
+#define FOLIO_BYTES      (UINT64_C(2) << 20)
 #define COPY_CHUNK_BYTES 16384
 
 /*
@@ -128,14 +134,19 @@ int bop__kv_allocate(int fd, uint64_t from, uint64_t to)
     return -EINTR;
 }
 
+static uint64_t folio_end(const struct bop_kv *kv, uint64_t offset)
+{
+    return bop_min_u64((offset + FOLIO_BYTES - 1) / FOLIO_BYTES * FOLIO_BYTES, kv->map_bytes);
+}
+
 /* Reserve up to `want`, or, if that does not fit on the disk, up to `need` at least. */
 static int reserve(struct bop_kv *kv, uint64_t need, uint64_t want)
 {
     uint64_t reserved = atomic_load_explicit(&kv->reserved_bytes, memory_order_relaxed);
     int rc;
 
-    need = bop_min_u64(need, kv->map_bytes);
-    want = bop_min_u64(want, kv->map_bytes);
+    need = folio_end(kv, need);
+    want = folio_end(kv, want);
     if (reserved >= want) {
         return 0;
     }
