@@ -353,10 +353,9 @@ static bool wants_rotation(const struct bop__manifest *manifest)
            (behind > manifest->options.chunk_bytes && behind > manifest->snapshot_end);
 }
 
-/* Encode the records into buf and apply them to the copy. */
+/* Encode the records into buf and apply them. */
 static int prepare(struct bop__manifest *manifest, const struct bop__manifest_record *records,
-                   size_t count, struct bop__catalogue *copy, struct bop__manifest_place *place,
-                   struct bop_error *err)
+                   size_t count, struct bop__manifest_place *place, struct bop_error *err)
 {
     bop_buf_clear(&manifest->buf);
     place->back = 0;
@@ -367,7 +366,7 @@ static int prepare(struct bop__manifest *manifest, const struct bop__manifest_re
         if (record.time_ms == 0) {
             record.time_ms = bop_clock_wall_ms(manifest->options.clock);
         }
-        rc = bop__catalogue_apply(copy, &record, err);
+        rc = bop__catalogue_apply(&manifest->catalogue, &record, err);
         if (rc == BOP_ECONDITION) {
             return rc;
         }
@@ -406,38 +405,30 @@ int bop__manifest_append(struct bop__manifest *manifest, const struct bop__manif
                          size_t count, struct bop_error *err)
 {
     struct bop__manifest_place place;
-    struct bop__catalogue copy;
     int rc;
 
     if (count == 0 || count > APPEND_MAX) {
         return bop_error_set(err, BOP_EINVAL, "%s: %zu records in one append",
                              manifest->options.path, count);
     }
-    bop__catalogue_init(&copy, manifest->allocator);
     rc = wants_rotation(manifest) ? bop__manifest_rotate(manifest, err) : 0;
-    if (rc == 0) {
-        rc = bop__catalogue_copy(&manifest->catalogue, &copy);
-        if (rc < 0) {
-            bop_error_set(err, rc, "%s: no memory", manifest->options.path);
-        }
+    if (rc < 0) {
+        return rc;
     }
     place = manifest->place;
-    if (rc == 0) {
-        rc = prepare(manifest, records, count, &copy, &place, err);
-    }
+    bop__catalogue_begin(&manifest->catalogue);
+    rc = prepare(manifest, records, count, &place, err);
     if (rc == 0) {
         rc = write_records(manifest, err);
     }
-    if (rc == 0) {
-        struct bop__catalogue before = manifest->catalogue;
-
-        manifest->catalogue = copy;
-        copy = before;
-        manifest->place = place;
-        bop_metric_add(manifest->appended, (int64_t)count);
+    if (rc < 0) {
+        bop__catalogue_undo(&manifest->catalogue, 0);
+        return rc;
     }
-    bop__catalogue_deinit(&copy);
-    return rc;
+    bop__catalogue_keep(&manifest->catalogue);
+    manifest->place = place;
+    bop_metric_add(manifest->appended, (int64_t)count);
+    return 0;
 }
 
 /* ---- What it knows ---- */

@@ -1,158 +1,11 @@
 /*
- * Entries and the rules by which records change them.
+ * The rules by which records change entries.
  */
 #include "manifest_catalogue.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-
-/* ---- Entries ---- */
-
-static void free_text(struct bop_allocator *allocator, char *text)
-{
-    if (text) {
-        bop_free(allocator, text, strlen(text) + 1);
-    }
-}
-
-static int copy_text(struct bop_allocator *allocator, const char *text, char **out_copy)
-{
-    size_t size = text ? strlen(text) + 1 : 0;
-
-    *out_copy = NULL;
-    if (size == 0) {
-        return 0;
-    }
-    *out_copy = bop_alloc(allocator, size);
-    if (!*out_copy) {
-        return BOP_ENOMEM;
-    }
-    memcpy(*out_copy, text, size);
-    return 0;
-}
-
-static void free_entry(struct bop_allocator *allocator, struct bop__manifest_entry *entry)
-{
-    free_text(allocator, entry->key);
-    free_text(allocator, entry->etag);
-    free_text(allocator, entry->upload_id);
-    bop_free(allocator, entry, sizeof(*entry));
-}
-
-static struct bop__manifest_entry *copy_entry(struct bop_allocator *allocator,
-                                              const struct bop__manifest_entry *entry)
-{
-    struct bop__manifest_entry *copy = bop_alloc(allocator, sizeof(*copy));
-
-    if (!copy) {
-        return NULL;
-    }
-    *copy = *entry;
-    copy->etag = NULL;
-    copy->upload_id = NULL;
-    if (copy_text(allocator, entry->key, &copy->key) < 0 ||
-        copy_text(allocator, entry->etag, &copy->etag) < 0 ||
-        copy_text(allocator, entry->upload_id, &copy->upload_id) < 0) {
-        free_entry(allocator, copy);
-        return NULL;
-    }
-    return copy;
-}
-
-void bop__catalogue_init(struct bop__catalogue *catalogue, struct bop_allocator *allocator)
-{
-    *catalogue = (struct bop__catalogue){.allocator = allocator};
-}
-
-void bop__catalogue_deinit(struct bop__catalogue *catalogue)
-{
-    for (size_t i = 0; i < catalogue->count; i++) {
-        free_entry(catalogue->allocator, catalogue->entries[i]);
-    }
-    if (catalogue->entries) {
-        bop_free(catalogue->allocator, catalogue->entries,
-                 catalogue->capacity * sizeof(*catalogue->entries));
-    }
-    bop__catalogue_init(catalogue, catalogue->allocator);
-}
-
-struct bop__manifest_entry *bop__catalogue_find(const struct bop__catalogue *catalogue,
-                                                uint64_t generation)
-{
-    /* Newest first: most records are about those. */
-    for (size_t i = catalogue->count; i-- > 0;) {
-        if (catalogue->entries[i]->facts.generation == generation) {
-            return catalogue->entries[i];
-        }
-    }
-    return NULL;
-}
-
-static bool is_before(const struct bop__manifest_entry *a, const struct bop__segment_facts *b)
-{
-    return a->facts.base != b->base ? a->facts.base < b->base : a->facts.generation < b->generation;
-}
-
-static int grow(struct bop__catalogue *catalogue, size_t capacity)
-{
-    struct bop__manifest_entry **grown;
-
-    if (capacity <= catalogue->capacity) {
-        return 0;
-    }
-    grown = bop_realloc(catalogue->allocator, catalogue->entries,
-                        catalogue->capacity * sizeof(*grown), capacity * sizeof(*grown));
-    if (!grown) {
-        return BOP_ENOMEM;
-    }
-    catalogue->entries = grown;
-    catalogue->capacity = capacity;
-    return 0;
-}
-
-/* Put in a copy of an entry; it has been checked. */
-static int insert(struct bop__catalogue *catalogue, const struct bop__manifest_entry *entry)
-{
-    struct bop__manifest_entry *copy;
-    size_t at = catalogue->count;
-
-    if (catalogue->count == catalogue->capacity &&
-        grow(catalogue, catalogue->capacity > 0 ? catalogue->capacity * 2 : 16) < 0) {
-        return BOP_ENOMEM;
-    }
-    copy = copy_entry(catalogue->allocator, entry);
-    if (!copy) {
-        return BOP_ENOMEM;
-    }
-    while (at > 0 && !is_before(catalogue->entries[at - 1], &entry->facts)) {
-        catalogue->entries[at] = catalogue->entries[at - 1];
-        at--;
-    }
-    catalogue->entries[at] = copy;
-    catalogue->count++;
-    return 0;
-}
-
-/* Entries that nothing is left of leave. */
-static bool is_gone(const struct bop__manifest_entry *entry)
-{
-    return (entry->dropped || entry->deleted) && !entry->uploaded && !entry->uploading;
-}
-
-static void sweep(struct bop__catalogue *catalogue)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < catalogue->count; i++) {
-        if (is_gone(catalogue->entries[i])) {
-            free_entry(catalogue->allocator, catalogue->entries[i]);
-        } else {
-            catalogue->entries[kept++] = catalogue->entries[i];
-        }
-    }
-    catalogue->count = kept;
-}
 
 /* ---- What may follow ---- */
 
@@ -170,27 +23,51 @@ static int refuse(const struct bop__manifest_record *record, struct bop_error *e
                          bop__manifest_kind_name(record->kind), record->generation, why);
 }
 
+/* Those that are not dropped do not overlap each other: the nearest on either side decides. */
+static const struct bop__manifest_entry *overlapping(const struct bop__catalogue *catalogue,
+                                                     const struct bop__segment_facts *facts)
+{
+    size_t at = bop__catalogue_place(catalogue, facts);
+
+    for (size_t i = at; i-- > 0;) {
+        const struct bop__manifest_entry *before = catalogue->entries[i];
+
+        if (!before->dropped) {
+            if (before->facts.end_seq > facts->base) {
+                return before;
+            }
+            break;
+        }
+    }
+    for (size_t i = at; i < catalogue->count; i++) {
+        const struct bop__manifest_entry *after = catalogue->entries[i];
+
+        if (!after->dropped) {
+            return after->facts.base < facts->end_seq ? after : NULL;
+        }
+    }
+    return NULL;
+}
+
 static int check_new(const struct bop__catalogue *catalogue,
                      const struct bop__manifest_record *record,
                      const struct bop__segment_facts *facts, struct bop_error *err)
 {
+    const struct bop__manifest_entry *entry;
+
     if (facts->generation == 0 || facts->base == 0 || facts->end_seq <= facts->base) {
         return refuse(record, err, "it holds no records");
     }
-    for (size_t i = 0; i < catalogue->count; i++) {
-        const struct bop__manifest_entry *entry = catalogue->entries[i];
-
-        if (entry->facts.generation == facts->generation) {
-            return refuse(record, err, "it is there already");
-        }
-        if (!entry->dropped && entry->facts.base < facts->end_seq &&
-            facts->base < entry->facts.end_seq) {
-            return refuse(record, err,
-                          "records %" PRIu64 " to %" PRIu64 " overlap generation %" PRIu64
-                          " with %" PRIu64 " to %" PRIu64,
-                          facts->base, facts->end_seq - 1, entry->facts.generation,
-                          entry->facts.base, entry->facts.end_seq - 1);
-        }
+    if (bop__catalogue_find(catalogue, facts->generation)) {
+        return refuse(record, err, "it is there already");
+    }
+    entry = overlapping(catalogue, facts);
+    if (entry) {
+        return refuse(record, err,
+                      "records %" PRIu64 " to %" PRIu64 " overlap generation %" PRIu64
+                      " with %" PRIu64 " to %" PRIu64,
+                      facts->base, facts->end_seq - 1, entry->facts.generation, entry->facts.base,
+                      entry->facts.end_seq - 1);
     }
     return 0;
 }
@@ -257,15 +134,15 @@ static int set_texts(struct bop_allocator *allocator, const struct bop__manifest
 {
     char *key_copy, *text_copy;
 
-    if (copy_text(allocator, record->key, &key_copy) < 0) {
+    if (bop__entry_text_copy(allocator, record->key, &key_copy) < 0) {
         return BOP_ENOMEM;
     }
-    if (copy_text(allocator, record->text, &text_copy) < 0) {
-        free_text(allocator, key_copy);
+    if (bop__entry_text_copy(allocator, record->text, &text_copy) < 0) {
+        bop__entry_text_free(allocator, key_copy);
         return BOP_ENOMEM;
     }
-    free_text(allocator, *key);
-    free_text(allocator, *text);
+    bop__entry_text_free(allocator, *key);
+    bop__entry_text_free(allocator, *text);
     *key = key_copy;
     *text = text_copy;
     return 0;
@@ -290,7 +167,7 @@ static int upload_done(struct bop_allocator *allocator, struct bop__manifest_ent
     if (rc < 0) {
         return rc;
     }
-    free_text(allocator, entry->upload_id);
+    bop__entry_text_free(allocator, entry->upload_id);
     entry->upload_id = NULL;
     entry->uploading = false;
     entry->uploaded = true;
@@ -315,7 +192,7 @@ static void tier2_deleted(struct bop_allocator *allocator, struct bop__manifest_
 {
     entry->uploaded = entry->uploading = entry->delete_queued = false;
     entry->deleted = true;
-    free_text(allocator, entry->upload_id);
+    bop__entry_text_free(allocator, entry->upload_id);
     entry->upload_id = NULL;
 }
 
@@ -366,21 +243,36 @@ static int change(struct bop_allocator *allocator, struct bop__manifest_entry *e
     }
 }
 
-static void truncate(struct bop__catalogue *catalogue, const struct bop__manifest_record *record)
+/* Entries that nothing is left of leave. */
+static void sweep(struct bop__catalogue *catalogue, struct bop__manifest_entry *entry)
 {
-    for (size_t i = 0; i < catalogue->count; i++) {
-        struct bop__manifest_entry *entry = catalogue->entries[i];
-
-        if (entry->facts.end_seq <= record->first_seq ||
-            entry->facts.end_seq - 1 > record->last_seq) {
-            entry->dropped = true;
-        }
+    if ((entry->dropped || entry->deleted) && !entry->uploaded && !entry->uploading) {
+        bop__catalogue_remove(catalogue, entry);
     }
-    sweep(catalogue);
 }
 
-int bop__catalogue_apply(struct bop__catalogue *catalogue,
-                         const struct bop__manifest_record *record, struct bop_error *err)
+static int truncate(struct bop__catalogue *catalogue, const struct bop__manifest_record *record)
+{
+    for (size_t i = catalogue->count; i-- > 0;) {
+        struct bop__manifest_entry *entry = catalogue->entries[i];
+
+        if (!entry->dropped && (entry->facts.end_seq <= record->first_seq ||
+                                entry->facts.end_seq - 1 > record->last_seq)) {
+            int rc = bop__catalogue_save(catalogue, entry);
+
+            if (rc < 0) {
+                return rc;
+            }
+            entry->dropped = true;
+            sweep(catalogue, entry);
+        }
+    }
+    return 0;
+}
+
+/* What it changed before it failed is undone by the caller. */
+static int apply(struct bop__catalogue *catalogue, const struct bop__manifest_record *record,
+                 struct bop_error *err)
 {
     struct bop__manifest_entry *entry, sealed;
     const char *why;
@@ -396,10 +288,9 @@ int bop__catalogue_apply(struct bop__catalogue *catalogue,
             return rc;
         }
         seal(&sealed, record);
-        return insert(catalogue, &sealed);
+        return bop__catalogue_insert(catalogue, &sealed);
     case BOP__MANIFEST_TRUNCATED:
-        truncate(catalogue, record);
-        return 0;
+        return truncate(catalogue, record);
     case BOP__MANIFEST_CATALOGUE:
     case BOP__MANIFEST_SNAPSHOT_MARKER:
         return refuse(record, err, "it belongs in a snapshot");
@@ -420,9 +311,26 @@ int bop__catalogue_apply(struct bop__catalogue *catalogue,
     if (why) {
         return refuse(record, err, "%s", why);
     }
-    rc = change(catalogue->allocator, entry, record);
+    rc = bop__catalogue_save(catalogue, entry);
     if (rc == 0) {
-        sweep(catalogue);
+        rc = change(catalogue->allocator, entry, record);
+    }
+    if (rc == 0) {
+        sweep(catalogue, entry);
+    }
+    return rc;
+}
+
+int bop__catalogue_apply(struct bop__catalogue *catalogue,
+                         const struct bop__manifest_record *record, struct bop_error *err)
+{
+    size_t mark = catalogue->change_count;
+    int rc = apply(catalogue, record, err);
+
+    if (rc < 0) {
+        bop__catalogue_undo(catalogue, mark);
+    } else if (!catalogue->undoable) {
+        bop__catalogue_keep(catalogue);
     }
     return rc;
 }
@@ -431,6 +339,7 @@ int bop__catalogue_restore(struct bop__catalogue *catalogue,
                            const struct bop__manifest_entry *entry, struct bop_error *err)
 {
     const struct bop__segment_facts *facts = &entry->facts;
+    int rc;
 
     if (facts->generation == 0 || facts->base == 0 || facts->end_seq <= facts->base) {
         return bop_error_set(err, BOP_ECONDITION, "an entry of the snapshot holds no records");
@@ -439,7 +348,7 @@ int bop__catalogue_restore(struct bop__catalogue *catalogue,
     for (size_t i = catalogue->count; i-- > 0;) {
         const struct bop__manifest_entry *before = catalogue->entries[i];
 
-        if (!is_before(before, facts)) {
+        if (!bop__entry_is_before(before, facts)) {
             return bop_error_set(err, BOP_ECONDITION, "the snapshot's entries are out of order");
         }
         if (entry->dropped) {
@@ -454,20 +363,7 @@ int bop__catalogue_restore(struct bop__catalogue *catalogue,
             break;
         }
     }
-    return insert(catalogue, entry);
-}
-
-int bop__catalogue_copy(const struct bop__catalogue *catalogue, struct bop__catalogue *out_copy)
-{
-    int rc = grow(out_copy, catalogue->count);
-
-    for (size_t i = 0; rc == 0 && i < catalogue->count; i++) {
-        out_copy->entries[i] = copy_entry(out_copy->allocator, catalogue->entries[i]);
-        if (!out_copy->entries[i]) {
-            rc = BOP_ENOMEM;
-        } else {
-            out_copy->count++;
-        }
-    }
+    rc = bop__catalogue_insert(catalogue, entry);
+    bop__catalogue_keep(catalogue);
     return rc;
 }

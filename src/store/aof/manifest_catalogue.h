@@ -6,11 +6,18 @@
 
 #include "manifest_format.h"
 
+struct bop__catalogue_change;
+
 struct bop__catalogue {
     struct bop_allocator *allocator;
-    struct bop__manifest_entry **entries; /* By ascending base, then generation. */
+    struct bop__manifest_entry **entries;       /* By ascending base, then generation. */
+    struct bop__manifest_entry **by_generation; /* The same ones. */
     size_t count;
-    size_t capacity;
+    size_t capacity;                       /* Of both. */
+    struct bop__catalogue_change *changes; /* That can be undone. */
+    size_t change_count;
+    size_t change_capacity;
+    bool undoable; /* Several records are one change: it is kept or undone as a whole. */
 };
 
 void bop__catalogue_init(struct bop__catalogue *catalogue, struct bop_allocator *allocator);
@@ -31,7 +38,29 @@ int bop__catalogue_apply(struct bop__catalogue *catalogue,
 int bop__catalogue_restore(struct bop__catalogue *catalogue,
                            const struct bop__manifest_entry *entry, struct bop_error *err);
 
-/** Make out_copy, which is initialised and empty, the same. 0 or BOP_ENOMEM. */
-int bop__catalogue_copy(const struct bop__catalogue *catalogue, struct bop__catalogue *out_copy);
+/** What is taken in from here on is kept by bop__catalogue_keep(), or undone. */
+static inline void bop__catalogue_begin(struct bop__catalogue *catalogue)
+{
+    catalogue->undoable = true;
+}
+void bop__catalogue_keep(struct bop__catalogue *catalogue);
+/** Undo the changes that came after so many; 0: all, which ends what was begun. */
+void bop__catalogue_undo(struct bop__catalogue *catalogue, size_t mark);
+
+/* ---- manifest_entries.c, for the rules ---- */
+
+/** Note an entry as it is, before it changes. 0 or BOP_ENOMEM. */
+int bop__catalogue_save(struct bop__catalogue *catalogue, struct bop__manifest_entry *entry);
+/** Put in a copy of an entry; it has been checked. 0 or BOP_ENOMEM. */
+int bop__catalogue_insert(struct bop__catalogue *catalogue,
+                          const struct bop__manifest_entry *entry);
+/** The entry that was saved last leaves. */
+void bop__catalogue_remove(struct bop__catalogue *catalogue, struct bop__manifest_entry *entry);
+/** The index in entries of the first one that is not before facts. */
+size_t bop__catalogue_place(const struct bop__catalogue *catalogue,
+                            const struct bop__segment_facts *facts);
+bool bop__entry_is_before(const struct bop__manifest_entry *a, const struct bop__segment_facts *b);
+void bop__entry_text_free(struct bop_allocator *allocator, char *text);
+int bop__entry_text_copy(struct bop_allocator *allocator, const char *text, char **out_copy);
 
 #endif

@@ -264,6 +264,134 @@ TEST(manifest, truncation_drops_segments_but_not_what_tier_2_holds)
     CHECK_EQ(bop__manifest_count(f->manifest), 4);
 }
 
+/* ---- Undoing ---- */
+
+/* All that a catalogue knows, as text. */
+static void spell(struct bop__manifest *manifest, struct bop_buf *out_text)
+{
+    char line[512];
+
+    bop_buf_clear(out_text);
+    for (size_t i = 0; i < bop__manifest_count(manifest); i++) {
+        const struct bop__manifest_entry *e = bop__manifest_at(manifest, i);
+        int size = snprintf(line, sizeof(line), "%ju %ju-%ju %d%d%d%d%d%d%d%d%d%d %s %s %s\n",
+                            (uintmax_t)e->facts.generation, (uintmax_t)e->facts.base,
+                            (uintmax_t)e->facts.end_seq, e->packed, e->packed_evicted,
+                            e->raw_evicted, e->packing, e->hydrating, e->uploading, e->uploaded,
+                            e->delete_queued, e->deleted, e->dropped, e->key ? e->key : "-",
+                            e->etag ? e->etag : "-", e->upload_id ? e->upload_id : "-");
+
+        REQUIRE_EQ(bop_buf_append(out_text, line, (size_t)size), 0);
+        CHECK(bop__manifest_find(manifest, e->facts.generation) == e);
+    }
+}
+
+/* Five segments: 1 only packed, 2 in tier 2, 3 begun, 4 plain, 5 dropped and still in tier 2. */
+static void make_five(struct fixture *f)
+{
+    for (uint64_t i = 1; i <= 5; i++) {
+        REQUIRE_EQ(add(f, sealed(i, i * 10, i * 10 + 10)), 0);
+    }
+    pack(f, 1);
+    pack(f, 2);
+    upload(f, 2);
+    pack(f, 3);
+    REQUIRE_EQ(add(f, keyed(BOP__MANIFEST_UPLOAD_STARTED, 3, "k3", NULL)), 0);
+    pack(f, 5);
+    upload(f, 5);
+    REQUIRE_EQ(
+        add(f, (struct bop__manifest_record){.kind = BOP__MANIFEST_TRUNCATED, .last_seq = 50}), 0);
+}
+
+/* One append that changes, adds and removes; some entries more than once. The keys are those of the
+ * entries themselves, which must stay good meanwhile. */
+static size_t many_changes(struct fixture *f, struct bop__manifest_record records[8])
+{
+    const char *key2 = bop__manifest_find(f->manifest, 2)->key;
+    const char *key5 = bop__manifest_find(f->manifest, 5)->key;
+    const char *key3 = bop__manifest_find(f->manifest, 3)->key;
+    size_t count = 0;
+
+    records[count++] = keyed(BOP__MANIFEST_TIER2_DELETE_QUEUED, 5, key5, NULL);
+    records[count++] = keyed(BOP__MANIFEST_TIER2_DELETED, 5, key5, NULL); /* 5 leaves. */
+    records[count++] = keyed(BOP__MANIFEST_UPLOAD_STARTED, 3, key3, "upload-3");
+    records[count++] = keyed(BOP__MANIFEST_UPLOAD_DONE, 3, key3, "etag-3");
+    records[count++] = sealed(6, 50, 70);
+    records[count++] = keyed(BOP__MANIFEST_TIER2_DELETE_QUEUED, 2, key2, NULL);
+    /* 1 leaves; 2 is dropped. */
+    records[count++] = (struct bop__manifest_record){
+        .kind = BOP__MANIFEST_TRUNCATED, .first_seq = 30, .last_seq = UINT64_MAX};
+    records[count++] = evicted(4, 0); /* Does not follow: no lower tier holds it. */
+    return count;
+}
+
+TEST(manifest, a_failed_append_leaves_the_catalogue_as_it_was)
+{
+    struct bop__manifest_record records[8];
+    struct bop_buf before, after;
+
+    bop_buf_init(&before, bop_allocator_default(), 0);
+    bop_buf_init(&after, bop_allocator_default(), 0);
+    reopen(f);
+    make_five(f);
+    spell(f->manifest, &before);
+
+    /* Refused at the last record, */
+    CHECK_EQ(many_changes(f, records), 8);
+    CHECK_EQ(bop__manifest_append(f->manifest, records, 8, &f->err), BOP_ECONDITION);
+    spell(f->manifest, &after);
+    CHECK_SLICE_EQ(bop_buf_slice(&after), bop_buf_slice(&before));
+    /* not written, */
+    bop_fs_sim_fail_syncs(f->sim, 1);
+    CHECK_EQ(bop__manifest_append(f->manifest, records, 7, &f->err), -EIO);
+    spell(f->manifest, &after);
+    CHECK_SLICE_EQ(bop_buf_slice(&after), bop_buf_slice(&before));
+    /* or without memory at any place. */
+    FAULT_SWEEP(&f->faults) {
+        int rc = bop__manifest_append(f->manifest, records, 7, &f->err);
+
+        CHECK_EQ(rc, f->faults.fired);
+        spell(f->manifest, &after);
+        CHECK_EQ(bop_slice_equal(bop_buf_slice(&after), bop_buf_slice(&before)), rc < 0);
+    }
+    CHECK_EQ(bop__manifest_count(f->manifest), 4);
+    CHECK(bop__manifest_find(f->manifest, 2)->dropped);
+    CHECK(bop__manifest_find(f->manifest, 3)->uploaded);
+    CHECK(bop__manifest_find(f->manifest, 5) == NULL);
+    /* What the files say is the same. */
+    spell(f->manifest, &before);
+    reopen(f);
+    spell(f->manifest, &after);
+    CHECK_SLICE_EQ(bop_buf_slice(&after), bop_buf_slice(&before));
+    bop_buf_deinit(&before);
+    bop_buf_deinit(&after);
+}
+
+static uint64_t operations_of_a_record(struct fixture *f, uint64_t generation)
+{
+    FAULT_SWEEP(&f->faults) {
+        int rc = add(f, about(BOP__MANIFEST_COMPRESSION_STARTED, generation));
+
+        CHECK_EQ(rc, f->faults.fired);
+    }
+    return f->faults.at;
+}
+
+/* What a record costs does not grow with the segments that there are. */
+TEST(manifest, an_append_takes_the_same_memory_whatever_else_there_is)
+{
+    uint64_t few;
+
+    reopen(f);
+    REQUIRE_EQ(add(f, sealed(1, 1, 2)), 0);
+    few = operations_of_a_record(f, 1);
+    for (uint64_t i = 2; i <= 1000; i++) {
+        REQUIRE_EQ(add(f, sealed(i, i, i + 1)), 0);
+    }
+    CHECK_EQ(operations_of_a_record(f, 1), few);
+    CHECK_EQ(operations_of_a_record(f, 500), few);
+}
+
 /* ---- Chunks ---- */
 
 static int count_chunk(void *user, const struct bop__manifest_chunk_report *report)
