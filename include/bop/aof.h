@@ -22,7 +22,7 @@
  *
  * Threads: one owner calls everything and hears all callbacks, but for readers
  * (bop_aof_reader), which any thread may open and use, each by one thread at a
- * time. Callbacks never fire from inside a call on the log but bop_aof_poll and bop_aof_wait.
+ * time. Callbacks never fire from inside a call on the log but bop_aof_poll and those that wait.
  */
 #ifndef BOP_AOF_H
 #define BOP_AOF_H
@@ -247,6 +247,16 @@ BOP_API BOP_MUST_USE int bop_aof_wait(struct bop_aof *aof, enum bop_aof_level le
 BOP_API BOP_MUST_USE int bop_aof_append_wait(struct bop_aof *aof,
                                              const struct bop_aof_append *append,
                                              struct bop_aof_receipt *out_receipt, int timeout_ms);
+
+/**
+ * Append, waiting for room, and wait until the records have reached the level asked for: for a
+ * caller who has nothing else to do meanwhile. Without a limit of time, and with nothing else on
+ * its way, the calling thread writes and syncs by itself, so that a lone commit wakes no other
+ * thread. Codes as those of the two calls above; BOP_ETIMEOUT also if the records were appended and
+ * have not got there yet: bop_aof_last() tells.
+ */
+BOP_API BOP_MUST_USE int bop_aof_commit(struct bop_aof *aof, const struct bop_aof_append *append,
+                                        struct bop_aof_receipt *out_receipt, int timeout_ms);
 
 /** What the log is and does just now. */
 struct bop_aof_status {

@@ -13,6 +13,10 @@
  * When a batch goes: at once if nothing is on its way; else when it is worth a write of its own
  * (LARGE_BYTES), or few are on their way. What comes meanwhile collects. No timer: what waits,
  * waits for something that is under way, or has asked for no more than memory.
+ *
+ * An owner that is about to wait for a commit, with nothing else on its way, takes the write
+ * itself: handing it to another thread and being woken by it takes longer than many disks need to
+ * write it.
  */
 #include "internal.h"
 
@@ -127,7 +131,24 @@ static void send(struct bop_aof *aof, struct bop__batch *batch)
     batch->write.size = batch->size;
     batch->write.offset = batch->offset;
     batch->write.done = write_done;
+    if (aof->takes_write && !aof->taken && batch->sync) {
+        aof->taken = batch;
+        return;
+    }
     bop_executor_write(aof->executor, &batch->write);
+}
+
+void bop__write_taken(struct bop_aof *aof)
+{
+    struct bop_write *write = &aof->taken->write;
+
+    aof->taken = NULL;
+    write->result = bop_fs_write_all(write->fs, write->fd, write->bytes, write->size,
+                                     write->offset);
+    if (write->result == 0) {
+        write->result = write->fs->sync(write->fs, write->fd);
+    }
+    write_done(write);
 }
 
 /* ---- Beginning segments ---- */

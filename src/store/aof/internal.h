@@ -322,6 +322,8 @@ struct bop_aof {
     struct bop_list spare;
     unsigned spare_count;
     struct bop__batch *open;
+    bool takes_write;         /* The owner is about to wait, and may as well write by itself, */
+    struct bop__batch *taken; /* ... this one. */
     unsigned writes_max;
     unsigned writes;          /* On their way. */
     unsigned writes_unsynced; /* ... of them those without a sync. */
@@ -414,6 +416,8 @@ void bop__plan_drop(struct bop_aof *aof, struct bop__plan *plan);
 
 /** Send what is due. */
 void bop__pump(struct bop_aof *aof);
+/** Write aof->taken on this thread. */
+void bop__write_taken(struct bop_aof *aof);
 /** Something was done: see what follows, send, and tell. */
 void bop__after(struct bop_aof *aof);
 /** All that is written is on disk. */

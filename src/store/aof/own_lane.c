@@ -131,6 +131,13 @@ static int64_t deadline_of(int timeout_ms)
     return timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
 }
 
+static int left_ms(int64_t deadline_ms)
+{
+    int64_t left = deadline_ms - now_ms();
+
+    return deadline_ms == INT64_MAX ? -1 : (int)(left > 0 ? left : 0);
+}
+
 /* Poll; if there was nothing, sleep until there is. Returns 0 or BOP_ETIMEOUT. */
 static int poll_or_sleep(struct bop_aof *aof, int64_t deadline_ms)
 {
@@ -198,4 +205,44 @@ int bop_aof_append_wait(struct bop_aof *aof, const struct bop_aof_append *append
         rc = bop_aof_append_with(aof, append, out_receipt);
     }
     return rc;
+}
+
+/* ---- Committing ---- */
+
+static bool is_woken(struct bop__own_lane *own)
+{
+    bool woken;
+
+    pthread_mutex_lock(&own->lock);
+    woken = own->woken;
+    pthread_mutex_unlock(&own->lock);
+    return woken;
+}
+
+/* Nothing is on its way that acknowledging a write would have to wait for. */
+static bool is_alone(const struct bop_aof *aof)
+{
+    return aof->writes == 0 && bop_list_empty(&aof->queue) && !aof->beginning;
+}
+
+int bop_aof_commit(struct bop_aof *aof, const struct bop_aof_append *append,
+                   struct bop_aof_receipt *out_receipt, int timeout_ms)
+{
+    int64_t deadline_ms = deadline_of(timeout_ms);
+    int rc;
+
+    BOP_ASSERT(aof->lane);
+    if (is_woken(aof->lane)) {
+        bop_aof_poll(aof); /* What was done meanwhile: nobody else might look. */
+    }
+    aof->takes_write = timeout_ms < 0 && is_alone(aof);
+    rc = bop_aof_append_with(aof, append, out_receipt);
+    aof->takes_write = false;
+    if (aof->taken) {
+        bop__write_taken(aof);
+    }
+    if (is_refusal(rc)) {
+        rc = bop_aof_append_wait(aof, append, out_receipt, left_ms(deadline_ms));
+    }
+    return rc < 0 ? rc : bop_aof_wait(aof, append->level, aof->last, left_ms(deadline_ms));
 }

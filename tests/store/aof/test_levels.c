@@ -2,6 +2,9 @@
  * How far records get and who may append: levels, flush, seal, fences, conditions, refusals, and a
  * log that polls a lane of its own. What holds over crashes is the model's (test_model.c).
  */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include <bop/sim.h>
 
 #include "harness.h"
@@ -270,4 +273,133 @@ TEST(levels, a_log_can_poll_itself)
 TEST(levels, a_log_can_poll_itself_in_aligned_blocks)
 {
     use_own_lane(f, BOP_AOF_ALIGNED);
+}
+
+/* ---- Committing ---- */
+
+/* The real file system, of which a sync can be made to fail, and which knows who synced. */
+static struct {
+    struct bop_fs fs;
+    pthread_t owner;
+    _Atomic unsigned by_owner;
+    _Atomic unsigned failures; /* So many of the owner's fail. */
+} watched;
+
+static int watched_sync(struct bop_fs *self, int fd)
+{
+    int rc = bop_fs_real()->sync(bop_fs_real(), fd);
+
+    if (pthread_equal(pthread_self(), watched.owner)) {
+        atomic_fetch_add(&watched.by_owner, 1);
+        if (atomic_load(&watched.failures) > 0) {
+            atomic_fetch_sub(&watched.failures, 1);
+            return -EIO;
+        }
+    }
+    return rc;
+}
+
+static struct bop_aof *open_watched(struct fixture *f, const char *dir, enum bop_aof_layout layout,
+                                    unsigned rehome_max)
+{
+    const struct bop_aof_options options = {.path = dir,
+                                            .fs = &watched.fs,
+                                            .segment_bytes = 65536,
+                                            .layout = layout,
+                                            .room_min = 1,
+                                            .rehome_max = rehome_max};
+    struct bop_aof *aof = NULL;
+
+    watched.fs = *bop_fs_real();
+    watched.fs.sync = watched_sync;
+    watched.owner = pthread_self();
+    REQUIRE_EQ(bop_aof_open(&options, &aof, NULL, &f->err), 0);
+    watched.by_owner = watched.failures = 0; /* Opening syncs too. */
+    return aof;
+}
+
+static const struct bop_aof_record committed = {.body = {(const uint8_t *)"committed", 9}};
+static const struct bop_aof_append to_commit = {.records = &committed, .count = 1};
+
+static void commit_over_segments(struct fixture *f, enum bop_aof_layout layout)
+{
+    const struct bop_aof_append to_memory = {
+        .records = &committed, .count = 1, .level = BOP_AOF_MEMORY};
+    const char *dir = test_tmpdir();
+    struct bop_aof *aof = open_watched(f, dir, layout, 0);
+    struct bop_aof_status status;
+
+    for (uint64_t i = 1; i <= 1207; i++) {
+        switch (i % 8) {
+        case 0: /* Behind what waits, and behind what is on its way. */
+            REQUIRE_EQ(bop_aof_append_with(aof, &to_memory, NULL), 0);
+            break;
+        case 1:
+            REQUIRE_EQ(bop_aof_append(aof, &committed, 1), 0);
+            break;
+        default:
+            REQUIRE_EQ(bop_aof_commit(aof, &to_commit, NULL, i % 8 == 2 ? 600000 : -1), 0);
+            CHECK_EQ(bop_aof_durable(aof), i);
+        }
+    }
+    bop_aof_status(aof, &status);
+    CHECK(status.segments > 1);
+    bop_aof_close(aof);
+    aof = open_watched(f, dir, layout, 0);
+    CHECK_EQ(bop_aof_last(aof), 1207);
+    bop_aof_close(aof);
+}
+
+TEST(commit, is_durable_when_it_returns)
+{
+    commit_over_segments(f, BOP_AOF_PACKED);
+    commit_over_segments(f, BOP_AOF_ALIGNED);
+}
+
+/* Alone it is written by the thread that waits; with a limit of time, which a disk that hangs would
+ * not keep, by another one. */
+TEST(commit, is_written_by_who_waits)
+{
+    struct bop_aof *aof = open_watched(f, test_tmpdir(), BOP_AOF_ALIGNED, 0);
+
+    REQUIRE_EQ(bop_aof_commit(aof, &to_commit, NULL, -1), 0);
+    CHECK_EQ(watched.by_owner, 1);
+    REQUIRE_EQ(bop_aof_commit(aof, &to_commit, NULL, 600000), 0);
+    CHECK_EQ(watched.by_owner, 1);
+    bop_aof_close(aof);
+}
+
+/* A failed sync is as final here as elsewhere. */
+TEST(commit, fails_with_the_log)
+{
+    const char *dir = test_tmpdir();
+    struct bop_aof *aof = open_watched(f, dir, BOP_AOF_PACKED, 0);
+
+    REQUIRE_EQ(bop_aof_commit(aof, &to_commit, NULL, -1), 0);
+    watched.failures = 1;
+    CHECK_EQ(bop_aof_commit(aof, &to_commit, NULL, -1), -EIO);
+    CHECK_EQ(bop_aof_durable(aof), 1);
+    CHECK_EQ(bop_aof_commit(aof, &to_commit, NULL, -1), BOP_EFAILED);
+    CHECK_EQ(bop_aof_durable(aof), 1);
+    bop_aof_close(aof);
+}
+
+TEST(commit, waits_until_it_is_rehomed)
+{
+    const char *dir = test_tmpdir();
+    struct bop_aof *aof = open_watched(f, dir, BOP_AOF_PACKED, 1);
+    struct bop_aof_status status;
+    struct bop_aof_view view;
+
+    REQUIRE_EQ(bop_aof_commit(aof, &to_commit, NULL, -1), 0);
+    watched.failures = 1;
+    REQUIRE_EQ(bop_aof_commit(aof, &to_commit, NULL, -1), 0);
+    CHECK_EQ(bop_aof_durable(aof), 2);
+    bop_aof_status(aof, &status);
+    CHECK_EQ(status.rehomed, 1);
+    bop_aof_close(aof);
+    aof = open_watched(f, dir, BOP_AOF_PACKED, 1);
+    REQUIRE_EQ(bop_aof_read(aof, 2, 1, SIZE_MAX, &f->buf, &view, &f->err), 1);
+    CHECK_SLICE_EQ(view.payload, bytes("committed"));
+    bop_aof_close(aof);
 }
