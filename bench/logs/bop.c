@@ -9,8 +9,9 @@
  * cold open DIRECTORY SEGMENT_BYTES                ms, cold
  *
  * append has one thread, which is how a log is used; a waiter is a commit of COUNT records that
- * is on its way, and is followed by another when it is durable. fast: records appended at level
- * OS, from the first append until the last record is written, waits for room included.
+ * is on its way, and is followed by another when it is durable. One waiter waits in
+ * bop_aof_commit(). fast: records appended at level OS, from the first append until the last record
+ * is written, waits for room included.
  */
 #include <dirent.h>
 #include <sys/eventfd.h>
@@ -24,6 +25,7 @@
 #define WRITES       8 /* On their way to the disk at once. */
 #define FILES_MAX    64
 #define CALLS_A_LOOK 64 /* At the clock. */
+#define LARGE        (1u << 20)
 
 struct commit {
     uint64_t began_ns;
@@ -68,6 +70,7 @@ static void on_failed(void *user, int code, const char *message)
 }
 
 static enum bop_aof_level level = BOP_AOF_DISK;
+static bool alone; /* A lane of the log's own: the program waits in it for each commit. */
 static enum bop_aof_layout layout; /* What suits the workload, as a user would choose. */
 
 static void log_open(const char *directory, uint64_t segment_bytes)
@@ -84,9 +87,11 @@ static void log_open(const char *directory, uint64_t segment_bytes)
     struct bop_error err = {0};
 
     job.event = eventfd(0, EFD_CLOEXEC);
-    if (job.event < 0 || bop_lane_create(&lane, &job.lane) < 0)
-        die("lane", "cannot be made");
-    options.executor = bop_lane_executor(job.lane);
+    if (!alone) {
+        if (job.event < 0 || bop_lane_create(&lane, &job.lane) < 0)
+            die("lane", "cannot be made");
+        options.executor = bop_lane_executor(job.lane);
+    }
     job.opened_ns = now_ns();
     if (bop_aof_open(&options, &job.aof, NULL, &err) < 0)
         die("open", err.message);
@@ -105,13 +110,14 @@ static void turn(void)
 
 static void log_close(void)
 {
-    while (bop_aof_busy(job.aof))
+    while (!alone && bop_aof_busy(job.aof))
         turn();
-    bop_lane_drain(job.lane);
+    if (!alone)
+        bop_lane_drain(job.lane);
     if (bop_aof_reached(job.aof, level) != bop_aof_last(job.aof))
         die("close", "the log has not all that was appended");
     bop_aof_close(job.aof);
-    bop_lane_destroy(job.lane);
+    bop_lane_destroy(job.lane); /* NULL is fine. */
     close(job.event);
 }
 
@@ -128,6 +134,21 @@ static struct bop_aof_record *make_records(size_t size, unsigned count)
 }
 
 /* ---- Append ---- */
+
+/* One commit after the other, as a program does that waits for each. */
+static void append_alone(const struct bop_aof_record *records, unsigned count, double seconds)
+{
+    const struct bop_aof_append append = {.records = records, .count = count};
+
+    run_begin(&job.run, seconds);
+    while (!run_over(&job.run)) {
+        uint64_t began_ns = now_ns();
+
+        if (bop_aof_commit(job.aof, &append, NULL, -1) < 0)
+            die("commit", "failed");
+        run_commit(&job.run, began_ns, job.commit_bytes);
+    }
+}
 
 static void append_durable(const struct bop_aof_record *records, unsigned count, unsigned waiters,
                            double seconds)
@@ -188,9 +209,13 @@ static void append(char **arguments)
     records = make_records(size, count);
     job.commit_bytes = size * count;
     level = durable ? BOP_AOF_DISK : BOP_AOF_OS;
-    layout = durable && count == 1 ? BOP_AOF_ALIGNED : BOP_AOF_PACKED;
+    layout = durable && (count == 1 || job.commit_bytes >= LARGE) ? BOP_AOF_ALIGNED
+                                                                  : BOP_AOF_PACKED;
+    alone = durable && waiters == 1;
     log_open(arguments[0], durable ? 0 : (uint64_t)2 << 30);
-    if (durable)
+    if (alone)
+        append_alone(records, count, seconds);
+    else if (durable)
         append_durable(records, count, waiters, seconds);
     else
         append_fast(records, count, seconds);
@@ -300,26 +325,34 @@ static uint64_t random_below(uint64_t bound)
     return state % bound;
 }
 
+static void read_one(struct bop_aof_reader *reader, uint64_t seq, size_t size)
+{
+    struct bop_error err = {0};
+    struct bop_aof_view view;
+
+    if (bop_aof_reader_seek(reader, seq, &err) < 0 ||
+        bop_aof_reader_next(reader, &view, &err) < 0 || view.payload.size != size)
+        die("read", err.message);
+}
+
 static void read_random(char **arguments)
 {
     size_t size = strtoul(arguments[1], NULL, 10);
     uint64_t count = strtoull(arguments[2], NULL, 10);
     struct bop_aof_reader *reader;
-    struct bop_error err = {0};
-    struct bop_aof_view view;
     uint64_t first, records, began;
 
     log_open(arguments[0], 0);
-    each_file(arguments[0], drop_file);
     reader = reader_open();
     first = bop_aof_first(job.aof);
     records = bop_aof_last(job.aof) - first + 1;
+    /* Both have their files open: a record of each. */
+    for (uint64_t seq = first; seq < first + records; seq += records / FILES_MAX + 1)
+        read_one(reader, seq, size);
+    each_file(arguments[0], drop_file);
     began = now_ns();
-    for (uint64_t i = 0; i < count; i++) {
-        if (bop_aof_reader_seek(reader, first + random_below(records), &err) < 0 ||
-            bop_aof_reader_next(reader, &view, &err) < 0 || view.payload.size != size)
-            die("read", err.message);
-    }
+    for (uint64_t i = 0; i < count; i++)
+        read_one(reader, first + random_below(records), size);
     printf("reads_s %.2f\n", (double)count / ((double)(now_ns() - began) / 1e9));
     bop_aof_reader_close(reader);
     log_close();

@@ -227,6 +227,7 @@ static struct bop_aof *make(const struct bop_aof_options *options)
     bop_list_init(&aof->queue);
     bop_list_init(&aof->kept);
     bop_list_init(&aof->spare);
+    bop_list_init(&aof->drafts);
     bop_list_init(&aof->removals);
     bop_list_init(&aof->to_seal);
     bop__jobs_init(aof);
@@ -406,6 +407,7 @@ void bop_aof_close(struct bop_aof *aof)
     }
     bop__archived_close(aof);
     bop__cursors_deinit(aof);
+    bop__drafts_free(aof);
     bop__batches_free(aof, &aof->queue);
     bop__batches_free(aof, &aof->kept);
     bop__batches_free(aof, &aof->spare);

@@ -88,6 +88,7 @@ struct bop__batch *bop__batch_new(struct bop_aof *aof, size_t size)
         bop_list_init(&batch->task.link);
         bop_list_init(&batch->write.link);
         bop_list_init(&batch->write.task.link);
+        bop_list_init(&batch->draft_link);
     }
     if (size > 0 && bop__batch_reserve(aof, batch, size) < 0) {
         destroy(aof, batch);
@@ -106,6 +107,7 @@ void bop__batch_free(struct bop_aof *aof, struct bop__batch *batch)
     };
 
     BOP_ASSERT(bop_list_empty(&batch->link) && bop_list_empty(&batch->removals));
+    BOP_ASSERT(!batch->draft && bop_list_empty(&batch->draft_link));
     if (batch->capacity > KEEP_BYTES || aof->spare_count > aof->writes_max) {
         destroy(aof, batch);
         return;
@@ -115,6 +117,7 @@ void bop__batch_free(struct bop_aof *aof, struct bop__batch *batch)
     bop_list_init(&batch->task.link);
     bop_list_init(&batch->write.link);
     bop_list_init(&batch->write.task.link);
+    bop_list_init(&batch->draft_link);
     bop_list_push_front(&aof->spare, &batch->link);
     aof->spare_count++;
 }

@@ -131,6 +131,7 @@ static void send(struct bop_aof *aof, struct bop__batch *batch)
     batch->write.size = batch->size;
     batch->write.offset = batch->offset;
     batch->write.done = write_done;
+    bop__draft_sent(aof, batch);
     if (aof->takes_write && !aof->taken && batch->sync) {
         aof->taken = batch;
         return;
@@ -269,7 +270,7 @@ static void forget_kept(struct bop_aof *aof)
         struct bop__batch *batch = BOP_CONTAINER_OF(link, struct bop__batch, link);
 
         aof->pending_bytes -= batch->size;
-        bop__batch_free(aof, batch);
+        bop__batch_release(aof, batch);
     }
 }
 
@@ -305,7 +306,7 @@ static void leave_queue(struct bop_aof *aof, struct bop__batch *batch)
         bop__made_durable(aof);
     }
     aof->pending_bytes -= batch->size;
-    bop__batch_free(aof, batch);
+    bop__batch_release(aof, batch);
 }
 
 static void settle(struct bop_aof *aof)
@@ -350,9 +351,10 @@ static void fail(struct bop_aof *aof)
 static void settle_poison(struct bop_aof *aof)
 {
     if (aof->failed != 0 || aof->writes > 0 || aof->jobs.name.job.busy || aof->jobs.zero.job.busy ||
-        aof->jobs.prepare.job.busy || aof->jobs.seal.job.busy) {
+        aof->jobs.prepare.job.busy || aof->jobs.seal.job.busy || aof->jobs.draft.job.busy) {
         return;
     }
+    bop__drafts_free(aof);
     if (aof->rehome_tries < aof->options.rehome_max) {
         struct bop_error first = aof->error;
         struct bop_error why = {0};

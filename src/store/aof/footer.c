@@ -20,6 +20,8 @@
 
 /* Leaves read from a source at a time. */
 #define LEAVES_AT_ONCE 512u
+/* A footer up to this size is read by one call. */
+#define WHOLE_MAX (512u * 1024)
 
 /** The last bytes of a sealed file. */
 struct trailer {
@@ -326,13 +328,30 @@ static int read_trailer(struct bop__segment_source *source, struct trailer *out_
     return decode_trailer(bytes.data, source->size, source->name, out_trailer, err);
 }
 
+/* Of a file that is not in the page cache each read waits for the disk: have all of a footer by
+ * one, as long as it can be by the file's size. What is wrong is told when it is looked at. */
+static void fetch_whole(struct bop__segment_source *source)
+{
+    uint64_t most = BOP__FOOTER_TRAILER +
+                    (source->size / BOP__FOOTER_LEAF_BYTES + 1) * sizeof(struct leaf);
+    struct bop_slice bytes;
+
+    if (source->tier == BOP_AOF_HOT && most <= WHOLE_MAX && most < source->size) {
+        BOP_IGNORE(source->at(source, source->size - most, (size_t)most, &bytes, NULL));
+    }
+}
+
 int bop__footer_read(struct bop_allocator *allocator, struct bop__segment_source *source,
                      bool facts_only, struct bop__footer *out_footer, struct bop_error *err)
 {
     struct bop__footer footer = {.allocator = allocator};
     struct trailer trailer = {0};
-    int rc = read_trailer(source, &trailer, err);
+    int rc;
 
+    if (!facts_only) {
+        fetch_whole(source);
+    }
+    rc = read_trailer(source, &trailer, err);
     if (rc < 0) {
         return rc;
     }

@@ -54,6 +54,44 @@ struct bop__footer {
 int bop__footer_build(struct bop_allocator *allocator, struct bop__segment_source *source,
                       struct bop__footer *out_footer, struct bop_error *err);
 
+/**
+ * The same in steps. The source, borrowed, is read from its beginning on. step takes in about so
+ * many bytes: 1 if there are more, 0 at the end, when finish gives the footer; or a code. end
+ * always.
+ */
+struct bop__footer_reading;
+int bop__footer_read_begin(struct bop_allocator *allocator, struct bop__segment_source *source,
+                           const struct bop__segment_facts *facts,
+                           struct bop__footer_reading **out_reading, struct bop_error *err);
+int bop__footer_read_step(struct bop__footer_reading *reading, uint64_t bytes,
+                          struct bop_error *err);
+int bop__footer_read_finish(struct bop__footer_reading *reading, struct bop__footer *out_footer,
+                            struct bop_error *err);
+void bop__footer_read_end(struct bop__footer_reading *reading);
+
+/**
+ * A footer in the making, from the commits of a segment as they are written: what is then sealed
+ * need not be read. Counted references; the count is the owner's, all else of one thread at a time.
+ */
+struct bop__footer_draft;
+
+/** For a segment without records. facts: as for bop__footer_build, without the end. NULL: no
+ * memory. */
+struct bop__footer_draft *bop__footer_draft_new(struct bop_allocator *allocator,
+                                                const struct bop__segment_facts *facts);
+struct bop__footer_draft *bop__footer_draft_ref(struct bop__footer_draft *draft);
+/** Somebody else has it too. */
+bool bop__footer_draft_is_shared(const struct bop__footer_draft *draft);
+/** NULL is fine. */
+void bop__footer_draft_unref(struct bop__footer_draft *draft);
+/** The next bytes of the segment: whole records and fillers, that come behind those before. A
+ * failure is told by finish. */
+void bop__footer_draft_add(struct bop__footer_draft *draft, uint64_t offset, const uint8_t *bytes,
+                           size_t size);
+/** Once. facts.end and end_seq are given in out_footer->facts. 0; BOP_EMISMATCH: the segment ends
+ * elsewhere; or what failed before. Then the file has to be read. */
+int bop__footer_draft_finish(struct bop__footer_draft *draft, struct bop__footer *out_footer);
+
 /* The footer in the file: leaves of this size, and the trailer, which is the file's end. */
 #define BOP__FOOTER_LEAF    72u
 #define BOP__FOOTER_TRAILER 256u

@@ -1,8 +1,10 @@
 /*
- * Making the footer of a segment from its records.
+ * Making the footer of a segment from its records: by reading the file, or from what is being
+ * written to it, as it passes.
  *
  * Leaves cover everything from the segment's header to the end of its last record. Each but the
- * first begins with a record; fillers belong to the leaf that is open. Memory is the leaves' alone.
+ * first begins with a record; fillers belong to the leaf that is open, but for one behind the last
+ * record, which the footer takes the place of. Memory is the leaves' alone.
  */
 #include "footer.h"
 #include "merkle.h"
@@ -92,34 +94,39 @@ static int add_entry(struct build *b, uint64_t offset, const struct bop__aof_rec
     return 0;
 }
 
-static int add_entries(struct build *b, struct bop__segment_source *source, struct bop_error *err)
+/* Of about so many bytes. 1: there are more. */
+static int add_entries(struct build *b, struct bop__walk *walk, struct bop__segment_source *source,
+                       uint64_t bytes, struct bop_error *err)
 {
     struct bop__segment_facts *facts = &b->footer.facts;
-    struct bop__walk walk = bop__walk_begin(facts->seed, facts->base, facts->generation);
+    uint64_t until = walk->offset + bop_min_u64(bytes, facts->end - walk->offset);
 
-    while (walk.offset < facts->end) {
+    while (walk->offset < until) {
         struct bop__aof_record_header header = {0};
-        int rc = bop__walk_fetch(&walk, source, facts->end, 0, &header, err);
+        int rc = bop__walk_fetch(walk, source, facts->end, 0, &header, err);
         const char *wrong = NULL;
 
         if (rc < 0) {
             return rc;
         }
-        wrong = bop__walk_body(&header, walk.at);
-        if (!wrong && walk.seq >= facts->end_seq) {
+        wrong = bop__walk_body(&header, walk->at);
+        if (!wrong && walk->seq >= facts->end_seq) {
             wrong = "lies beyond the last one";
         }
         if (wrong) {
-            return bop__walk_corrupt(&walk, source->name, wrong, err);
+            return bop__walk_corrupt(walk, source->name, wrong, err);
         }
-        rc = add_entry(b, walk.offset, &header, walk.at);
+        rc = add_entry(b, walk->offset, &header, walk->at);
         if (rc < 0) {
             return bop_error_set(err, rc, "index %s", source->name);
         }
-        bop__walk_step(&walk, &header);
+        bop__walk_step(walk, &header);
     }
-    if (walk.seq != facts->end_seq) {
-        return bop__walk_corrupt(&walk, source->name, "is missing", err);
+    if (walk->offset < facts->end) {
+        return 1;
+    }
+    if (walk->seq != facts->end_seq) {
+        return bop__walk_corrupt(walk, source->name, "is missing", err);
     }
     return 0;
 }
@@ -155,30 +162,216 @@ static int finish(struct build *b)
     return rc;
 }
 
+static int begin(struct build *b, struct bop_allocator *allocator,
+                 const struct bop__segment_facts *facts)
+{
+    *b = (struct build){.footer = {.allocator = allocator, .facts = *facts}};
+    return bop__merkle_init(&b->merkle);
+}
+
+static void drop(struct build *b)
+{
+    bop__merkle_deinit(&b->merkle);
+    if (b->footer.leaves) {
+        bop_free(b->footer.allocator, b->footer.leaves, b->capacity * sizeof(*b->footer.leaves));
+    }
+}
+
+/* ---- From the file ---- */
+
+struct bop__footer_reading {
+    struct build build;
+    struct bop__walk walk;
+    struct bop__segment_source *source;
+};
+
+int bop__footer_read_begin(struct bop_allocator *allocator, struct bop__segment_source *source,
+                           const struct bop__segment_facts *facts,
+                           struct bop__footer_reading **out_reading, struct bop_error *err)
+{
+    struct bop__footer_reading *reading = bop_alloc(allocator, sizeof(*reading));
+    int rc = reading ? begin(&reading->build, allocator, facts) : BOP_ENOMEM;
+
+    BOP_ASSERT(facts->end_seq > facts->base);
+    if (rc < 0) {
+        if (reading) {
+            bop_free(allocator, reading, sizeof(*reading));
+        }
+        return bop_error_set(err, rc, "index %s", source->name);
+    }
+    reading->source = source;
+    reading->walk = bop__walk_begin(facts->seed, facts->base, facts->generation);
+    *out_reading = reading;
+    return 0;
+}
+
+int bop__footer_read_step(struct bop__footer_reading *reading, uint64_t bytes,
+                          struct bop_error *err)
+{
+    return add_entries(&reading->build, &reading->walk, reading->source, bytes, err);
+}
+
+int bop__footer_read_finish(struct bop__footer_reading *reading, struct bop__footer *out_footer,
+                            struct bop_error *err)
+{
+    int rc = finish(&reading->build);
+
+    if (rc < 0) {
+        return bop_error_set(err, rc, "index %s", reading->source->name);
+    }
+    *out_footer = reading->build.footer;
+    reading->build.footer.leaves = NULL;
+    reading->build.footer.leaf_count = reading->build.capacity = 0;
+    return 0;
+}
+
+void bop__footer_read_end(struct bop__footer_reading *reading)
+{
+    struct bop_allocator *allocator = reading->build.footer.allocator;
+
+    drop(&reading->build);
+    bop_free(allocator, reading, sizeof(*reading));
+}
+
 int bop__footer_build(struct bop_allocator *allocator, struct bop__segment_source *source,
                       struct bop__footer *out_footer, struct bop_error *err)
 {
-    struct build b = {.footer = {.allocator = allocator, .facts = out_footer->facts}};
-    int rc = bop__merkle_init(&b.merkle);
+    struct bop__footer_reading *reading;
+    int rc = bop__footer_read_begin(allocator, source, &out_footer->facts, &reading, err);
 
-    BOP_ASSERT(b.footer.facts.end_seq > b.footer.facts.base);
     if (rc < 0) {
-        return bop_error_set(err, rc, "index %s", source->name);
-    }
-    rc = add_entries(&b, source, err);
-    if (rc == 0) {
-        rc = finish(&b);
-        if (rc < 0) {
-            bop_error_set(err, rc, "index %s", source->name);
-        }
-    }
-    bop__merkle_deinit(&b.merkle);
-    if (rc < 0) {
-        if (b.footer.leaves) {
-            bop_free(allocator, b.footer.leaves, b.capacity * sizeof(*b.footer.leaves));
-        }
         return rc;
     }
-    *out_footer = b.footer;
+    rc = bop__footer_read_step(reading, UINT64_MAX, err);
+    if (rc == 0) {
+        rc = bop__footer_read_finish(reading, out_footer, err);
+    }
+    bop__footer_read_end(reading);
+    return rc;
+}
+
+/* ---- From what is written ---- */
+
+struct bop__footer_draft {
+    struct build build;
+    unsigned refs;
+    uint64_t offset; /* What comes next. */
+    uint64_t end;    /* Of the last record. */
+    uint64_t end_seq;
+    int code; /* The first failure: what comes is left out. */
+    size_t filler_size;
+    uint8_t filler[BOP__AOF_BLOCK + BOP__AOF_FILLER_MIN]; /* Met last, and no record since. */
+};
+
+struct bop__footer_draft *bop__footer_draft_new(struct bop_allocator *allocator,
+                                                const struct bop__segment_facts *facts)
+{
+    struct bop__footer_draft *draft = bop_alloc(allocator, sizeof(*draft));
+
+    if (!draft) {
+        return NULL;
+    }
+    if (begin(&draft->build, allocator, facts) < 0) {
+        bop_free(allocator, draft, sizeof(*draft));
+        return NULL;
+    }
+    draft->refs = 1;
+    draft->offset = draft->end = BOP__AOF_SEGMENT_HEADER;
+    draft->end_seq = facts->base;
+    draft->code = 0;
+    draft->filler_size = 0;
+    return draft;
+}
+
+struct bop__footer_draft *bop__footer_draft_ref(struct bop__footer_draft *draft)
+{
+    draft->refs++;
+    return draft;
+}
+
+bool bop__footer_draft_is_shared(const struct bop__footer_draft *draft)
+{
+    return draft->refs > 1;
+}
+
+void bop__footer_draft_unref(struct bop__footer_draft *draft)
+{
+    if (draft && --draft->refs == 0) {
+        struct bop_allocator *allocator = draft->build.footer.allocator;
+
+        drop(&draft->build);
+        bop_free(allocator, draft, sizeof(*draft));
+    }
+}
+
+static int take(struct bop__footer_draft *draft, const struct bop__aof_record_header *header,
+                const uint8_t *bytes, size_t size)
+{
+    struct bop__aof_record_header before;
+    int rc = 0;
+
+    if (bop__aof_is_filler(header)) {
+        if (draft->filler_size > 0 || size > sizeof(draft->filler)) {
+            return BOP_EMISMATCH; /* There is one at most, and no larger. */
+        }
+        memcpy(draft->filler, bytes, size);
+        draft->filler_size = size;
+        return 0;
+    }
+    if (draft->filler_size > 0) {
+        memcpy(&before, draft->filler, sizeof(before));
+        rc = add_entry(&draft->build, draft->offset - draft->filler_size, &before, draft->filler);
+        draft->filler_size = 0;
+    }
+    if (rc == 0) {
+        rc = add_entry(&draft->build, draft->offset, header, bytes);
+    }
+    draft->end = draft->offset + size;
+    draft->end_seq = header->seq + 1;
+    return rc;
+}
+
+void bop__footer_draft_add(struct bop__footer_draft *draft, uint64_t offset, const uint8_t *bytes,
+                           size_t size)
+{
+    if (draft->code == 0 && offset != draft->offset) {
+        draft->code = BOP_ECORRUPT;
+    }
+    while (size > 0 && draft->code == 0) {
+        struct bop__aof_record_header header;
+        size_t step;
+
+        memcpy(&header, bytes, sizeof(header));
+        step = (size_t)bop__aof_record_size(bop__aof_record_length(&header));
+        BOP_ASSERT(step <= size); /* It is a commit's: whole entries. */
+        draft->code = take(draft, &header, bytes, step);
+        draft->offset += step;
+        bytes += step;
+        size -= step;
+    }
+}
+
+int bop__footer_draft_finish(struct bop__footer_draft *draft, struct bop__footer *out_footer)
+{
+    struct build *b = &draft->build;
+    const struct bop__segment_facts *facts = &out_footer->facts;
+    int rc = draft->code;
+
+    if (rc == 0 && (draft->end != facts->end || draft->end_seq != facts->end_seq ||
+                    b->footer.leaf_count == 0)) {
+        rc = BOP_EMISMATCH;
+    }
+    if (rc == 0) {
+        b->footer.facts.end = facts->end;
+        b->footer.facts.end_seq = facts->end_seq;
+        rc = finish(b);
+    }
+    draft->code = BOP_EMISMATCH; /* It is used up. */
+    if (rc < 0) {
+        return rc;
+    }
+    *out_footer = b->footer;
+    b->footer.leaves = NULL;
+    b->footer.leaf_count = b->capacity = 0;
     return 0;
 }

@@ -6,6 +6,7 @@
  *      batch.c      batches: their memory, and the order they are in
  *      commit.c     sending batches, and what follows when they are done
  *      writer.c     jobs: tasks that make, name, zero, seal and remove files
+ *      draft.c      footers from commits on their way
  *      rehome.c     after a failed write: what is not durable goes to a new segment
  *      levels.c     how far records got, flush, seal, fence, status, room
  *      own_lane.c   a log that polls its own executor
@@ -75,12 +76,14 @@ struct bop__segment {
     struct bop__aof_segment_header header;
 
     enum bop__segment_state state;
-    struct bop__segment_file *file; /* As readers know it; identity is set with init. */
-    struct bop__handle *handle;     /* While it is written. */
-    uint64_t sent_end;              /* Where what was sent ends. */
-    bool unsynced;                  /* Written since it was last synced. */
-    bool sealed;                    /* For what it holds now. */
-    bool left;                      /* It is no longer of the log. */
+    struct bop__segment_file *file;  /* As readers know it; identity is set with init. */
+    struct bop__handle *handle;      /* While it is written. */
+    uint64_t sent_end;               /* Where what was sent ends. */
+    struct bop__footer_draft *draft; /* Of its footer, from all that was sent; NULL: not all was. */
+    unsigned small;                  /* Small commits that went into it. */
+    bool unsynced;                   /* Written since it was last synced. */
+    bool sealed;                     /* For what it holds now. */
+    bool left;                       /* It is no longer of the log. */
     uint64_t cut_by; /* The generation whose beginning makes its end what it is; else 0. Before
                       * that is on disk its file still holds more. */
 
@@ -149,7 +152,10 @@ struct bop__batch {
     struct bop__watermark last; /* Its last record; lowered by truncation. seq 0: none. */
     struct bop_list removals;   /* Segments that go when its segment is named. */
     struct bop_write write;
-    struct bop_task task; /* When there is nothing to write, only to sync. */
+    struct bop_task task;            /* When there is nothing to write, only to sync. */
+    struct bop_list draft_link;      /* On `drafts`, or being drafted. */
+    struct bop__footer_draft *draft; /* That it has to go into; else NULL. Counted. */
+    bool left;                       /* The queue; it stays for the draft alone. */
     int sync_fd;
     int code;
     uint64_t sent_us;
@@ -217,10 +223,22 @@ struct bop__jobs {
         struct bop__job job;
         struct bop__segment *segment;
         struct bop__segment_facts facts;
+        struct bop__footer_draft *draft; /* NULL: the file is to be read. */
+        struct bop__segment_source *source;
+        struct bop__footer_reading *reading; /* The next step goes on with it. */
     } seal;
+    struct {
+        struct bop__job job;
+        struct bop__batch *batch;
+    } draft;
 };
 
 void bop__jobs_init(struct bop_aof *aof);
+void bop__job_init(struct bop_aof *aof, struct bop__job *job, void (*run)(struct bop_task *),
+                   void (*done)(struct bop_task *));
+void bop__job_start(struct bop_aof *aof, struct bop__job *job);
+/** In its done: the job of a task, which is over. */
+struct bop__job *bop__job_finished(struct bop_task *task);
 /** See what is to be done, and have it done. */
 void bop__jobs_start(struct bop_aof *aof);
 /** The header of aof->beginning, and all before it, is on disk: give it its name. */
@@ -242,6 +260,20 @@ int bop__aof_write_zeros(struct bop_fs *fs, int fd, uint64_t from, uint64_t to);
 /** A segment that is named and not the newest is to be sealed. */
 void bop__seal_later(struct bop_aof *aof, struct bop__segment *segment);
 bool bop__is_no_room(int code);
+
+/* ---- Drafts: draft.c ---- */
+
+void bop__draft_init(struct bop_aof *aof);
+/** A batch is sent: have it go into its segment's draft. */
+void bop__draft_sent(struct bop_aof *aof, struct bop__batch *batch);
+/** Begin with the next one. */
+void bop__draft_start(struct bop_aof *aof);
+/** What was sent is not what the segment will hold. */
+void bop__draft_drop(struct bop__segment *segment);
+/** A batch that nobody needs but a draft, maybe. */
+void bop__batch_release(struct bop_aof *aof, struct bop__batch *batch);
+/** No job is under way: let go of what waits to be drafted. */
+void bop__drafts_free(struct bop_aof *aof);
 
 /* ---- Readers on the owner's thread ---- */
 
@@ -351,7 +383,9 @@ struct bop_aof {
     bool direct;
     struct bop_list removals; /* Segments whose files are to go. */
     struct bop_list to_seal;
-    unsigned sealing; /* Named ones that are not the newest and have no footer. */
+    struct bop_list drafts; /* Batches that were sent and have to go into a draft, in order. */
+    uint64_t draft_bytes;   /* Of them. */
+    unsigned sealing;       /* Named ones that are not the newest and have no footer. */
     struct bop__jobs jobs;
 
     /* Room. */

@@ -63,6 +63,7 @@ void bop__segment_free(struct bop_aof *aof, struct bop__segment *segment)
         return;
     }
     bop__handle_close(aof, segment->handle);
+    bop__draft_drop(segment);
     bop__segment_file_unref(segment->file);
     bop_free(aof->allocator, segment->index, segment->index_capacity * sizeof(*segment->index));
     bop_free(aof->allocator, segment, sizeof(*segment));
@@ -134,5 +135,6 @@ void bop__segment_cut(struct bop__segment *segment, uint64_t seq, uint64_t offse
     segment->records_end = offset;
     segment->file_end = bop_min_u64(segment->file_end, offset);
     segment->sealed = false; /* Its footer, if it has one, is for more. */
+    bop__draft_drop(segment);
     segment->chain = link;
 }

@@ -17,6 +17,7 @@
  */
 #include "source.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -50,6 +51,8 @@ struct file_source {
     size_t capacity;
     uint64_t buffer_offset;
     size_t buffer_size;
+
+    int advice; /* What the kernel was told of the reads to come. */
 
     /* What the last call gave, and how much the next one that goes on there takes. */
     uint64_t last_offset, last_end;
@@ -103,8 +106,9 @@ static size_t resident(const struct file_source *f, const uint8_t *bytes, size_t
     const uint8_t *at = bytes - (uintptr_t)bytes % f->page_bytes;
     bool all = true;
 
-    while (at < end && all) {
-        size_t size = bop_min_u64((size_t)(end - at), AHEAD_MAX);
+    /* One page first: mostly it is all there or nothing is, and the kernel looks up each. */
+    for (size_t most = f->page_bytes; at < end && all; most = AHEAD_MAX) {
+        size_t size = bop_min_u64((size_t)(end - at), most);
 
         if (mincore((void *)(uintptr_t)at, size, pages) < 0) {
             break;
@@ -198,6 +202,18 @@ static void buffer_move_to(struct file_source *f, uint64_t offset)
     f->buffer_offset = offset;
 }
 
+/* After a jump the kernel is not to guess: it would look around in its cache whether something is
+ * read in order here, and take what lies behind one record for what is wanted next. */
+static void advise(struct file_source *f)
+{
+    int advice = f->ahead > 0 ? POSIX_FADV_NORMAL : POSIX_FADV_RANDOM;
+
+    if (f->advice != advice && f->fs == bop_fs_real()) {
+        BOP_IGNORE(posix_fadvise(f->fd, 0, 0, advice)); /* Only advice. */
+        f->advice = advice;
+    }
+}
+
 /* `least` bytes at offset, and up to `wanted` if they have to be read. All lie below size. */
 static int read_at(struct file_source *f, uint64_t offset, size_t least, size_t wanted,
                    struct bop_slice *out_bytes, struct bop_error *err)
@@ -212,6 +228,7 @@ static int read_at(struct file_source *f, uint64_t offset, size_t least, size_t 
         if (rc < 0) {
             return rc;
         }
+        advise(f);
         while (f->buffer_size < least) {
             ssize_t count = f->fs->pread(f->fs, f->fd, f->buffer + f->buffer_size,
                                          wanted - f->buffer_size, offset + f->buffer_size);
@@ -319,6 +336,7 @@ int bop__file_source_open(struct bop_allocator *allocator, struct bop_fs *fs, co
         .allocator = allocator,
         .fs = fs,
         .fd = -1,
+        .advice = POSIX_FADV_NORMAL,
         .mapping = !pread && fs->map,
         .page_bytes = bop_max_u64(PAGE_BYTES_MIN, (uint64_t)sysconf(_SC_PAGESIZE)),
     };

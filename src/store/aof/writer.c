@@ -8,6 +8,7 @@
  *      remove    unlink the file of a segment that left
  *      room      ask what the disk has left
  *      seal      write a segment's footer
+ *      draft     take a commit into the footer to be (draft.c)
  *
  *      4096         sent_end              zeroed                      size
  *      +--------------+-----------------+---------------------------+
@@ -40,6 +41,10 @@
 #define FIRST_BYTES UINT64_C(0x10000)
 /* Commits of this size on average need no zeros. */
 #define BIG_COMMIT (192u * 1024)
+/* What is read of a segment at once, while commits, names and drafts wait. */
+#define SEAL_STEP UINT64_C(0x100000)
+/* So many segments wait to be read for their sealing, at most, until no commit is under way. */
+#define READS_LATER_MAX 8
 /* Room is looked at each so many bytes, or a quarter of a segment. */
 #define ROOM_BYTES UINT64_C(0x1000000)
 
@@ -229,7 +234,7 @@ static uint64_t first_zeros(const struct bop_aof *aof)
     return bytes / BOP_FS_ALIGN * BOP_FS_ALIGN;
 }
 
-static void start(struct bop_aof *aof, struct bop__job *job)
+void bop__job_start(struct bop_aof *aof, struct bop__job *job)
 {
     job->busy = true;
     job->code = 0;
@@ -237,7 +242,7 @@ static void start(struct bop_aof *aof, struct bop__job *job)
     bop_executor_submit(aof->executor, &job->task);
 }
 
-static struct bop__job *finished(struct bop_task *task)
+struct bop__job *bop__job_finished(struct bop_task *task)
 {
     struct bop__job *job = BOP_CONTAINER_OF(task, struct bop__job, task);
 
@@ -248,7 +253,7 @@ static struct bop__job *finished(struct bop_task *task)
 
 static void prepare_done(struct bop_task *task)
 {
-    struct bop__job *job = finished(task);
+    struct bop__job *job = bop__job_finished(task);
     struct bop_aof *aof = job->aof;
     struct bop__handle *handle = aof->jobs.prepare.handle;
 
@@ -295,7 +300,7 @@ static void start_prepare(struct bop_aof *aof)
     aof->jobs.prepare.allocate = is_busy(aof) && aof->commit_bytes > 0 ? aof->options.segment_bytes
                                                                        : 0;
     aof->jobs.prepare.stale = aof->stale_next;
-    start(aof, &aof->jobs.prepare.job);
+    bop__job_start(aof, &aof->jobs.prepare.job);
 }
 
 static void start_prepare_ahead(struct bop_aof *aof)
@@ -356,7 +361,7 @@ void bop__job_name(struct bop_aof *aof)
     /* Also if all in it is void by now: what makes it so may not be on disk. */
     aof->jobs.name.sync_fd = before && before->handle && before->unsynced ? job_fd(before->handle)
                                                                           : -1;
-    start(aof, &aof->jobs.name.job);
+    bop__job_start(aof, &aof->jobs.name.job);
 }
 
 /* A segment is on disk, and so all before it: what it makes void may go. */
@@ -395,7 +400,7 @@ static void named(struct bop_aof *aof, struct bop__segment *segment)
 
 static void name_done(struct bop_task *task)
 {
-    struct bop__job *job = finished(task);
+    struct bop__job *job = bop__job_finished(task);
     struct bop_aof *aof = job->aof;
 
     if (job->code < 0) {
@@ -438,7 +443,7 @@ static void zero_run(struct bop_task *task)
 
 static void zero_done(struct bop_task *task)
 {
-    struct bop__job *job = finished(task);
+    struct bop__job *job = bop__job_finished(task);
     struct bop_aof *aof = job->aof;
     struct bop__handle *handle = aof->jobs.zero.segment->handle;
 
@@ -506,7 +511,7 @@ static void start_zero(struct bop_aof *aof)
     }
     aof->jobs.zero.segment = segment;
     if (wants_zeros(aof) ? plan_zeros(aof, segment) : plan_blocks(aof, segment)) {
-        start(aof, &aof->jobs.zero.job);
+        bop__job_start(aof, &aof->jobs.zero.job);
     }
 }
 
@@ -523,7 +528,7 @@ static void remove_run(struct bop_task *task)
 /* What is removed is void: it may as well stay, or come back after a crash. */
 static void remove_done(struct bop_task *task)
 {
-    struct bop__job *job = finished(task);
+    struct bop__job *job = bop__job_finished(task);
     struct bop_aof *aof = job->aof;
     struct bop__segment *segment = aof->jobs.remove.segment;
 
@@ -547,7 +552,7 @@ static void start_remove(struct bop_aof *aof)
     link = bop_list_pop_front(&aof->removals);
     if (link) {
         aof->jobs.remove.segment = BOP_CONTAINER_OF(link, struct bop__segment, link);
-        start(aof, &aof->jobs.remove.job);
+        bop__job_start(aof, &aof->jobs.remove.job);
     }
 }
 
@@ -563,7 +568,7 @@ static void room_run(struct bop_task *task)
 
 static void room_done(struct bop_task *task)
 {
-    struct bop__job *job = finished(task);
+    struct bop__job *job = bop__job_finished(task);
     struct bop_aof *aof = job->aof;
     /* One that cannot say how much it has is not held against the log. */
     bool room = job->code < 0 || aof->jobs.room.bytes >= aof->options.room_min;
@@ -589,10 +594,51 @@ static void start_room(struct bop_aof *aof)
     }
     aof->room_wanted = false;
     aof->room_checked = aof->sent_bytes;
-    start(aof, &aof->jobs.room.job);
+    bop__job_start(aof, &aof->jobs.room.job);
 }
 
 /* ---- Seal ---- */
+
+static void end_reading(struct bop_aof *aof)
+{
+    if (aof->jobs.seal.reading) {
+        bop__footer_read_end(aof->jobs.seal.reading);
+        aof->jobs.seal.reading = NULL;
+    }
+    if (aof->jobs.seal.source) {
+        aof->jobs.seal.source->close(aof->jobs.seal.source);
+        aof->jobs.seal.source = NULL;
+    }
+}
+
+/* Make the footer from the file's bytes, a step of it. 1: another one is to follow. */
+static int read_footer(struct bop_aof *aof, const char *path, struct bop__footer *out_footer,
+                       struct bop_error *err)
+{
+    const struct bop__segment_facts *facts = &aof->jobs.seal.facts;
+    int rc = 0;
+
+    if (!aof->jobs.seal.reading) {
+        rc = bop__file_source_open(aof->allocator, aof->fs, path, false, true,
+                                   &aof->jobs.seal.source, err);
+        if (rc == 0) {
+            aof->jobs.seal.source->size = facts->end;
+            rc = bop__footer_read_begin(aof->allocator, aof->jobs.seal.source, facts,
+                                        &aof->jobs.seal.reading, err);
+        }
+    }
+    if (rc == 0) {
+        rc = bop__footer_read_step(aof->jobs.seal.reading, SEAL_STEP, err);
+    }
+    if (rc == 1) {
+        return 1;
+    }
+    if (rc == 0) {
+        rc = bop__footer_read_finish(aof->jobs.seal.reading, out_footer, err);
+    }
+    end_reading(aof);
+    return rc;
+}
 
 static void seal_run(struct bop_task *task)
 {
@@ -600,17 +646,15 @@ static void seal_run(struct bop_task *task)
     struct bop_aof *aof = job->aof;
     const char *path = aof->jobs.seal.segment->file->path;
     struct bop__footer footer = {.facts = aof->jobs.seal.facts};
-    struct bop__segment_source *source;
 
-    job->code = bop__file_source_open(aof->allocator, aof->fs, path, false, true, &source,
-                                      &job->err);
-    if (job->code < 0) {
-        return;
+    job->code = BOP_EMISMATCH;
+    if (aof->jobs.seal.draft && !aof->jobs.seal.reading) {
+        job->code = bop__footer_draft_finish(aof->jobs.seal.draft, &footer);
     }
-    source->size = footer.facts.end;
-    job->code = bop__footer_build(aof->allocator, source, &footer, &job->err);
-    source->close(source);
     if (job->code < 0) {
+        job->code = read_footer(aof, path, &footer, &job->err);
+    }
+    if (job->code != 0) {
         return;
     }
     job->code = bop__footer_seal(aof->fs, path, &footer, &job->err);
@@ -620,12 +664,20 @@ static void seal_run(struct bop_task *task)
 
 static void seal_done(struct bop_task *task)
 {
-    struct bop__job *job = finished(task);
+    struct bop__job *job = bop__job_finished(task);
     struct bop_aof *aof = job->aof;
     struct bop__segment *segment = aof->jobs.seal.segment;
 
+    if (job->code == 1) {
+        /* Behind what others have submitted meanwhile. */
+        bop__job_start(aof, job);
+        bop__after(aof);
+        return;
+    }
     aof->sealing--;
     aof->jobs.seal.segment = NULL;
+    bop__footer_draft_unref(aof->jobs.seal.draft);
+    aof->jobs.seal.draft = NULL;
     if (job->code < 0) {
         bop_log(aof->options.log, BOP_LOG_WARN, "aof",
                 "a segment stays without a footer until the log is opened again file=%s: %s",
@@ -660,13 +712,33 @@ void bop__seal_again(struct bop_aof *aof, struct bop__segment *segment)
     }
 }
 
+/* Its footer is drafted: sealing it reads nothing. */
+static bool is_drafted(const struct bop__segment *segment)
+{
+    return segment->draft && !bop__footer_draft_is_shared(segment->draft);
+}
+
+/* What would be read as a whole stands back while commits are under way, unless there is much. */
+static bool reads_now(const struct bop_aof *aof)
+{
+    size_t count = 0;
+
+    BOP_LIST_FOR_EACH(link, &aof->to_seal) {
+        count += !BOP_CONTAINER_OF(link, struct bop__segment, seal_link)->draft;
+    }
+    return aof->writes == 0 || count > READS_LATER_MAX;
+}
+
 /* The first one that may be sealed now: its file must not lose records that are not void yet. */
 static struct bop__segment *next_to_seal(struct bop_aof *aof)
 {
+    bool reads = reads_now(aof);
+
     BOP_LIST_FOR_EACH(link, &aof->to_seal) {
         struct bop__segment *segment = BOP_CONTAINER_OF(link, struct bop__segment, seal_link);
 
-        if (segment->cut_by <= aof->writing->generation) {
+        if (segment->cut_by <= aof->writing->generation &&
+            (is_drafted(segment) || (reads && !segment->draft))) {
             bop_list_remove(link);
             return segment;
         }
@@ -696,8 +768,10 @@ static void start_seal(struct bop_aof *aof)
     };
     memcpy(facts->log_id, aof->id, sizeof(facts->log_id));
     aof->jobs.seal.segment = segment;
+    aof->jobs.seal.draft = segment->draft;
+    segment->draft = NULL;
     aof->sealing++;
-    start(aof, &aof->jobs.seal.job);
+    bop__job_start(aof, &aof->jobs.seal.job);
 }
 
 /* ---- All ---- */
@@ -724,8 +798,8 @@ static bool is_enough(const struct bop_aof *aof)
 void bop__jobs_start(struct bop_aof *aof)
 {
     /* What commits need first, then what may make room for others. */
-    static void (*const starts[])(struct bop_aof *) = {start_remove, start_room,
-                                                       start_prepare_ahead, start_zero, start_seal};
+    static void (*const starts[])(struct bop_aof *) = {
+        start_remove, start_room, start_prepare_ahead, start_zero, bop__draft_start, start_seal};
 
     if (needs_next(aof)) {
         start_prepare(aof);
@@ -735,8 +809,8 @@ void bop__jobs_start(struct bop_aof *aof)
     }
 }
 
-static void job_init(struct bop_aof *aof, struct bop__job *job, void (*run)(struct bop_task *),
-                     void (*done)(struct bop_task *))
+void bop__job_init(struct bop_aof *aof, struct bop__job *job, void (*run)(struct bop_task *),
+                   void (*done)(struct bop_task *))
 {
     bop_list_init(&job->task.link);
     job->task.run = run;
@@ -746,12 +820,13 @@ static void job_init(struct bop_aof *aof, struct bop__job *job, void (*run)(stru
 
 void bop__jobs_init(struct bop_aof *aof)
 {
-    job_init(aof, &aof->jobs.prepare.job, prepare_run, prepare_done);
-    job_init(aof, &aof->jobs.name.job, name_run, name_done);
-    job_init(aof, &aof->jobs.zero.job, zero_run, zero_done);
-    job_init(aof, &aof->jobs.remove.job, remove_run, remove_done);
-    job_init(aof, &aof->jobs.room.job, room_run, room_done);
-    job_init(aof, &aof->jobs.seal.job, seal_run, seal_done);
+    bop__job_init(aof, &aof->jobs.prepare.job, prepare_run, prepare_done);
+    bop__job_init(aof, &aof->jobs.name.job, name_run, name_done);
+    bop__job_init(aof, &aof->jobs.zero.job, zero_run, zero_done);
+    bop__job_init(aof, &aof->jobs.remove.job, remove_run, remove_done);
+    bop__job_init(aof, &aof->jobs.room.job, room_run, room_done);
+    bop__job_init(aof, &aof->jobs.seal.job, seal_run, seal_done);
+    bop__draft_init(aof);
 }
 
 /* ---- At open ---- */

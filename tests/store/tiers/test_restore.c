@@ -269,5 +269,5 @@ TEST(restore, survives_each_failure)
         CHECK_EQ(f->heap.live, 0);
         f->faults = faults;
     }
-    CHECK(f->faults.at > 60);
+    CHECK(f->faults.at > 45);
 }
