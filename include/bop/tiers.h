@@ -89,8 +89,9 @@ BOP_API bool bop_tiers_busy(const struct bop_tiers *tiers);
 
 /**
  * Keep the segments that hold [first_seq, last_seq] in tier 0 or 1, fetched if need be, until unpin
- * is called with the same two or the log is closed. BOP_ENOTFOUND if the log has no tiers here, or
- * there is no such pin; BOP_ENOMEM.
+ * is called with the same two or the log is closed. A pin is its process's and is not kept: set it
+ * again after opening and before the first poll, and nothing of it has left meanwhile.
+ * BOP_ENOTFOUND if the log has no tiers here, or there is no such pin; BOP_ENOMEM.
  */
 BOP_API BOP_MUST_USE int bop_tiers_pin(struct bop_tiers *tiers, struct bop_aof *aof,
                                        uint64_t first_seq, uint64_t last_seq);

@@ -24,6 +24,8 @@ struct bop__archive_calls {
     void (*hydrated)(void *log);
     /* Sealed segments waiting for their packing have become fewer. */
     void (*room)(void *log);
+    /* There may be memory by now for the segment that was refused: tell it again. */
+    void (*again)(void *log);
     /* The oldest record that can be read has moved up, by retention. */
     void (*oldest)(void *log, uint64_t seq);
 };
@@ -53,7 +55,8 @@ size_t bop__archive_segments(const struct bop__archive *archive,
 
 /**
  * A segment was sealed (its footer is on disk), or was found sealed at open. Known ones are fine.
- * 0, or BOP_ENOMEM: to be told again later, and before any later segment (those are refused too).
+ * 0, or BOP_ENOMEM: to be told again when calls.again asks for it, and before any later segment
+ * (those are refused too).
  */
 int bop__archive_sealed(struct bop__archive *archive, const struct bop__segment_facts *facts,
                         const char *path);

@@ -65,11 +65,17 @@ static void oldest_moved(void *user, uint64_t seq)
     bop__aof_catalogue_oldest(&aof->catalogue, aof->oldest);
 }
 
+static void again(void *user)
+{
+    bop__archived_tell(user);
+}
+
 static const struct bop__archive_calls calls = {
     .release = release,
     .tier2 = tier2,
     .hydrated = hydrated,
     .room = room,
+    .again = again,
     .oldest = oldest_moved,
 };
 
@@ -107,7 +113,7 @@ void bop__archived_tell(struct bop_aof *aof)
     for (; i < aof->segment_count && aof->segments[i]->sealed; i++) {
         struct bop__segment *segment = aof->segments[i];
 
-        /* If it lacks memory it is told again with the next one, in order. */
+        /* If it lacks memory it asks for it again. */
         if (bop__archive_sealed(aof->archive, &segment->file->facts, segment->file->path) < 0) {
             break;
         }

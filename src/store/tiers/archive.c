@@ -8,7 +8,8 @@
 
 #include "internal.h"
 
-#define WARM_NAME_SIZE 64
+#define WARM_NAME_SIZE   64
+#define OBJECT_NAME_SIZE 96
 
 /* ---- Names ---- */
 
@@ -16,6 +17,19 @@ static void warm_name(const struct bop__segment_facts *facts, char out_name[WARM
 {
     snprintf(out_name, WARM_NAME_SIZE, "segment-%020" PRIu64 "-%020" PRIu64 ".zst",
              facts->generation, facts->base);
+}
+
+/* What a segment holds is a part of its object's name: one that is cut and sealed again, under the
+ * generation that it has, never takes the place of what others may still know by that name. */
+static void object_name(const struct bop__segment_facts *facts, char out_name[OBJECT_NAME_SIZE])
+{
+    uint64_t root = 0;
+
+    for (unsigned i = 0; i < sizeof(root); i++) {
+        root = root << 8 | facts->root[i];
+    }
+    snprintf(out_name, OBJECT_NAME_SIZE, "segment-%020" PRIu64 "-%020" PRIu64 "-%016" PRIx64 ".zst",
+             facts->generation, facts->base, root);
 }
 
 bool bop__archive_warm_path(const struct bop__archive *archive,
@@ -161,7 +175,7 @@ static struct bop__tiered *tiered_new(struct bop__archive *archive,
 {
     struct bop_tiers *tiers = archive->tiers;
     struct bop__tiered *segment = bop_alloc_zeroed(tiers->allocator, sizeof(*segment));
-    char name[WARM_NAME_SIZE];
+    char name[OBJECT_NAME_SIZE];
 
     if (!segment) {
         return NULL;
@@ -171,7 +185,7 @@ static struct bop__tiered *tiered_new(struct bop__archive *archive,
     segment->facts = *facts;
     segment->number = ++tiers->numbers;
     atomic_init(&segment->touched, stamp(tiers));
-    warm_name(facts, name);
+    object_name(facts, name);
     segment->key = key ? text_copy(tiers->allocator, key)
                        : text_join(tiers->allocator, archive->keys, name);
     if (!segment->key) {
@@ -522,6 +536,7 @@ void bop__archive_free(struct bop__archive *archive)
         bop_free(tiers->allocator, archive->segments,
                  archive->capacity * sizeof(struct bop__tiered *));
     }
+    bop__retry_over(tiers, &archive->missed_retry);
     bop__retry_over(tiers, &archive->record_retry);
     bop__retry_over(tiers, &archive->publish_retry);
     bop__manifest_close(archive->manifest);
@@ -652,7 +667,15 @@ int bop__archive_sealed(struct bop__archive *archive, const struct bop__segment_
         return BOP_ENOMEM;
     }
     rc = segment ? sealed_known(segment, facts, path) : sealed_new(archive, facts, path);
-    archive->missed = rc < 0 ? facts->generation : 0;
+    if (rc < 0) {
+        const struct bop_error err = {.code = rc};
+
+        archive->missed = facts->generation;
+        bop__retry_failed(archive->tiers, &archive->missed_retry, &err);
+    } else {
+        archive->missed = 0;
+        bop__retry_over(archive->tiers, &archive->missed_retry);
+    }
     bop__tiers_wake(archive->tiers);
     return rc;
 }
@@ -840,6 +863,9 @@ void bop__archive_deliver(struct bop__archive *archive)
 
     if (archive->closed) {
         return;
+    }
+    if (archive->missed != 0 && archive->missed_retry.at_us <= bop__tiers_now_us(archive->tiers)) {
+        calls->again(archive->log);
     }
     waiting = bop__archive_waiting(archive);
     seq = tier2_seq(archive);

@@ -226,6 +226,7 @@ struct bop__archive {
     uint64_t lowest; /* Chunk objects below were removed. */
     struct bop__retry record_retry, publish_retry;
     uint64_t missed; /* Generation that memory was lacking for; 0: none. */
+    struct bop__retry missed_retry;
 
     /* What the log was told, and is to be told. */
     uint64_t tier2_told, oldest_told;

@@ -264,6 +264,9 @@ static void weigh_archive(struct plan *plan, struct bop__archive *archive)
         return;
     }
     plan->offered = false;
+    if (archive->missed != 0) {
+        plan->next_us = bop_min_u64(plan->next_us, archive->missed_retry.at_us);
+    }
     want_record(plan, archive);
     for (size_t i = 0; i < archive->count; i++) {
         weigh(plan, archive->segments[i]);

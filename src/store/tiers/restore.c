@@ -16,7 +16,8 @@
 /* Chunks beyond those listed that are looked for, as a listing may be late. */
 #define CHUNKS_BEYOND 64
 /* Objects newer than the manifest: what was uploaded since it was last published. */
-#define STRAYS_MAX 256
+#define STRAYS_MAX      256
+#define STRAY_NAME_SIZE 96
 /* Numbers of segments that are left out: those that the lost machine may have begun since. */
 #define GENERATIONS_LOST 1000
 
@@ -281,6 +282,7 @@ struct stray {
     uint64_t generation;
     uint64_t base;
     uint64_t size;
+    char name[STRAY_NAME_SIZE]; /* Of the key, from behind the log's own part on. */
 };
 
 struct stray_walk {
@@ -289,15 +291,31 @@ struct stray_walk {
     size_t count;
 };
 
+/* "/segment-<generation>-<base>-<root>.zst"; objects of before have no root. */
+static bool is_segment(const char *name, struct stray *out_stray)
+{
+    uint64_t root;
+    int used = 0;
+
+    if (strlen(name) >= sizeof(out_stray->name) ||
+        sscanf(name, "/segment-%20" SCNu64 "-%20" SCNu64 "%n", &out_stray->generation,
+               &out_stray->base, &used) != 2) {
+        return false;
+    }
+    strcpy(out_stray->name, name);
+    name += used;
+    used = 0;
+    return strcmp(name, ".zst") == 0 || (sscanf(name, "-%16" SCNx64 ".zst%n", &root, &used) == 1 &&
+                                         used > 0 && name[used] == '\0');
+}
+
 static int see_segment(void *user, const char *key, const struct bop_object_info *info)
 {
     struct stray_walk *walk = user;
     struct stray stray = {.size = info->size};
-    int used = 0;
 
-    if (sscanf(key + strlen(walk->r->keys), "/segment-%20" SCNu64 "-%20" SCNu64 ".zst%n",
-               &stray.generation, &stray.base, &used) != 2 ||
-        used == 0 || bop__manifest_find(walk->r->manifest, stray.generation)) {
+    if (!is_segment(key + strlen(walk->r->keys), &stray) ||
+        bop__manifest_find(walk->r->manifest, stray.generation)) {
         return 0;
     }
     if (walk->count < STRAYS_MAX) {
@@ -366,8 +384,7 @@ static int adopt(struct restore *r, const struct stray *stray)
     char key[BOP_OBJECT_KEY_MAX + 64];
     int rc;
 
-    snprintf(key, sizeof(key), "%s/segment-%020" PRIu64 "-%020" PRIu64 ".zst", r->keys,
-             stray->generation, stray->base);
+    snprintf(key, sizeof(key), "%.*s%s", BOP_OBJECT_KEY_MAX, r->keys, stray->name);
     object.key = key;
     rc = stray->base == r->next_seq ? verify_stray(r, &object, &facts) : BOP_ECORRUPT;
     if (rc == 0 && (memcmp(facts.segment.log_id, r->log_id, sizeof(r->log_id)) != 0 ||

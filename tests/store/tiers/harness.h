@@ -235,6 +235,11 @@ static void log_room(void *user)
     ((struct fake_log *)user)->room++;
 }
 
+static void log_again(void *user)
+{
+    BOP_IGNORE(user); /* It repeats by itself. */
+}
+
 static void log_oldest(void *user, uint64_t seq)
 {
     struct fake_log *log = user;
@@ -247,6 +252,7 @@ static const struct bop__archive_calls log_calls = {.release = log_release,
                                                     .tier2 = log_tier2,
                                                     .hydrated = log_hydrated,
                                                     .room = log_room,
+                                                    .again = log_again,
                                                     .oldest = log_oldest};
 
 /* ---- The world ---- */
@@ -580,9 +586,13 @@ BOP_UNUSED static void warm_path(struct fake_log *log, unsigned index, char out_
 BOP_UNUSED static void key_of(struct fake_log *log, unsigned index, char out_key[256])
 {
     const struct bop__segment_facts *facts = &log->made[index].facts;
+    int size = snprintf(out_key, 256, "aof/%s/segment-%020" PRIu64 "-%020" PRIu64 "-", log->name,
+                        facts->generation, facts->base);
 
-    snprintf(out_key, 256, "aof/%s/segment-%020" PRIu64 "-%020" PRIu64 ".zst", log->name,
-             facts->generation, facts->base);
+    for (unsigned i = 0; i < 8; i++) {
+        size += snprintf(out_key + size, 256 - (size_t)size, "%02x", facts->root[i]);
+    }
+    snprintf(out_key + size, 256 - (size_t)size, ".zst");
 }
 
 BOP_UNUSED static bool has_object(struct fake_log *log, unsigned index)

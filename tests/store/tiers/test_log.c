@@ -259,3 +259,110 @@ TEST(log, truncation_from_the_back_reaches_the_tiers)
     open_all(f);
     CHECK_EQ(read_all(f, 1, true, tiers), 1090);
 }
+
+/* ---- A generation that is sealed twice ---- */
+
+struct found {
+    uint64_t seq;
+    uint64_t generation; /* 0: none yet. */
+    uint64_t end_seq;
+    bool in_tier2;
+    char key[256];
+};
+
+static int find_segment(void *user, const struct bop_tiers_segment *segment)
+{
+    struct found *found = user;
+
+    if (segment->base <= found->seq && segment->end_seq > found->seq) {
+        found->generation = segment->generation;
+        found->end_seq = segment->end_seq;
+        found->in_tier2 = segment->in_tier2;
+        snprintf(found->key, sizeof(found->key), "%s", segment->key);
+    }
+    return 0;
+}
+
+static struct found segment_with(struct fixture *f, uint64_t seq)
+{
+    struct found found = {.seq = seq};
+
+    CHECK_EQ(bop_tiers_segments(f->w.tiers, f->aof, find_segment, &found), 0);
+    CHECK(found.generation > 0);
+    return found;
+}
+
+/* A segment that is in the object store is cut, and sealed again under the generation it has: as
+ * another object. Not even the old one's coming back under its name, by a request that was carried
+ * out late, does any harm, here or to a restore. */
+TEST(log, a_segment_that_was_cut_is_another_object)
+{
+    uint64_t tiers[BOP_AOF_COLD + 1];
+    struct bop_tiers_restored restored;
+    struct found before, after;
+    struct bop_buf old;
+    struct bop_slice object;
+
+    bop_buf_init(&old, &f->heap.allocator, 0);
+    f->w.options.tier0_bytes = 1 << 20;
+    open_all(f);
+    append(f, 600);
+    before = segment_with(f, 250);
+    CHECK(before.in_tier2 && before.end_seq > 251);
+    object = object_memory_find(f->w.memory, before.key);
+    REQUIRE_EQ(bop_buf_append(&old, object.data, object.size), 0);
+
+    REQUIRE_EQ(bop_aof_truncate_back(f->aof, 250), 0);
+    f->tier2 = 0;
+    append(f, 350);
+    pass(&f->w, 10000); /* The grace of the old objects, and what waited for it. */
+    append(f, 100);
+    after = segment_with(f, 250);
+    CHECK_EQ(after.generation, before.generation);
+    CHECK_EQ(after.end_seq, 251);
+    CHECK(after.in_tier2);
+    CHECK(strcmp(after.key, before.key) != 0);
+    CHECK(object_memory_find(f->w.memory, before.key).data == NULL);
+    CHECK_EQ(read_all(f, 1, true, tiers), 700);
+
+    REQUIRE_EQ(object_memory_set(f->w.memory, before.key, bop_buf_slice(&old)), 0);
+    REQUIRE_EQ(bop_aof_seal(f->aof), 0);
+    settle(&f->w);
+    CHECK_EQ(f->tier2, 700);
+    close_all(f);
+    f->options.path = "/data/again";
+    REQUIRE_EQ(bop_tiers_restore(&f->w.options, f->options.path, "real", &restored, &f->err), 0);
+    CHECK_EQ(restored.last_seq, 700);
+    open_all(f);
+    CHECK_EQ(read_all(f, 1, true, tiers), 700);
+    CHECK(tiers[BOP_AOF_COLD] > 500);
+    bop_buf_deinit(&old);
+}
+
+/* ---- No memory ---- */
+
+/* What the archive had no memory to take in is told again, also if nothing more is ever sealed. */
+TEST(log, a_segment_is_told_again_when_memory_was_lacking)
+{
+    struct test_heap tiers_heap;
+    struct bop_faults faults = {0};
+
+    test_heap_init(&tiers_heap, &faults);
+    f->w.options.allocator = &tiers_heap.allocator;
+    open_all(f);
+    append(f, 40);
+    settle(&f->w);
+    faults.fail_at = faults.at + 1; /* The archive's next allocation. */
+    REQUIRE_EQ(bop_aof_seal(f->aof), 0);
+    while (bop_aof_busy(f->aof)) {
+        bop_inline_poll(&f->w.executor);
+    }
+    CHECK_EQ(faults.fired, BOP_ENOMEM);
+    faults = (struct bop_faults){0};
+    CHECK_EQ(f->tier2, 0);
+    pass(&f->w, 1000);
+    CHECK_EQ(f->tier2, 40);
+    close_all(f);
+    CHECK_EQ(tiers_heap.live, 0);
+    f->w.options.allocator = &f->heap.allocator;
+}
