@@ -152,8 +152,7 @@ static int stat_table(void *context, const char *name, struct bop_kv_table table
     return json_array_append_new(job->tables, object) < 0 ? BOP_ENOMEM : 0;
 }
 
-/* JSON's integers end at 2^63, for many readers at 2^53: a number as text. */
-static json_t *number_text(uint64_t number)
+json_t *kv_number_text(uint64_t number)
 {
     char text[24];
 
@@ -168,7 +167,7 @@ static int stat_sequence(void *context, const char *name, uint64_t number)
     if (!job->args->json) {
         printf("sequence %s: %" PRIu64 "\n", name, number);
     }
-    return json_object_set_new(job->sequences, name, number_text(number)) < 0 ? BOP_ENOMEM : 0;
+    return json_object_set_new(job->sequences, name, kv_number_text(number)) < 0 ? BOP_ENOMEM : 0;
 }
 
 static void print_info(const struct bop_kv_info *info, const struct bop_kv_canary *canary)
@@ -204,8 +203,8 @@ static int stat_store(struct stat_job *job, struct bop_kv *kv)
             json_pack("{s:s,s:I,s:I,s:I,s:i,s:O,s:O,s:[o,o,o]}", "path", info.path, "used_bytes",
                       (json_int_t)info.used_bytes, "page_bytes", (json_int_t)info.page_bytes,
                       "last_txn", (json_int_t)info.last_txn, "readers", (int)info.readers, "tables",
-                      job->tables, "sequences", job->sequences, "canary", number_text(canary.x),
-                      number_text(canary.y), number_text(canary.z)));
+                      job->tables, "sequences", job->sequences, "canary", kv_number_text(canary.x),
+                      kv_number_text(canary.y), kv_number_text(canary.z)));
     }
     return rc;
 }

@@ -84,16 +84,13 @@ static int dump_table(void *context, const char *name, struct bop_kv_table table
                                 dump_entry, job);
 }
 
-/* JSON's integers end at 2^63: as text. */
 static int dump_sequence(void *context, const char *name, uint64_t number)
 {
     struct job *job = context;
     json_t *object = json_object();
-    char text[24];
     int rc = object ? ndjson_set_bytes(object, "sequence", bop_slice_cstr(name)) : BOP_ENOMEM;
 
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)number);
-    if (rc == 0 && json_object_set_new(object, "number", json_string(text)) < 0) {
+    if (rc == 0 && json_object_set_new(object, "number", kv_number_text(number)) < 0) {
         rc = BOP_ENOMEM;
     }
     if (rc < 0) {
@@ -106,16 +103,13 @@ static int dump_sequence(void *context, const char *name, uint64_t number)
 static int dump_canary(struct job *job)
 {
     struct bop_kv_canary canary;
-    char x[24], y[24], z[24];
     int rc = bop_kv_canary_get(job->txn, &canary);
 
     if (rc < 0 || canary.version == 0) {
         return rc;
     }
-    snprintf(x, sizeof(x), "%llu", (unsigned long long)canary.x);
-    snprintf(y, sizeof(y), "%llu", (unsigned long long)canary.y);
-    snprintf(z, sizeof(z), "%llu", (unsigned long long)canary.z);
-    return put_line(job, json_pack("{s:[s,s,s]}", "canary", x, y, z));
+    return put_line(job, json_pack("{s:[o,o,o]}", "canary", kv_number_text(canary.x),
+                                   kv_number_text(canary.y), kv_number_text(canary.z)));
 }
 
 static int dump(struct job *job)

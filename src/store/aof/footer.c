@@ -25,20 +25,7 @@
 
 /** The last bytes of a sealed file. */
 struct trailer {
-    uint8_t log_id[BOP_AOF_ID_SIZE];
-    uint64_t base;
-    uint64_t end_seq;
-    uint64_t generation;
-    uint64_t epoch;
-    uint32_t seed;
-    uint32_t link;
-    uint64_t end;
-    uint64_t size;
-    uint64_t first_time_us;
-    uint64_t last_time_us;
-    uint64_t first_tag;
-    uint64_t last_tag;
-    uint8_t root[BOP_AOF_DIGEST_SIZE];
+    struct bop__segment_facts facts;
     uint64_t leaf_count;
     uint32_t leaves_crc;
     uint8_t zeros[92];
@@ -48,7 +35,7 @@ struct trailer {
 };
 
 _Static_assert(sizeof(struct trailer) == BOP__FOOTER_TRAILER, "a disk format");
-_Static_assert(offsetof(struct trailer, root) == 104, "a disk format");
+_Static_assert(offsetof(struct trailer, leaf_count) == 136, "a disk format");
 _Static_assert(offsetof(struct trailer, leaves_crc) == 144, "a disk format");
 _Static_assert(offsetof(struct trailer, version) == 240, "the same in all versions");
 _Static_assert(offsetof(struct trailer, crc) == 244, "the same in all versions");
@@ -91,28 +78,14 @@ static struct leaf encode_leaf(const struct bop__footer_leaf *leaf)
 
 static struct trailer encode_trailer(const struct bop__footer *footer, uint32_t leaves_crc)
 {
-    const struct bop__segment_facts *facts = &footer->facts;
     struct trailer out = {
-        .base = facts->base,
-        .end_seq = facts->end_seq,
-        .generation = facts->generation,
-        .epoch = facts->epoch,
-        .seed = facts->seed,
-        .link = facts->link,
-        .end = facts->end,
-        .size = facts->size,
-        .first_time_us = facts->first_time_us,
-        .last_time_us = facts->last_time_us,
-        .first_tag = facts->first_tag,
-        .last_tag = facts->last_tag,
+        .facts = footer->facts,
         .leaf_count = footer->leaf_count,
         .leaves_crc = leaves_crc,
         .version = VERSION,
         .magic = MAGIC,
     };
 
-    memcpy(out.log_id, facts->log_id, sizeof(out.log_id));
-    memcpy(out.root, facts->root, sizeof(out.root));
     out.crc = trailer_crc(&out);
     return out;
 }
@@ -147,20 +120,23 @@ int bop__footer_encode(struct bop__footer *footer, struct bop_buf *out_bytes)
 static bool trailer_plausible(const struct trailer *t, uint64_t file_size)
 {
     static const uint8_t zeros[sizeof(t->zeros)];
+    const struct bop__segment_facts *facts = &t->facts;
     uint64_t room, records;
 
-    if (t->size != file_size || t->size < BOP__AOF_SEGMENT_HEADER + BOP__FOOTER_TRAILER ||
-        t->end < BOP__AOF_SEGMENT_HEADER || t->end > t->size - BOP__FOOTER_TRAILER ||
-        t->end % BOP__AOF_RECORD_ALIGN != 0) {
+    if (facts->size != file_size || facts->size < BOP__AOF_SEGMENT_HEADER + BOP__FOOTER_TRAILER ||
+        facts->end < BOP__AOF_SEGMENT_HEADER || facts->end > facts->size - BOP__FOOTER_TRAILER ||
+        facts->end % BOP__AOF_RECORD_ALIGN != 0) {
         return false;
     }
-    room = t->end - BOP__AOF_SEGMENT_HEADER;
-    records = t->end_seq - t->base;
-    return t->base >= 1 && t->end_seq > t->base && t->end_seq - 1 <= BOP__AOF_SEQ_MAX &&
-           records <= room / bop__aof_record_size(0) && t->generation >= 1 && t->leaf_count >= 1 &&
-           t->leaf_count <= records && memcmp(t->zeros, zeros, sizeof(zeros)) == 0 &&
-           t->leaf_count == (t->size - BOP__FOOTER_TRAILER - t->end) / sizeof(struct leaf) &&
-           (t->size - BOP__FOOTER_TRAILER - t->end) % sizeof(struct leaf) == 0;
+    room = facts->end - BOP__AOF_SEGMENT_HEADER;
+    records = facts->end_seq - facts->base;
+    return facts->base >= 1 && facts->end_seq > facts->base &&
+           facts->end_seq - 1 <= BOP__AOF_SEQ_MAX && records <= room / bop__aof_record_size(0) &&
+           facts->generation >= 1 && t->leaf_count >= 1 && t->leaf_count <= records &&
+           memcmp(t->zeros, zeros, sizeof(zeros)) == 0 &&
+           t->leaf_count ==
+               (facts->size - BOP__FOOTER_TRAILER - facts->end) / sizeof(struct leaf) &&
+           (facts->size - BOP__FOOTER_TRAILER - facts->end) % sizeof(struct leaf) == 0;
 }
 
 static int decode_trailer(const uint8_t bytes[BOP__FOOTER_TRAILER], uint64_t file_size,
@@ -188,28 +164,6 @@ static int decode_trailer(const uint8_t bytes[BOP__FOOTER_TRAILER], uint64_t fil
     return 0;
 }
 
-static struct bop__segment_facts facts_of(const struct trailer *trailer)
-{
-    struct bop__segment_facts facts = {
-        .base = trailer->base,
-        .end_seq = trailer->end_seq,
-        .generation = trailer->generation,
-        .epoch = trailer->epoch,
-        .seed = trailer->seed,
-        .link = trailer->link,
-        .end = trailer->end,
-        .size = trailer->size,
-        .first_time_us = trailer->first_time_us,
-        .last_time_us = trailer->last_time_us,
-        .first_tag = trailer->first_tag,
-        .last_tag = trailer->last_tag,
-    };
-
-    memcpy(facts.log_id, trailer->log_id, sizeof(facts.log_id));
-    memcpy(facts.root, trailer->root, sizeof(facts.root));
-    return facts;
-}
-
 int bop__footer_decode_trailer(const uint8_t bytes[BOP__FOOTER_TRAILER], uint64_t file_size,
                                const char *path, struct bop__segment_facts *out_facts,
                                struct bop_error *err)
@@ -218,7 +172,7 @@ int bop__footer_decode_trailer(const uint8_t bytes[BOP__FOOTER_TRAILER], uint64_
     int rc = decode_trailer(bytes, file_size, path, &trailer, err);
 
     if (rc == 0) {
-        *out_facts = facts_of(&trailer);
+        *out_facts = trailer.facts;
     }
     return rc;
 }
@@ -355,7 +309,7 @@ int bop__footer_read(struct bop_allocator *allocator, struct bop__segment_source
     if (rc < 0) {
         return rc;
     }
-    footer.facts = facts_of(&trailer);
+    footer.facts = trailer.facts;
     if (!facts_only) {
         footer.leaf_count = (size_t)trailer.leaf_count;
         footer.leaves = bop_alloc(allocator, footer.leaf_count * sizeof(*footer.leaves));

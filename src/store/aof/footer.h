@@ -5,6 +5,8 @@
 #ifndef BOP_STORE_AOF_FOOTER_H
 #define BOP_STORE_AOF_FOOTER_H
 
+#include <stddef.h>
+
 #include <bop/aof.h>
 
 #include "source.h"
@@ -13,7 +15,8 @@
  * before, or farther. */
 #define BOP__FOOTER_LEAF_BYTES (64u * 1024)
 
-/** What is known of a sealed segment without reading it. */
+/** What is known of a sealed segment without reading it. As it lies here it is in footers, in
+ * packed segments and in the manifest: a disk format. */
 struct bop__segment_facts {
     uint8_t log_id[BOP_AOF_ID_SIZE];
     uint64_t base;
@@ -28,6 +31,14 @@ struct bop__segment_facts {
     uint64_t first_tag, last_tag;
     uint8_t root[BOP_AOF_DIGEST_SIZE];
 };
+
+_Static_assert(sizeof(struct bop__segment_facts) == 136, "a disk format");
+_Static_assert(offsetof(struct bop__segment_facts, base) == 16, "a disk format");
+_Static_assert(offsetof(struct bop__segment_facts, seed) == 48, "a disk format");
+_Static_assert(offsetof(struct bop__segment_facts, end) == 56, "a disk format");
+_Static_assert(offsetof(struct bop__segment_facts, first_time_us) == 72, "a disk format");
+_Static_assert(offsetof(struct bop__segment_facts, first_tag) == 88, "a disk format");
+_Static_assert(offsetof(struct bop__segment_facts, root) == 104, "a disk format");
 
 /** One leaf: the records from seq on, to the next leaf's, and what lies between. */
 struct bop__footer_leaf {

@@ -121,20 +121,7 @@ static void write_string(struct bop_writer *writer, const char *text)
 
 static void write_facts(struct bop_writer *writer, const struct bop__segment_facts *facts)
 {
-    bop_write_raw(writer, bop_slice(facts->log_id, sizeof(facts->log_id)));
-    bop_write_u64(writer, facts->base);
-    bop_write_u64(writer, facts->end_seq);
-    bop_write_u64(writer, facts->generation);
-    bop_write_u64(writer, facts->epoch);
-    bop_write_u32(writer, facts->seed);
-    bop_write_u32(writer, facts->link);
-    bop_write_u64(writer, facts->end);
-    bop_write_u64(writer, facts->size);
-    bop_write_u64(writer, facts->first_time_us);
-    bop_write_u64(writer, facts->last_time_us);
-    bop_write_u64(writer, facts->first_tag);
-    bop_write_u64(writer, facts->last_tag);
-    bop_write_raw(writer, bop_slice(facts->root, sizeof(facts->root)));
+    bop_write_raw(writer, bop_slice(facts, sizeof(*facts)));
 }
 
 static uint32_t flags_of(const struct bop__manifest_entry *entry)
@@ -317,20 +304,7 @@ static void read_array(struct bop_reader *reader, uint8_t *out_bytes, size_t siz
 
 static void read_facts(struct bop_reader *reader, struct bop__segment_facts *out_facts)
 {
-    read_array(reader, out_facts->log_id, sizeof(out_facts->log_id));
-    out_facts->base = bop_read_u64(reader);
-    out_facts->end_seq = bop_read_u64(reader);
-    out_facts->generation = bop_read_u64(reader);
-    out_facts->epoch = bop_read_u64(reader);
-    out_facts->seed = bop_read_u32(reader);
-    out_facts->link = bop_read_u32(reader);
-    out_facts->end = bop_read_u64(reader);
-    out_facts->size = bop_read_u64(reader);
-    out_facts->first_time_us = bop_read_u64(reader);
-    out_facts->last_time_us = bop_read_u64(reader);
-    out_facts->first_tag = bop_read_u64(reader);
-    out_facts->last_tag = bop_read_u64(reader);
-    read_array(reader, out_facts->root, sizeof(out_facts->root));
+    read_array(reader, (uint8_t *)out_facts, sizeof(*out_facts));
 }
 
 static void read_entry(struct bop_reader *reader, struct bop__manifest_decoded *out)

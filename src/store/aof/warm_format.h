@@ -35,20 +35,7 @@ _Static_assert(sizeof(struct bop__warm_index) == BOP__WARM_INDEX_SIZE, "a disk f
 
 /** The facts at the end of the trailer. */
 struct bop__warm_trailer {
-    uint8_t log_id[BOP_AOF_ID_SIZE];
-    uint64_t base;
-    uint64_t end_seq;
-    uint64_t generation;
-    uint64_t epoch;
-    uint32_t seed;
-    uint32_t link;
-    uint64_t end;
-    uint64_t size;
-    uint64_t first_time_us;
-    uint64_t last_time_us;
-    uint64_t first_tag;
-    uint64_t last_tag;
-    uint8_t root[BOP_AOF_DIGEST_SIZE];
+    struct bop__segment_facts facts;
     uint32_t frames;
     uint32_t footer_frame;
     uint32_t dictionary_size;
@@ -67,8 +54,6 @@ struct bop__warm_trailer {
 };
 
 _Static_assert(sizeof(struct bop__warm_trailer) == BOP__WARM_TRAILER_SIZE, "a disk format");
-_Static_assert(offsetof(struct bop__warm_trailer, seed) == 48, "a disk format");
-_Static_assert(offsetof(struct bop__warm_trailer, root) == 104, "a disk format");
 _Static_assert(offsetof(struct bop__warm_trailer, frames) == 136, "a disk format");
 _Static_assert(offsetof(struct bop__warm_trailer, dictionary_size) == 144, "a disk format");
 _Static_assert(offsetof(struct bop__warm_trailer, packed_size) == 160, "a disk format");

@@ -121,13 +121,14 @@ static int read_seek_end(struct parser *p)
 
 static bool facts_possible(const struct bop__warm_trailer *t)
 {
-    return t->base > 0 && t->base < t->end_seq && t->end_seq <= UINT64_MAX / 2 + 1 &&
-           t->end < t->size && t->size - t->end <= FOOTER_MAX(t->end) &&
+    return t->facts.base > 0 && t->facts.base < t->facts.end_seq &&
+           t->facts.end_seq <= UINT64_MAX / 2 + 1 && t->facts.end < t->facts.size &&
+           t->facts.size - t->facts.end <= FOOTER_MAX(t->facts.end) &&
            t->frame_bytes >= BOP__WARM_FRAME_MIN && t->frame_bytes <= BOP__WARM_FRAME_MAX &&
            t->frames <= BOP__WARM_FRAMES_MAX && t->footer_frame > 0 &&
            t->footer_frame < t->frames && t->dictionary_size <= BOP__WARM_DICTIONARY_MAX &&
            (t->dictionary_size > 0 || t->dictionary_crc == 0) &&
-           t->size <= (uint64_t)t->frames * t->frame_bytes;
+           t->facts.size <= (uint64_t)t->frames * t->frame_bytes;
 }
 
 static int read_facts(struct parser *p)
@@ -255,7 +256,7 @@ static int fill_places(struct parser *p, struct bop__warm_map *map)
     uint64_t frames_end = dictionary_offset(p) -
                           (t->dictionary_size > 0 ? BOP__WARM_SKIPPABLE_HEADER : 0);
 
-    map->places[0] = (struct bop__warm_place){.first_seq = t->base};
+    map->places[0] = (struct bop__warm_place){.first_seq = t->facts.base};
     for (uint32_t i = 0; i < t->frames; i++) {
         /* What is behind the sums of the last place is not filled by any frame. */
         map->places[i + 1] = (struct bop__warm_place){0};
@@ -266,32 +267,13 @@ static int fill_places(struct parser *p, struct bop__warm_map *map)
                                  p->packed->name, i);
         }
     }
-    if (last->offset != frames_end || last->at != t->size || last->first_seq != t->end_seq ||
-        map->places[t->footer_frame].at != t->end || !skippable_entries_right(p)) {
+    if (last->offset != frames_end || last->at != t->facts.size ||
+        last->first_seq != t->facts.end_seq || map->places[t->footer_frame].at != t->facts.end ||
+        !skippable_entries_right(p)) {
         return corrupt(p, "values of the seek table");
     }
     map->tail = map->places[t->footer_frame].offset;
     return 0;
-}
-
-static void fill_facts(const struct bop__warm_trailer *t, struct bop__segment_facts *facts)
-{
-    *facts = (struct bop__segment_facts){
-        .base = t->base,
-        .end_seq = t->end_seq,
-        .generation = t->generation,
-        .epoch = t->epoch,
-        .seed = t->seed,
-        .link = t->link,
-        .end = t->end,
-        .size = t->size,
-        .first_time_us = t->first_time_us,
-        .last_time_us = t->last_time_us,
-        .first_tag = t->first_tag,
-        .last_tag = t->last_tag,
-    };
-    memcpy(facts->log_id, t->log_id, sizeof(facts->log_id));
-    memcpy(facts->root, t->root, sizeof(facts->root));
 }
 
 /* A number that the same content has again: from a digest of the facts, which have checksums of
@@ -335,7 +317,7 @@ static int make_map(struct parser *p, struct bop__frame **out_map)
         .footer_frame = t->footer_frame,
         .dictionary_size = t->dictionary_size,
     };
-    fill_facts(t, &map->facts);
+    map->facts = t->facts;
     rc = fill_places(p, map);
     if (rc < 0) {
         bop__frame_release(frame);

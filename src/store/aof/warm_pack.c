@@ -277,21 +277,8 @@ static int finish_table(struct packer *p, uint32_t content_size)
 static void fill_trailer(const struct packer *p, uint32_t content_size,
                          struct bop__warm_trailer *out_trailer)
 {
-    const struct bop__segment_facts *facts = &p->facts;
-
     *out_trailer = (struct bop__warm_trailer){
-        .base = facts->base,
-        .end_seq = facts->end_seq,
-        .generation = facts->generation,
-        .epoch = facts->epoch,
-        .seed = facts->seed,
-        .link = facts->link,
-        .end = facts->end,
-        .size = facts->size,
-        .first_time_us = facts->first_time_us,
-        .last_time_us = facts->last_time_us,
-        .first_tag = facts->first_tag,
-        .last_tag = facts->last_tag,
+        .facts = p->facts,
         .frames = p->frames,
         .footer_frame = p->footer_frame,
         .dictionary_size = (uint32_t)p->dictionary.size,
@@ -305,8 +292,6 @@ static void fill_trailer(const struct packer *p, uint32_t content_size,
         .version = BOP__WARM_VERSION,
         .magic = BOP__WARM_MAGIC,
     };
-    memcpy(out_trailer->log_id, facts->log_id, sizeof(out_trailer->log_id));
-    memcpy(out_trailer->root, facts->root, sizeof(out_trailer->root));
     out_trailer->crc = bop__warm_trailer_crc(out_trailer);
 }
 
