@@ -674,6 +674,9 @@ static const char *health(const struct replica *replica)
     if (replica->install.phase >= INSTALL_WAITING) {
         return "installing a snapshot";
     }
+    if (replica->lost.index != 0) {
+        return "the log lost entries: a leader has to send them again";
+    }
     return replica->status.leader == 0 ? "no leader known" : "ok";
 }
 

@@ -967,6 +967,7 @@ TEST(replica, that_was_no_member_yet_has_no_vote)
 /* Whom it helped to be elected might lack what was committed because this log had it. */
 TEST(replica, whose_log_lost_its_tail_has_no_vote)
 {
+    struct bop_status_response status;
     uint64_t applied;
 
     start(&f->w);
@@ -980,6 +981,8 @@ TEST(replica, whose_log_lost_its_tail_has_no_vote)
     for (int round = 0; round < 2; round++) { /* The state tells, and then the file does. */
         REQUIRE_EQ(world_open(&f->w), 0);
         CHECK_EQ(f->w.replica->lost.index, applied);
+        bop__replica_status(f->w.replica, &status);
+        CHECK_STR_HAS((const char *)status.health.data, "the log lost entries");
         CHECK(f->w.replica->applied <= 4);
         ask_for_vote(&f->w);
         CHECK_EQ(f->w.replica->votes.vote, 1);

@@ -1,7 +1,8 @@
 /*
  * A log that comes back without its last entries, though they were acknowledged: a repair after
  * damage ended it early. Consensus does not promise to survive that. It does so where all other
- * voters have what was lost and where it did not change who votes; so that is when it happens.
+ * voters have what was lost, are a majority without this one, which has no vote until it has that
+ * again, and where it did not change who votes; so that is when it happens.
  */
 #include "../lib/cut_log.h"
 #include "replica_internal.h"
@@ -9,26 +10,36 @@
 
 #define LOG_PATH "/data/log"
 
-/* It has applied all that the log at stake holds, and knows of no change that is under way. */
+/* It has applied all that the log at stake holds, misses nothing itself and knows of no change that
+ * is under way. */
 static bool may_rely_on(const struct sim_node *node, uint64_t last)
 {
     return node->exists && node->up && node->replica->failed == 0 &&
-           node->replica->applied >= last && !node->replica->status.changing;
+           node->replica->applied >= last && node->replica->lost.index == 0 &&
+           !node->replica->status.changing;
 }
 
 static bool others_have_all(const struct sim *sim, const struct sim_node *node)
 {
     const struct bop_raft_configuration *conf = sim_model_configuration(sim);
+    unsigned voters = 0, others = 0;
 
     for (unsigned n = 0; n < conf->count; n++) {
         const struct bop_raft_server *server = &conf->servers[n];
 
-        if (server->role == BOP_RAFT_VOTER && server->id != node->id &&
-            !may_rely_on(&sim->nodes[server->id - 1], node->tail.last)) {
+        if (server->role != BOP_RAFT_VOTER) {
+            continue;
+        }
+        voters++;
+        if (server->id == node->id) {
+            continue;
+        }
+        if (!may_rely_on(&sim->nodes[server->id - 1], node->tail.last)) {
             return false;
         }
+        others++;
     }
-    return bop__member_find(conf, node->id);
+    return bop__member_find(conf, node->id) && others > voters / 2;
 }
 
 /* Behind the snapshot and behind the last change of who votes. */

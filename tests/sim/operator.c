@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "member.h"
+#include "replica_internal.h"
 #include "sim.h"
 
 struct question {
@@ -134,12 +135,26 @@ static bool all_know(const struct sim *sim, const struct sim_node *node)
     return true;
 }
 
+/* Who lost the end of its log has no vote before it has that again: as good as one that is away. */
+static bool some_lost_entries(const struct sim *sim)
+{
+    for (unsigned n = 0; n < sim->node_count; n++) {
+        const struct sim_node *node = &sim->nodes[n];
+
+        if (node->tail.wanted || (node->tail.lost && (!node->up || node->replica->lost.index))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool may_lose(const struct sim *sim, const struct sim_node *node)
 {
     const struct bop_raft_server *server = server_of(sim, node->id);
     struct member member;
 
-    if (!server || sim->replacing || voters(sim) < 3 || !node->exists || !node->up) {
+    if (!server || sim->replacing || some_lost_entries(sim) || voters(sim) < 3 || !node->exists ||
+        !node->up) {
         return false;
     }
     bop__member_of(server, &member);

@@ -26,6 +26,14 @@ static void send(struct sim_client *client, const struct bop_watch_settle_reques
     bop_buf_deinit(&frame);
 }
 
+/* Of who is no server, or not yet, nobody asks. */
+static bool is_at_server(const struct sim_conn *conn)
+{
+    const struct bop_raft_configuration *conf = sim_model_configuration(conn->client->sim);
+
+    return conn->node && (conf->count == 0 || bop__member_find(conf, conn->node->id));
+}
+
 static bool takes_part(const struct sim_watch *watch)
 {
     return watch->id != 0 && watch->open && watch->acknowledges &&
@@ -39,31 +47,11 @@ static void note_watches(struct sim_client *client)
     for (unsigned c = 0; c < sim->client_count; c++) {
         for (unsigned n = 0; n < SIM_WATCHES; n++) {
             const struct sim_watch *watch = &sim->clients[c].watches[n];
+            bool counts = takes_part(watch) && is_at_server(&sim->clients[c].conns[watch->conn]);
 
-            client->settler.watches[c][n] = takes_part(watch) ? watch->id : 0;
+            client->settler.watches[c][n] = counts ? watch->id : 0;
         }
     }
-}
-
-void sim_settler_turn(struct sim_client *client)
-{
-    static const uint8_t addresses[] = {'a', 'b', 'c', 'd'};
-    struct sim_settler *settler = &client->settler;
-    struct bop_watch_settle_request request = {
-        .what = BOP_WATCH_REGISTRY, .name = bop_slice_cstr("r"), .timeout_ms = TIMEOUT_MS};
-
-    if (settler->asked || client->sim->quiet || !sim_chance(client->sim, 1, 60)) {
-        return;
-    }
-    settler->conn = (unsigned)sim_below(client->sim, SIM_CONNS);
-    if (!client->conns[settler->conn].service) {
-        return;
-    }
-    request.key = bop_slice(&addresses[sim_below(client->sim, BOP_COUNT_OF(addresses))], 1);
-    settler->asked = true;
-    settler->floor = sim_model_floor(client->sim);
-    note_watches(client);
-    send(client, &request);
 }
 
 void sim_settler_hangup(struct sim_client *client, unsigned conn)
@@ -71,6 +59,20 @@ void sim_settler_hangup(struct sim_client *client, unsigned conn)
     if (client->settler.conn == conn) {
         client->settler.asked = false;
     }
+}
+
+/* What is on its way to the one that watches may yet tell it that its watch is over. */
+static void suspect(struct sim_client *client, unsigned c, unsigned n)
+{
+    struct sim_settler *settler = &client->settler;
+    struct sim_client *other = &client->sim->clients[c];
+    const struct sim_watch *watch = &other->watches[n];
+
+    settler->suspect = &other->watches[n];
+    settler->suspect_id = watch->id;
+    settler->suspect_client = c;
+    settler->heard = watch->acknowledged;
+    settler->until_us = other->conns[watch->conn].replies.last_us;
 }
 
 static void check(struct sim_client *client)
@@ -83,16 +85,55 @@ static void check(struct sim_client *client)
             const struct sim_watch *watch = &sim->clients[c].watches[n];
 
             if (settler->watches[c][n] != 0 && takes_part(watch) &&
-                watch->id == settler->watches[c][n] && watch->acknowledged < settler->floor) {
-                sim_fail(sim,
-                         "client %u is told that all have heard of entry %" PRIu64
-                         ", and a watch of client %u has acknowledged %" PRIu64,
-                         client->index, settler->floor, c, watch->acknowledged);
-                return;
+                watch->id == settler->watches[c][n] && watch->acknowledged < settler->floor &&
+                sim->clients[c].conns[watch->conn].service) {
+                suspect(client, c, n);
             }
         }
     }
     sim->stats.settled++;
+}
+
+/* By now it would know. */
+static void judge(struct sim_client *client)
+{
+    struct sim_settler *settler = &client->settler;
+    const struct sim_watch *watch = settler->suspect;
+    struct sim *sim = client->sim;
+
+    if (!watch || sim->now_us <= settler->until_us) {
+        return;
+    }
+    settler->suspect = NULL;
+    if (takes_part(watch) && watch->id == settler->suspect_id) {
+        sim_fail(sim,
+                 "client %u was told that all have heard of entry %" PRIu64
+                 ", and a watch of client %u had acknowledged %" PRIu64,
+                 client->index, settler->floor, settler->suspect_client, settler->heard);
+    }
+}
+
+void sim_settler_turn(struct sim_client *client)
+{
+    static const uint8_t addresses[] = {'a', 'b', 'c', 'd'};
+    struct sim_settler *settler = &client->settler;
+    struct bop_watch_settle_request request = {
+        .what = BOP_WATCH_REGISTRY, .name = bop_slice_cstr("r"), .timeout_ms = TIMEOUT_MS};
+
+    judge(client);
+    if (settler->asked || settler->suspect || client->sim->quiet ||
+        !sim_chance(client->sim, 1, 60)) {
+        return;
+    }
+    settler->conn = (unsigned)sim_below(client->sim, SIM_CONNS);
+    if (!client->conns[settler->conn].service) {
+        return;
+    }
+    request.key = bop_slice(&addresses[sim_below(client->sim, BOP_COUNT_OF(addresses))], 1);
+    settler->asked = true;
+    settler->floor = sim_model_floor(client->sim);
+    note_watches(client);
+    send(client, &request);
 }
 
 bool sim_settler_frame(struct sim_client *client, const struct bop_wire_frame *frame)

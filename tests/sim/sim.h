@@ -297,6 +297,11 @@ struct sim_settler {
     unsigned conn;
     uint64_t floor;                                 /* What was acknowledged when it asked, */
     uint32_t watches[SIM_CLIENTS_MAX][SIM_WATCHES]; /* and who watched; 0: not this one. */
+    /* One that had not acknowledged, unless it hears until then that it is over. */
+    const struct sim_watch *suspect;
+    uint32_t suspect_id;
+    unsigned suspect_client;
+    uint64_t heard, until_us;
 };
 
 /** A backup: cut by a node, fetched in pieces. */

@@ -22,8 +22,10 @@ struct draft {
     struct bop_operation operation;
     struct bop_buf parts; /* Compares, items or operations. */
     struct bop_buf then_parts, else_parts;
-    uint8_t value[SCRATCH];
 };
+
+/* A value's bytes, until it is encoded. */
+static uint8_t scratch[SCRATCH];
 
 static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
 static const char *const map_names[STATE_MAPS] = {"m", "n"};
@@ -59,10 +61,10 @@ static uint32_t choose_size(struct sim *sim)
 static struct bop_slice make_value(struct draft *draft, uint32_t size, uint8_t salt)
 {
     for (uint32_t n = 0; n < size; n++) {
-        draft->value[n] = (uint8_t)(draft->number * 131 + n + salt);
+        scratch[n] = (uint8_t)(draft->number * 131 + n + salt);
     }
-    memcpy(draft->value, &draft->number, sizeof(draft->number));
-    return bop_slice(draft->value, size);
+    memcpy(scratch, &draft->number, sizeof(draft->number));
+    return bop_slice(scratch, size);
 }
 
 /* ---- Maps ---- */
