@@ -215,12 +215,20 @@ void bop__socket_ended(struct bop__socket *sock)
 
 /* ---- Input ---- */
 
+/* What is kept is given before more is read: or a reader that pauses often and takes little each
+ * time would have more and more kept for it. */
+static bool gives_first(const struct bop__socket *sock)
+{
+    return sock->wants_delivery && sock->kept != NULL;
+}
+
 static bool wants_reading(const struct bop__socket *sock)
 {
     if (sock->at_end) {
         return false;
     }
-    return sock->leaving || sock->deaf || (!is_held(sock) && !sock->read_waits);
+    return sock->leaving || sock->deaf ||
+           (!is_held(sock) && !sock->read_waits && !gives_first(sock));
 }
 
 /* What callbacks queued on this socket goes out at once: the memory is at hand, and the peer waits.
@@ -397,7 +405,7 @@ void bop__socket_on_events(struct bop__source *source, uint32_t events)
     if (!wants_reading(sock)) {
         if (events & (EPOLLERR | EPOLLHUP)) {
             on_hang_up(sock);
-        } else {
+        } else if (!gives_first(sock)) { /* Which is done in this turn. */
             bop__socket_watch(sock, source->watched & ~(uint32_t)EPOLLIN);
         }
     } else if ((sock->leaving || sock->deaf) && !sock->has_tls) {
@@ -469,6 +477,9 @@ void bop__socket_redeliver_all(struct bop_loop *loop)
                 deliver_kept(sock);
             }
             tell_end(sock);
+            if (sock->state == BOP__SOCKET_OPEN) {
+                bop__socket_update_reading(sock);
+            }
             end_input(sock);
         }
     }

@@ -48,6 +48,7 @@ struct fixture {
     struct end accepted[ENDS_MAX]; /* In order of accepting. */
     unsigned accepts;
     unsigned refused;
+    size_t taken; /* Bytes, by those who count them here. */
     bool refuse; /* on_accept says no. */
     bool full;   /* Attach all callbacks, those included whose lack means something. */
     void (*accept)(struct end *end);

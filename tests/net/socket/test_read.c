@@ -239,6 +239,39 @@ TEST(pause, and_resume_in_on_data_gives_the_rest_again)
     close(fd);
 }
 
+/* Takes a little, and is resumed when the loop has turned. */
+static size_t pause_after_some(struct end *end, struct bop_slice bytes)
+{
+    size_t taken = bytes.size < 20000 ? bytes.size : 20000;
+
+    REQUIRE_EQ(bop_buf_append(&end->got, bytes.data, 1), 0); /* How often is all that matters. */
+    end->f->taken += taken;
+    bop_socket_pause(end->sock);
+    return taken;
+}
+
+/* A reader that pauses again and again is not given more than it has taken. */
+TEST(pause, bounds_what_is_buffered_between_pauses)
+{
+    static uint8_t chunk[100000];
+    size_t before, sent = 0;
+    int fd = raw_connect(f, 0);
+
+    f->accepted[0].data = pause_after_some;
+    before = f->heap.live;
+    while (f->accepted[0].closes == 0 && f->taken < 20 * 1000 * 1000) {
+        ssize_t went = send(fd, chunk, sizeof(chunk), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        sent += went > 0 ? (size_t)went : 0;
+        turn(f->loop);
+        REQUIRE(f->heap.live - before < 2 * 1024 * 1024);
+        bop_socket_resume(f->accepted[0].sock);
+    }
+    CHECK_EQ(f->accepted[0].closes, 0);
+    CHECK(sent >= f->taken);
+    close(fd);
+}
+
 /* A paused reader stops its sender through the kernel, not by taking it all in. */
 TEST(pause, bounds_what_is_buffered)
 {
