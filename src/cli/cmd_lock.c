@@ -107,7 +107,7 @@ static int ask(struct holder *holder, const struct bop_client_lock_options *opti
     rc = bop_client_lock_acquire(holder->link.client, options, on_granted, on_lost, holder,
                                  &holder->lock);
     while (rc == 0 && !holder->done && caught == 0) {
-        rc = link_turn(&holder->link, TURN_MS);
+        rc = link_turn_patiently(&holder->link, TURN_MS);
     }
     return rc ? rc : holder->done ? holder->code : BOP_ECANCELED;
 }

@@ -240,7 +240,8 @@ static int hold(struct joined *joined)
         return cli_finish_output(CLI_FAILED);
     }
     while (joined->code == 0 && caught == 0 && !input_ended()) {
-        BOP_IGNORE(link_turn(&joined->link, TURN_MS)); /* The presence goes on as it can. */
+        /* The presence goes on as it can. */
+        BOP_IGNORE(link_turn_patiently(&joined->link, TURN_MS));
     }
     return joined->code ? complain_of(joined, joined->code)
            : caught     ? SIGNAL_EXIT + caught

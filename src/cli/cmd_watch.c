@@ -300,7 +300,7 @@ static int run(struct watching *watching, const struct bop_client_watch_options 
     }
     rc = bop_client_watch_open(link.client, options, on_news, watching, &watch);
     while (rc == 0 && !watching->done) {
-        rc = link_turn(&link, TURN_MS);
+        rc = link_turn_patiently(&link, TURN_MS);
     }
     rc = rc == 0 ? watching->code : rc;
     watching->done = true; /* What comes from closing is not told. */

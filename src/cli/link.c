@@ -12,6 +12,7 @@
 #define REFUSED_PATIENCE_MS 500 /* Time for a daemon that is just starting. */
 #define LAST_TURNS          3   /* To send the session's end and to close. */
 #define CALLED_SERVERS_MAX  200 /* Bytes of the list of servers in a message. */
+#define SILENCE_MS          10000
 
 int link_open(const struct link_options *options, struct link *out_link)
 {
@@ -105,6 +106,28 @@ int link_turn(struct link *link, int wait_ms)
         return BOP_ETIMEOUT;
     }
     return 0;
+}
+
+int link_turn_patiently(struct link *link, int wait_ms)
+{
+    int rc = link_turn(link, wait_ms);
+    uint64_t now_us = bop_clock_monotonic_us(bop_clock_system());
+
+    if (link->info.ready) {
+        if (link->told_silence) {
+            BOP_IGNORE(cli_complain(CLI_OK, "node %" PRIu64 " answers again", link->info.node));
+        }
+        link->told_silence = false;
+        link->silent_us = 0;
+    } else if (link->silent_us == 0) {
+        link->silent_us = now_us;
+    } else if (link->contacted && !link->told_silence &&
+               now_us - link->silent_us >= UINT64_C(1000) * SILENCE_MS) {
+        BOP_IGNORE(cli_complain(CLI_OK, "no server answers any more (%s); waiting for one",
+                                bop_strerror(link->info.trouble.code)));
+        link->told_silence = true;
+    }
+    return rc;
 }
 
 /* ---- One request ---- */

@@ -19,9 +19,11 @@ struct link {
     struct bop_client *client;
     uint64_t timeout_ms;
     uint64_t opened_us;
-    bool saw_timeout;            /* A server did not even refuse. */
-    bool contacted;              /* A server was reached, now or before. */
-    bool in_vain;                /* None was, and it is time to say so. */
+    bool saw_timeout;   /* A server did not even refuse. */
+    bool contacted;     /* A server was reached, now or before. */
+    bool in_vain;       /* None was, and it is time to say so. */
+    uint64_t silent_us; /* Since when none is; 0: one is. */
+    bool told_silence;
     struct bop_client_info info; /* As of the last turn, for messages. */
 };
 
@@ -43,6 +45,10 @@ void link_close(struct link *link);
 
 /** One turn of the loop of at most wait_ms. Returns 0, BOP_ETIMEOUT when in_vain, or -errno. */
 BOP_MUST_USE int link_turn(struct link *link, int wait_ms);
+
+/** As link_turn(), for what may wait for ever: it says so if no server answers for long, and when
+ * one does again. */
+BOP_MUST_USE int link_turn_patiently(struct link *link, int wait_ms);
 
 /**
  * Ask and wait. The result's slices point into buf, which is cleared first.

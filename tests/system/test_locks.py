@@ -210,5 +210,20 @@ def a_new_cluster_does_not_wait_for_a_node_that_never_came():
         check_equal(run(cluster, "lock", "l", "--", "true")[0], 0, "a lock on three nodes")
 
 
+@test
+def who_waits_says_that_no_server_answers():
+    with Cluster(1) as cluster:
+        holder, _ = hold(cluster, "l")
+        waiter = start(cluster, "lock", "l")
+        wait_for_requests(cluster, "l", 2)
+        cluster.nodes[0].kill()
+        check("no server answers any more (Connection refused)" in waiter.stderr.readline(), "complaint")
+        cluster.nodes[0].start()
+        check("node 1 answers again" in waiter.stderr.readline(), "its end")
+        for process in (holder, waiter):
+            process.kill()
+            end(process)
+
+
 if __name__ == "__main__":
     tap.main()
