@@ -35,7 +35,7 @@
 /* Commits on their way at once, at most. */
 #define BOP__AOF_WRITES_MAX 16
 /* What a commit holds, unless a single record is bigger. */
-#define BOP__AOF_BATCH_BYTES (2048u * 1024)
+#define BOP__AOF_BATCH_BYTES (1024u * 1024)
 #define BOP__AOF_PATH_MAX    4096
 
 /* ---- Segments ---- */
