@@ -54,7 +54,7 @@ struct config {
     uint64_t trailing_entries;
     uint64_t inflight_entries;
     uint64_t uncommitted_bytes;
-    uint64_t send_bytes_s; /* 0: no bound. */
+    uint64_t send_bytes_s;    /* 0: no bound. */
     uint64_t connections_max; /* Of clients. */
     uint64_t state_bytes_max;
     uint64_t segment_bytes;
