@@ -200,7 +200,7 @@ static void verify_and_unpack(const uint8_t *bytes, size_t size)
     if (!find_parts(&parts, (uint8_t *)bytes, size)) {
         return;
     }
-    rc = bop__warm_verify(NULL, &packed.packed, parts.trailer.root, &facts, NULL);
+    rc = bop__warm_verify(NULL, &packed.packed, parts.trailer.facts.root, &facts, NULL);
     BOP_ASSERT(bop_fs_sim_create(&options, &sim) == 0);
     rc_unpack = bop__warm_unpack(NULL, bop_fs_sim_fs(sim), &packed.packed, "/out", NULL);
     BOP_ASSERT((rc == 0) == (rc_unpack == 0));

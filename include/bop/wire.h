@@ -438,8 +438,8 @@ enum bop_event_type {
 };
 enum bop_event_flags {
     BOP_EVENT_HAD_PREVIOUS = 0x01,
-    BOP_EVENT_EXPIRED = 0x02,  /* It went by the clock, and nobody asked for it. */
-    BOP_EVENT_SNAPSHOT = 0x04, /* Not a change: how things stand where a watch begins. */
+    BOP_EVENT_EXPIRED = 0x02,     /* It went by the clock, and nobody asked for it. */
+    BOP_EVENT_SNAPSHOT = 0x04,    /* Not a change: how things stand where a watch begins. */
     BOP_EVENT_NO_PREVIOUS = 0x08, /* Beside HAD_PREVIOUS: it was not asked for, or is too long. */
 };
 /** type u8, flags u8, name s, key b, value b, previous b, session q, number i, token q. Those that

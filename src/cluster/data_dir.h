@@ -27,8 +27,10 @@ BOP_MUST_USE int bop__data_dir_open(struct data_dir *dir, struct bop_fs *fs, con
                                     uint64_t node, const char *cluster, const char *boot_id,
                                     struct bop_error *err);
 
-/** Whose it is, as it says itself, without a lock. BOP_ECORRUPT if it says nothing that makes sense,
- * BOP_ENOTFOUND if it is no data directory. */
+/**
+ * Whose it is, as it says itself, without a lock. BOP_ECORRUPT if it says nothing that makes sense,
+ * BOP_ENOTFOUND if it is no data directory.
+ */
 BOP_MUST_USE int bop__data_dir_identity(struct bop_fs *fs, const char *path, uint64_t *out_node,
                                         char *out_cluster, size_t cluster_size,
                                         struct bop_error *err);

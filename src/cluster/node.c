@@ -74,36 +74,49 @@ static void on_release(void *user)
     bop__service_release(((struct bop_node *)user)->service);
 }
 
+static void notice_run(struct node_notice *notice, struct bop_lane *lane)
+{
+    /* Before the lane is looked at: what comes later is told once more. seq_cst, for no reason but
+     * that it is rare. */
+    atomic_store(&notice->posted, false);
+    if (lane) {
+        bop_lane_poll(lane);
+    }
+}
+
+static void notice_send(struct node_notice *notice, struct bop_loop *loop)
+{
+    if (!atomic_exchange(&notice->posted, true)) {
+        bop_loop_post(loop, &notice->post);
+    }
+}
+
 static void on_log_post(struct bop_post *post)
 {
-    struct bop_node *node = BOP_CONTAINER_OF(post, struct bop_node, log_post);
+    struct bop_node *node = BOP_CONTAINER_OF(post, struct bop_node, log_notice.post);
 
-    if (node->log_lane) {
-        bop_lane_poll(node->log_lane);
-    }
+    notice_run(&node->log_notice, node->log_lane);
 }
 
 static void on_work_post(struct bop_post *post)
 {
-    struct bop_node *node = BOP_CONTAINER_OF(post, struct bop_node, work_post);
+    struct bop_node *node = BOP_CONTAINER_OF(post, struct bop_node, work_notice.post);
 
-    if (node->work_lane) {
-        bop_lane_poll(node->work_lane);
-    }
+    notice_run(&node->work_notice, node->work_lane);
 }
 
 static void notify_log(void *user)
 {
     struct bop_node *node = user;
 
-    bop_loop_post(node->loop, &node->log_post);
+    notice_send(&node->log_notice, node->loop);
 }
 
 static void notify_work(void *user)
 {
     struct bop_node *node = user;
 
-    bop_loop_post(node->loop, &node->work_post);
+    notice_send(&node->work_notice, node->loop);
 }
 
 /* ---- Turning ---- */
@@ -209,8 +222,8 @@ static int start_lanes(struct bop_node *node)
                                        .writes = LOG_WRITES};
     int rc;
 
-    node->log_post.fn = on_log_post;
-    node->work_post.fn = on_work_post;
+    node->log_notice.post.fn = on_log_post;
+    node->work_notice.post.fn = on_work_post;
     rc = bop_lane_create(&options, &node->log_lane);
     if (rc == 0) {
         options.name = "bop-snapshot";

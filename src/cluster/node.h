@@ -8,6 +8,7 @@
 #include <bop/node.h>
 #include <bop/socket.h>
 #include <bop/tls.h>
+#include <stdatomic.h>
 
 #include "http/api.h"
 #include "replica.h"
@@ -63,6 +64,13 @@ struct node_tls {
     enum bop_node_certificates clients;
 };
 
+/* A lane's thread has something for the loop. Destroying drains a lane without waiting for the
+ * loop, and a post that is under way must not be posted again. */
+struct node_notice {
+    struct bop_post post;
+    atomic_bool posted;
+};
+
 struct bop_node {
     struct bop_node_options options;
     struct bop_allocator *allocator;
@@ -76,8 +84,8 @@ struct bop_node {
     struct bop_listener *listener;
     struct bop_lane *log_lane;
     struct bop_lane *work_lane;
-    struct bop_post log_post;
-    struct bop_post work_post;
+    struct node_notice log_notice;
+    struct node_notice work_notice;
     struct replica *replica;
     struct service *service;
     struct auth *auth;     /* NULL: no tokens are wanted. */

@@ -460,8 +460,8 @@ static void take(struct fake_connection *connection, const struct bop_wire_frame
     case BOP_WIRE_KIND_WATCH_CLOSE_REQUEST:
     case BOP_WIRE_KIND_WATCH_ACK:
         REQUIRE(connection->node->cluster->on_watch != NULL);
-        connection->node->cluster->on_watch(connection->node->cluster->watch_user,
-                                            connection->node, connection->tcp, frame);
+        connection->node->cluster->on_watch(connection->node->cluster->watch_user, connection->node,
+                                            connection->tcp, frame);
         break;
     default:
         CHECK(!"a kind that clients send");
