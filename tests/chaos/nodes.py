@@ -46,6 +46,8 @@ def _unshare():
                            ("gid_map", f"0 {gid} 1")):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
+    # First of all: where the rest fails, rows that need no networks of their own run in here.
+    run("ip", "link", "set", "lo", "up")
     run("mount", "--make-rprivate", "/")
 
 
@@ -55,7 +57,6 @@ def enter():
         return _place["why"]
     try:
         _unshare()
-        run("ip", "link", "set", "lo", "up")
         run("mount", "-t", "tmpfs", "bop-chaos", "/run")
         os.makedirs("/run/netns", exist_ok=True)
         run("ip", "link", "add", "bop0", "type", "bridge")
