@@ -367,6 +367,8 @@ static void note_committed(struct replica *replica)
     }
     if (replica->members.committed_index != index) {
         replica->members.committed_index = index;
+        /* One that is removed at its own request has to hear that first: then it stops. */
+        replica->members.tell_ms = replica->now_ms + HOUSEKEEPING_MS;
         judge_again(replica);
     }
     judge_self(replica);
