@@ -450,9 +450,11 @@ bool bop__replica_members_have_us(const struct replica *replica);
 bool bop__replica_caught_up(const struct replica *replica, uint64_t id);
 /** The highest feature level that every server of the cluster is known to have. */
 uint32_t bop__replica_level(struct replica *replica);
-/** The newest configuration is another one than before. */
+/** The newest configuration may be another one than before, which was not committed if
+ * was_changing. */
 void bop__replica_members_configured(struct replica *replica,
-                                     const struct bop_raft_configuration *before);
+                                     const struct bop_raft_configuration *before,
+                                     bool was_changing);
 /** The log is read. The newest configuration is of the entry `index`, and followed this one; if it
  * was the first that had us, it is committed if we know that one was. */
 void bop__replica_members_started(struct replica *replica,

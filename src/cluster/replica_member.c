@@ -292,16 +292,22 @@ static void belong(struct replica *replica, uint64_t index)
 
 /*
  * Only one configuration at a time is not committed. So of two that follow each other,
- * or of which one was taken back, one is; and if both have us, that one has.
+ * or of which one was taken back, one is; and if both have us, that one has. But where one that was
+ * not committed was taken back for another that is not, the committed one is still that before
+ * both.
  */
 void bop__replica_members_configured(struct replica *replica,
-                                     const struct bop_raft_configuration *before)
+                                     const struct bop_raft_configuration *before, bool was_changing)
 {
+    struct replica_members *members = &replica->members;
     struct bop_raft_configuration conf;
+    bool replaced;
     uint64_t index;
 
-    if (has_us(replica, before) && has_us(replica, &replica->conf)) {
-        bop_raft_configuration(replica->raft, &conf, &index);
+    bop_raft_configuration(replica->raft, &conf, &index);
+    replaced = was_changing && replica->status.changing && index == members->conf_index;
+    members->conf_index = index;
+    if (!replaced && has_us(replica, before) && has_us(replica, &replica->conf)) {
         belong(replica, replica->status.changing || index <= replica->status.commit ? index : 0);
     }
     for (unsigned n = 0; n < replica->conf.count; n++) {

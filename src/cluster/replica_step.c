@@ -60,12 +60,12 @@ static void note_state(struct replica *replica, const struct bop_raft_status *be
     bop__replica_requests_leadership(replica);
 }
 
-static void note_configuration(struct replica *replica)
+static void note_configuration(struct replica *replica, bool was_changing)
 {
     struct bop_raft_configuration before = replica->conf;
 
     bop_raft_configuration(replica->raft, &replica->conf, NULL);
-    bop__replica_members_configured(replica, &before);
+    bop__replica_members_configured(replica, &before, was_changing);
     if (replica->options.events.on_configuration) {
         replica->options.events.on_configuration(replica->options.events.user, &replica->conf);
     }
@@ -86,7 +86,7 @@ static void carry_out(struct replica *replica, const struct bop_raft_update *upd
         bop__replica_send(replica, &update->messages[n]);
     }
     if (update->configuration_changed) {
-        note_configuration(replica);
+        note_configuration(replica, before.changing);
     }
     for (unsigned n = 0; n < update->read_count; n++) {
         bop__replica_read_granted(replica, &update->reads[n]);
