@@ -170,6 +170,14 @@ def a_sender_that_dies_with_half_a_snapshot_sent_is_replaced():
             check_equal(read_counter(node, "c"), ROUNDS, f"counter on node {node.number}")
 
 
+def damage(path):
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+
+
 @test
 def a_damaged_snapshot_is_not_trusted():
     with Cluster(config=CONFIG) as cluster, cluster.client() as client:
@@ -178,15 +186,22 @@ def a_damaged_snapshot_is_not_trusted():
         wait_truncated(follower, 1500)
         cluster.converge()
         follower.kill()
+        first = snapshots(follower)[-1]
+        damage(os.path.join(follower.data, "snapshots", first))
+        follower.start()
+        # Its state goes on without it, and makes another one.
+        wait_until(lambda: snapshots(follower)[-1] != first, "another one is taken")
+        check([line for line in said(follower, "not whole") if str(int(first[:16], 16)) in line],
+              f"{first} is not named")
+        cluster.converge()
+        check_equal(read_map(follower, "m"), contents("a", 3000), "its map")
+        follower.kill()
         name = snapshots(follower)[-1]
-        path = os.path.join(follower.data, "snapshots", name)
-        with open(path, "r+b") as file:
-            file.seek(os.path.getsize(path) // 2)
-            byte = file.read(1)
-            file.seek(-1, os.SEEK_CUR)
-            file.write(bytes([byte[0] ^ 1]))
+        damage(os.path.join(follower.data, "snapshots", name))
+        os.unlink(os.path.join(follower.data, "boot"))
         follower.start(wait=False)
-        # Without it nothing leads to the log's first entry: the node must say so.
+        # Its state is not to be trusted any more, and without the snapshot nothing leads to the
+        # log's first entry: the node must say so.
         check_equal(follower.wait_end(), 3, "exit status")
         line = follower.last_line()
         check(line.startswith("bopd: ") and "--join" in line, f"it says {line!r}")

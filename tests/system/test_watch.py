@@ -202,7 +202,7 @@ def a_view_shows_one_revision_while_writes_go_on():
 def what_is_no_watch_is_refused():
     with Cluster(1) as cluster:
         runs = [(["nonsense", "m"], 2), (["map"], 2), (["session", "x"], 2),
-                (["counter", "c", "--prefix", "a"], 1)]
+                (["counter", "c", "--prefix", "a"], 2)]
         for arguments, expected in runs:
             with Watcher(cluster.ports(), *arguments) as watcher:
                 code, complaint = watcher.ended()
