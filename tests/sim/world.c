@@ -11,8 +11,8 @@
 
 #define CALM_US   (15 * SIM_S) /* After the last fault; then all must be well. */
 #define QUIET_US  (4 * SIM_S)  /* Of it clients go on asking for so long. */
-#define REST_US   (2 * SIM_S)
-#define EVENT_MAX 20000000 /* Of a run; a run away otherwise. */
+#define REST_US   (30 * SIM_S) /* Where disks are slow, what was asked until then takes its time. */
+#define EVENT_MAX 20000000     /* Of a run; a run away otherwise. */
 
 static struct sim *current; /* Where nobody hands it on. */
 

@@ -47,6 +47,9 @@ class Answer:
                                     if k.lower() != "content-length"], body)
 
 
+TLS_HANDSHAKE = b"\x16"
+
+
 class _Rule:
     def __init__(self, fault, method, path, query, skip, times):
         self.fault = fault
@@ -130,6 +133,8 @@ class Proxy:
 
     def serve(self, reader, writer, connection):
         """One request. False ends the connection."""
+        if reader.peek(1)[:1] == TLS_HANDSHAKE:
+            return False  # It has no line to wait for, but by chance.
         line = reader.readline(65536).decode("latin-1").split()
         if len(line) != 3:
             return False
