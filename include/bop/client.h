@@ -15,11 +15,12 @@
  * again; its writes run in a session, so that one which is sent twice is done
  * once and has one result. The caller hears of each request exactly once.
  *
- * What it cannot hide: BOP_ETIMEOUT, when no answer came in time; and
- * BOP_ESESSION, when the client was cut off for longer than its session lasts.
- * Of a write that ends in one of these two it is not known whether it was or
- * will be done. (Nor is it after BOP_ECANCELED and BOP_EPROTOCOL.) Any other code
- * says that nothing was changed.
+ * What it cannot hide: BOP_ETIMEOUT, when no answer came in time; BOP_ESESSION,
+ * when the client was cut off for longer than its session lasts; and
+ * BOP_EUNCERTAIN, when a write was sent without an answer, and denied when it was
+ * sent again (bop_client_info() has why). Of a write that ends in one of these
+ * three it is not known whether it was or will be done. (Nor is it after
+ * BOP_ECANCELED and BOP_EPROTOCOL.) Any other code says that nothing was changed.
  *
  * Requests under way at the same time are sent, and so far as nothing is sent again
  * also done, in the order in which they were asked for, writes among themselves and

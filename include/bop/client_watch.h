@@ -87,7 +87,8 @@ BOP_API BOP_MUST_USE int bop_client_watch_settle(struct bop_client *client,
 
 /**
  * bop_client_registration_add(), and wait until all who watch the address have heard of it. Result:
- * existed, as there. BOP_EUNCERTAIN: it is added, but not all are known to have heard.
+ * existed, as there. BOP_EUNCERTAIN: it is added, but not all are known to have heard; or, as of
+ * any write, it may be added.
  */
 BOP_API BOP_MUST_USE int bop_client_registration_add_settled(struct bop_client *client,
                                                              struct bop_slice registry,
@@ -96,7 +97,7 @@ BOP_API BOP_MUST_USE int bop_client_registration_add_settled(struct bop_client *
                                                              bop_client_fn fn, void *user);
 
 /** Both of a blocking client, from any thread. The second: *out_added, unless NULL, whether it was
- * not there before; with BOP_EUNCERTAIN as well, for then it is added. */
+ * known not to have been there before; with BOP_EUNCERTAIN as well. */
 BOP_API BOP_MUST_USE int bop_client_blocking_watch_settle(struct bop_client_blocking *client,
                                                           enum bop_watch_what what,
                                                           struct bop_slice name,

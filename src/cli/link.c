@@ -278,6 +278,11 @@ int link_complain(const struct link *link, int code, const char *format, ...)
                             "%s: access denied: %s: give another token with --token-file "
                             "or BOP_TOKEN",
                             doing, link->info.denied.message);
+    case BOP_EUNCERTAIN:
+        return cli_complain(CLI_FAILED,
+                            "%s: access denied: %s: but it was sent before, so it is not known "
+                            "whether it was done: look",
+                            doing, link->info.denied.message);
     case BOP_EMISMATCH:
         return cli_complain(CLI_FAILED,
                             "%s is of another cluster than %s: drop --cluster, or name other "

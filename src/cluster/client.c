@@ -418,12 +418,29 @@ static bool is_undecided(const struct client_request *request, uint8_t status)
            (status == BOP_STATUS_NO_ROOM && request->sent_again);
 }
 
+/*
+ * A refusal of what was sent before says nothing of that time. RETRY and NO_ROOM pass, so the
+ * request is sent until it is decided; a right that is missing stays, so it is not known. All other
+ * refusals are the log's, which remembers what it answered to the session, or follow from the
+ * request's bytes alone.
+ */
+static int denied_code(const struct client_request *request)
+{
+    bool changes = request->kind == BOP_WIRE_KIND_WRITE_REQUEST ||
+                   request->kind == BOP_WIRE_KIND_CLUSTER_CHANGE_REQUEST ||
+                   request->kind == BOP_WIRE_KIND_CLUSTER_TRANSFER_REQUEST ||
+                   request->kind == BOP_WIRE_KIND_CLUSTER_PARAMS_REQUEST;
+
+    return changes && request->sent_again ? BOP_EUNCERTAIN : BOP_EDENIED;
+}
+
 static int on_reply(struct bop_client *client, struct client_request *request,
                     struct bop_slice payload)
 {
     struct client_lane *lane = lane_of(client, request);
     struct bop_reply reply;
     struct bop_result result;
+    int code;
 
     if (bop_reply_decode(payload, &reply) < 0) {
         return BOP_EPROTOCOL;
@@ -437,17 +454,19 @@ static int on_reply(struct bop_client *client, struct client_request *request,
         bop__client_session_lost(client);
         return 0;
     }
+    code = bop_status_code(reply.status);
     if (reply.status == BOP_STATUS_DENIED) {
         struct bop_reader reader = bop_reader(reply.result);
 
         bop__client_denied(client, bop_read_string(&reader));
+        code = denied_code(request);
     }
     if (bop_result_decode((enum bop_op)request->op, reply.status, reply.result, &result) < 0) {
         /* Sent again it would be answered alike. */
         finish(client, request, BOP_EPROTOCOL, NULL, NULL);
         return BOP_EPROTOCOL;
     }
-    finish(client, request, bop_status_code(reply.status), &result, NULL);
+    finish(client, request, code, &result, NULL);
     return 0;
 }
 
@@ -479,7 +498,7 @@ static int on_error(struct bop_client *client, const struct bop_wire_frame *fram
         text = bop_slice(text.data + sizeof(prefix) - 1, text.size - (sizeof(prefix) - 1));
     }
     bop__client_denied(client, text);
-    finish(client, request, BOP_EDENIED, NULL, NULL);
+    finish(client, request, denied_code(request), NULL, NULL);
     return 0;
 }
 

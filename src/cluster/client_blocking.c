@@ -71,6 +71,10 @@ static void finish(struct call *call, int code)
     } else if (code == BOP_EDENIED && call->err) {
         bop_client_info(call->client->client, &info);
         bop_error_set(call->err, code, "%s", info.denied.message);
+    } else if (code == BOP_EUNCERTAIN && call->err) {
+        bop_client_info(call->client->client, &info);
+        bop_error_set(call->err, code, "%s; it was sent before, and may be done",
+                      info.denied.message);
     } else if (code != 0) {
         bop_error_say(call->err, code, "%s", bop_strerror(code));
     }

@@ -63,7 +63,7 @@ static void on_granted(void *user, struct bop_client_lock *lock, int code)
         if (election->options.won) {
             election->options.won(election->options.user, election, bop_client_lock_token(lock));
         }
-    } else if (code == BOP_ESESSION || code == BOP_ETIMEOUT) {
+    } else if (code == BOP_ESESSION || bop__client_may_be_done(code)) {
         stand_later(election);
     } else if (code != BOP_ECANCELED && election->options.failed) {
         election->options.failed(election->options.user, election, code);

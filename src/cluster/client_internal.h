@@ -211,6 +211,12 @@ static inline bool bop__client_ready(const struct bop_client *client)
     return client->active && client->active->greeted;
 }
 
+/** True if a request that ended so may have been done, or may still be, in the session there is. */
+static inline bool bop__client_may_be_done(int code)
+{
+    return code == BOP_ETIMEOUT || code == BOP_EUNCERTAIN;
+}
+
 /** Send what is queued, as far as connection, session and pauses allow. */
 void bop__client_flush(struct bop_client *client);
 

@@ -177,7 +177,7 @@ static void on_released(void *user, int code, const struct bop_result *result)
     struct bop_client_lock *lock = (struct bop_client_lock *)user;
 
     (void)result;
-    if (code == BOP_ETIMEOUT && lock->session == lock->client->session.id) {
+    if (bop__client_may_be_done(code) && lock->session == lock->client->session.id) {
         become_stray(lock, code);
         return;
     }
@@ -263,7 +263,7 @@ static void on_answer(void *user, int code, const struct bop_result *result)
     struct bop_client *client = lock->client;
 
     lock->session = client->session.id;
-    if (code == BOP_ETIMEOUT && lock->session != 0) {
+    if (bop__client_may_be_done(code) && lock->session != 0) {
         become_stray(lock, code);
         return;
     }

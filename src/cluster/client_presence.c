@@ -330,17 +330,17 @@ static void on_retry(struct bop_timer *timer)
 
 /* ---- Answers ---- */
 
-/* Whether the same question may have another answer. What timed out may yet be done: it is asked
+/* Whether the same question may have another answer. What may be done, or may yet be, is asked
  * for again, which changes nothing then. */
 static bool may_change(int code)
 {
-    return code == BOP_ETIMEOUT || code == BOP_ESESSION || code == BOP_ENOMEM ||
+    return bop__client_may_be_done(code) || code == BOP_ESESSION || code == BOP_ENOMEM ||
            code == BOP_EFULL || code == BOP_ENOROOM || code == BOP_ECONDITION;
 }
 
 static void left(struct bop_presence *presence, struct item *item, int code)
 {
-    item->there = code == BOP_ETIMEOUT;
+    item->there = bop__client_may_be_done(code);
     if (item->there) {
         retry_later(presence);
     }
@@ -356,7 +356,7 @@ static void came(struct bop_presence *presence, struct item *item, int code)
     bool again = item->again || item->unwanted;
 
     item->again = false;
-    item->there = code == 0 || code == BOP_ETIMEOUT;
+    item->there = code == 0 || bop__client_may_be_done(code);
     if (code == 0 || code == BOP_ESESSION || item->unwanted) {
         move_item(item, code == 0 && !again ? &presence->settled : &presence->todo);
     } else if (may_change(code)) {

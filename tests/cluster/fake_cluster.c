@@ -298,6 +298,30 @@ static bool interfere(struct fake_connection *connection, const struct bop_wire_
     return true;
 }
 
+/* To somebody who showed no token, or one without the right. */
+static void deny(struct fake_connection *connection, const struct bop_wire_frame *frame)
+{
+    struct bop_session_open_response opened = {.status = BOP_STATUS_DENIED};
+    enum bop_wire_kind kind = (enum bop_wire_kind)(frame->kind + 1);
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    bop_buf_init(&buf, NULL, 0);
+    if (frame->kind == BOP_WIRE_KIND_SESSION_OPEN_REQUEST) {
+        bop_session_open_response_encode(&writer, &opened);
+    } else if (frame->kind == BOP_WIRE_KIND_READ_REQUEST ||
+               frame->kind == BOP_WIRE_KIND_WRITE_REQUEST) {
+        bop_write_u8(&writer, BOP_STATUS_DENIED);
+        bop_write_bytes(&writer, bytes("show me something"));
+    } else {
+        kind = BOP_WIRE_KIND_ERROR_RESPONSE;
+        bop_write_u8(&writer, 1);
+        bop_write_bytes(&writer, bytes("access denied: show me anything"));
+    }
+    answer(connection->tcp, kind, frame->request, bop_buf_slice(&buf));
+    bop_buf_deinit(&buf);
+}
+
 static void answer_write(struct fake_connection *connection, const struct bop_wire_frame *frame)
 {
     struct fake_node *node = connection->node;
@@ -316,6 +340,11 @@ static void answer_write(struct fake_connection *connection, const struct bop_wi
         node->no_room--;
         answer_status(connection->tcp, BOP_WIRE_KIND_WRITE_RESPONSE, frame->request,
                       BOP_STATUS_NO_ROOM);
+        return;
+    }
+    if (node->denied) {
+        node->denied--;
+        deny(connection, frame);
         return;
     }
     if (node->no_session) {
@@ -394,27 +423,14 @@ static void answer_auth(struct fake_connection *connection, const struct bop_wir
     answer(connection->tcp, BOP_WIRE_KIND_AUTH_RESPONSE, frame->request, bop_slice(&status, 1));
 }
 
-/* To somebody who showed no token. */
-static void deny(struct fake_connection *connection, const struct bop_wire_frame *frame)
+/* Nothing but no. */
+static void answer_operator(struct fake_connection *connection, const struct bop_wire_frame *frame)
 {
-    struct bop_session_open_response opened = {.status = BOP_STATUS_DENIED};
-    enum bop_wire_kind kind = (enum bop_wire_kind)(frame->kind + 1);
-    struct bop_buf buf;
-    struct bop_writer writer = bop_writer(&buf);
-
-    bop_buf_init(&buf, NULL, 0);
-    if (frame->kind == BOP_WIRE_KIND_SESSION_OPEN_REQUEST) {
-        bop_session_open_response_encode(&writer, &opened);
-    } else if (frame->kind == BOP_WIRE_KIND_READ_REQUEST) {
-        bop_write_u8(&writer, BOP_STATUS_DENIED);
-        bop_write_bytes(&writer, bytes("show me something"));
-    } else {
-        kind = BOP_WIRE_KIND_ERROR_RESPONSE;
-        bop_write_u8(&writer, 1);
-        bop_write_bytes(&writer, bytes("access denied: show me anything"));
+    if (!interfere(connection, frame)) {
+        REQUIRE(connection->node->denied > 0);
+        connection->node->denied--;
+        deny(connection, frame);
     }
-    answer(connection->tcp, kind, frame->request, bop_buf_slice(&buf));
-    bop_buf_deinit(&buf);
 }
 
 static void take(struct fake_connection *connection, const struct bop_wire_frame *frame)
@@ -462,6 +478,10 @@ static void take(struct fake_connection *connection, const struct bop_wire_frame
         REQUIRE(connection->node->cluster->on_watch != NULL);
         connection->node->cluster->on_watch(connection->node->cluster->watch_user, connection->node,
                                             connection->tcp, frame);
+        break;
+    case BOP_WIRE_KIND_CLUSTER_MEMBERS_REQUEST:
+    case BOP_WIRE_KIND_CLUSTER_CHANGE_REQUEST:
+        answer_operator(connection, frame);
         break;
     default:
         CHECK(!"a kind that clients send");

@@ -51,7 +51,8 @@ struct fake_node {
     /* What to do, each counted down. 0: nothing. */
     unsigned retry;       /* So many writes and reads are answered RETRY... */
     unsigned busy;        /* ...or BUSY. */
-    unsigned no_room;     /* So many writes are answered NO_ROOM. */
+    unsigned no_room;     /* So many writes are answered NO_ROOM... */
+    unsigned denied;      /* ...or DENIED, as are so many operators' requests. */
     unsigned no_session;  /* So many writes are answered NO_SESSION; the session ends. */
     unsigned open_retry;  /* So many opens are answered RETRY. */
     unsigned drop_before; /* The n-th request from now: close without acting. */

@@ -681,6 +681,67 @@ TEST(client, does_not_say_that_there_is_no_room_of_what_may_have_been_done)
     CHECK(info(f).retries > 0);
 }
 
+TEST(client, says_that_it_is_denied_of_what_was_sent_once)
+{
+    start(f);
+    add(f);
+    finish_all(f);
+    f->cluster.nodes[0].denied = 1;
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[1].code, BOP_EDENIED);
+    CHECK_STR_EQ(info(f).denied.message, "show me something");
+    CHECK_EQ(f->cluster.executed, 1);
+}
+
+/* It was done, and the answer was lost; then somebody took the right away. */
+TEST(client, does_not_say_that_it_is_denied_of_what_may_have_been_done)
+{
+    start(f);
+    f->cluster.nodes[0].drop_after = 1;
+    add(f);
+    get(f);
+    TURN_UNTIL(f->cluster.executed == 1);
+    for (unsigned i = 0; i < 3; i++) {
+        f->cluster.nodes[i].denied = 1;
+    }
+    finish_all(f);
+    CHECK_EQ(f->calls[0].code, BOP_EUNCERTAIN);
+    CHECK_STR_EQ(info(f).denied.message, "show me something");
+    CHECK_EQ(f->calls[1].code, 0);
+    CHECK_EQ(f->cluster.executed, 1);
+}
+
+static void on_admin(void *user, int code, struct bop_slice response)
+{
+    (void)response;
+    on_result(user, code, &(struct bop_result){0});
+}
+
+/* An operator's request is sent, the connection breaks, and the next server denies it. */
+static int deny_again(struct fixture *f, enum bop_wire_kind kind)
+{
+    struct call *call = new_call(f);
+
+    TURN_UNTIL(info(f).ready);
+    f->cluster.nodes[info(f).node - 1].drop_before = 1;
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        f->cluster.nodes[i].denied = 1;
+    }
+    REQUIRE_EQ(bop_client_admin(f->client, (uint16_t)kind, bytes("x"), on_admin, call), 0);
+    finish_all(f);
+    CHECK_STR_EQ(info(f).denied.message, "show me anything");
+    return call->code;
+}
+
+/* Likewise of an operator's request, but one that changes nothing. */
+TEST(client, does_not_say_that_a_change_is_denied_that_may_have_been_made)
+{
+    start(f);
+    CHECK_EQ(deny_again(f, BOP_WIRE_KIND_CLUSTER_CHANGE_REQUEST), BOP_EUNCERTAIN);
+    CHECK_EQ(deny_again(f, BOP_WIRE_KIND_CLUSTER_MEMBERS_REQUEST), BOP_EDENIED);
+}
+
 /* ---- Sessions ---- */
 
 TEST(client, tells_of_writes_whose_session_was_lost)

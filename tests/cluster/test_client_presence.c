@@ -177,6 +177,28 @@ TEST(presence, takes_back_what_is_not_wanted)
     CHECK(bop_presence_there(f->presence));
 }
 
+/* It is denied once it was sent, so nobody knows; then it is allowed again. */
+TEST(presence, asks_again_for_what_may_have_been_done)
+{
+    start(f);
+    f->cluster.nodes[0].drop_after = 1;
+    join(f, "m", "i");
+    TURN_UNTIL(f->cluster.members == 1);
+    f->cluster.nodes[0].denied = 1;
+    TURN_UNTIL(f->there == 1);
+    CHECK_EQ(f->failed, 0);
+    CHECK(bop_presence_there(f->presence));
+}
+
+TEST(presence, fails_where_it_is_denied)
+{
+    start(f);
+    f->cluster.nodes[0].denied = 1;
+    join(f, "m", "i");
+    TURN_UNTIL(f->failed == 1);
+    CHECK_EQ(f->cluster.members, 0);
+}
+
 TEST(presence, sets_what_changes)
 {
     start(f);

@@ -79,6 +79,7 @@ static enum chaos_outcome outcome_of(int code)
         return CHAOS_OK;
     case BOP_ETIMEOUT:
     case BOP_ESESSION:
+    case BOP_EUNCERTAIN:
     case BOP_ECANCELED:
     case BOP_EPROTOCOL:
         return CHAOS_UNKNOWN;
