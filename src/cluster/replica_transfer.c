@@ -276,22 +276,39 @@ static void incoming_stop(struct replica *replica)
     }
 }
 
+/* As much as is to come must fit, and the log's room be left. */
+static int incoming_fits(const struct replica *replica, uint64_t size)
+{
+    uint64_t left;
+    int rc = replica->fs->free_bytes(replica->fs, replica->options.path, &left);
+
+    return rc == 0 && left < SNAPSHOT_ROOM_KEPT + size ? BOP_ENOROOM : rc;
+}
+
 static int incoming_start(struct replica *replica, uint64_t peer, const struct peer_chunk *chunk)
 {
     char path[PATH_MAX_BYTES];
-    int rc;
+    int rc, fd;
 
     incoming_stop(replica);
     rc = bop__replica_path(replica, path, "snapshots/incoming.tmp");
-    if (rc == 0) {
-        rc = replica->fs->open(replica->fs, path, O_RDWR | O_CREAT | O_TRUNC);
-    }
     if (rc < 0) {
+        return rc;
+    }
+    fd = replica->fs->open(replica->fs, path, O_RDWR | O_CREAT | O_TRUNC);
+    if (fd < 0) {
+        return fd;
+    }
+    /* After what lay there from before is emptied. */
+    rc = incoming_fits(replica, chunk->size);
+    if (rc < 0) {
+        /* Nothing was written to it. */
+        BOP_IGNORE(replica->fs->close(replica->fs, fd));
         return rc;
     }
     replica->incoming = (struct incoming_snapshot){
         .active = true,
-        .fd = rc,
+        .fd = fd,
         .from = peer,
         .raft_term = chunk->raft_term,
         .index = chunk->index,

@@ -12,6 +12,10 @@
 
 #include "machine.h"
 
+/** Free bytes of the disk that no snapshot takes: the log's, so that a node whose disk is nearly
+ * full can still be told who leads. */
+#define SNAPSHOT_ROOM_KEPT (UINT64_C(16) * 1024 * 1024)
+
 /** What a snapshot file says of itself. */
 struct snapshot_info {
     struct bop_raft_snapshot raft; /* index, term, configuration. */
@@ -25,7 +29,8 @@ struct snapshot_info {
 /**
  * Write a view to path: into path.tmp, synced, renamed, directory synced. Any
  * thread (the view's). conf is the configuration as of the view's position, in
- * the payload form of a CHANGE entry. On failure no file is left but perhaps the .tmp.
+ * the payload form of a CHANGE entry. BOP_ENOROOM: less than SNAPSHOT_ROOM_KEPT would be left on
+ * the disk. On failure no file is left but perhaps the .tmp.
  */
 BOP_MUST_USE int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs,
                                      const char *path, struct machine_view *view,

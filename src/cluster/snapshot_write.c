@@ -12,6 +12,7 @@
 
 struct snapshot_writer {
     struct bop_fs *fs;
+    const char *path;
     int fd;
     uint64_t offset;
     uint64_t synced;
@@ -29,6 +30,15 @@ static void block_begin(struct snapshot_writer *writer, struct bop_writer *out)
     bop_write_raw(out, bop_slice(head, sizeof(head)));
 }
 
+/* What is in the buffer may be written: the log's room is left to it. */
+static int look_at_room(struct snapshot_writer *writer)
+{
+    uint64_t left;
+    int rc = writer->fs->free_bytes(writer->fs, writer->path, &left);
+
+    return rc == 0 && left < SNAPSHOT_ROOM_KEPT + writer->buf.size ? BOP_ENOROOM : rc;
+}
+
 /* Fill in the head and write what is in the buffer. */
 static int block_end(struct snapshot_writer *writer, enum snapshot_block kind)
 {
@@ -41,8 +51,11 @@ static int block_end(struct snapshot_writer *writer, enum snapshot_block kind)
     writer->crc = bop_crc32c(writer->crc, head, 8);
     writer->crc = bop_crc32c(writer->crc, head + SNAPSHOT_BLOCK_HEAD, size);
     bop_store_u32(head + 8, writer->crc);
-    rc = bop_fs_write_all(writer->fs, writer->fd, writer->buf.data, writer->buf.size,
-                          writer->offset);
+    rc = look_at_room(writer);
+    if (rc == 0) {
+        rc = bop_fs_write_all(writer->fs, writer->fd, writer->buf.data, writer->buf.size,
+                              writer->offset);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -165,7 +178,7 @@ static int write_file(struct bop_allocator *allocator, struct bop_fs *fs, const 
     if (rc < 0) {
         return bop_error_set(err, rc, "create %s", path);
     }
-    *writer = (struct snapshot_writer){.fs = fs, .fd = rc};
+    *writer = (struct snapshot_writer){.fs = fs, .path = path, .fd = rc};
     bop_buf_init(&writer->buf, allocator, 0);
     rc = write_content(writer, view, conf);
     bop_buf_deinit(&writer->buf);

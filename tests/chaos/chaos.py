@@ -37,7 +37,7 @@ ROW_S = (12, 40)
 LIED_ENTRIES = 300
 COMPANIONS = ("slow-sync", "garbage")  # Rows that start no process and cut no link.
 COMPANY = ("kill", "pause", "isolate", "one-way", "flap", "loss")
-MIX_NODES_MB = 768
+MIX_NODES_MB = 1024
 
 ARGV = list(sys.argv)
 

@@ -922,6 +922,28 @@ TEST(replica, says_how_much_of_an_offered_snapshot_it_has)
     CHECK_EQ(has(&f->w).offset, 0);
 }
 
+TEST(replica, receives_no_snapshot_that_the_disk_has_no_room_for)
+{
+    struct peer_chunk chunk = {.raft_term = 1, .index = 5, .term = 1, .bytes = bytes("abcd")};
+    struct bop_fs *fs = bop_fs_sim_fs(f->w.disk);
+    const uint64_t free_bytes = 2 * SNAPSHOT_ROOM_KEPT;
+    uint64_t before, after;
+
+    follow(&f->w);
+    bop_fs_sim_set_capacity(f->w.disk, UINT64_C(1) << 40);
+    REQUIRE_EQ(fs->free_bytes(fs, "/", &before), 0);
+    bop_fs_sim_set_capacity(f->w.disk, (UINT64_C(1) << 40) - before + free_bytes);
+    chunk.size = free_bytes - SNAPSHOT_ROOM_KEPT + 1;
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(acknowledged(&f->w), UINT64_MAX); /* Refused. */
+    REQUIRE_EQ(fs->free_bytes(fs, "/", &after), 0);
+    CHECK_EQ(after, free_bytes);
+    chunk.size--;
+    CHECK_EQ(give_chunk(&f->w, &chunk), 0);
+    CHECK_EQ(acknowledged(&f->w), 4);
+    CHECK_EQ(bop__replica_failed(f->w.replica), 0);
+}
+
 TEST(replica, refuses_offers_that_make_no_sense)
 {
     const struct peer_offer good = {.raft_term = 1, .index = 5, .term = 1, .size = 8};

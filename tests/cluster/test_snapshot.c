@@ -322,6 +322,54 @@ TEST(snapshot, can_be_stopped_at_each_write)
     }
 }
 
+/* ---- A disk that is nearly full ---- */
+
+struct nearly_full {
+    struct bop_fs_faulty fs;
+    uint64_t left;
+};
+
+static int nearly_full_free_bytes(struct bop_fs *fs, const char *path, uint64_t *out_bytes)
+{
+    const struct nearly_full *self = BOP_CONTAINER_OF(fs, struct nearly_full, fs.fs);
+
+    CHECK(bop_fs_exists(bop_fs_real(), path));
+    *out_bytes = self->left;
+    return 0;
+}
+
+static ssize_t nearly_full_pwrite(struct bop_fs *fs, int fd, const void *data, size_t size,
+                                  uint64_t offset)
+{
+    struct nearly_full *self = BOP_CONTAINER_OF(fs, struct nearly_full, fs.fs);
+
+    REQUIRE(self->left >= size);
+    self->left -= size;
+    return bop_fs_real()->pwrite(bop_fs_real(), fd, data, size, offset);
+}
+
+TEST(snapshot, leaves_the_log_its_room)
+{
+    struct nearly_full disk;
+    struct snapshot_info info;
+    struct bop_error err = {0};
+
+    fill(f);
+    write_snapshot(f, &info);
+    REQUIRE_EQ(bop_fs_real()->unlink(bop_fs_real(), f->path), 0);
+    bop_fs_faulty_init(&disk.fs, bop_fs_real(), &f->faults);
+    disk.fs.fs.free_bytes = nearly_full_free_bytes;
+    disk.fs.fs.pwrite = nearly_full_pwrite;
+    disk.left = SNAPSHOT_ROOM_KEPT + info.bytes - 1;
+    CHECK_EQ(write_to(f, &disk.fs.fs, f->path, &info, &err), BOP_ENOROOM);
+    CHECK(strstr(err.message, "no room on disk"));
+    CHECK(disk.left >= SNAPSHOT_ROOM_KEPT);
+    CHECK(!bop_fs_exists(bop_fs_real(), f->path));
+    disk.left = SNAPSHOT_ROOM_KEPT + info.bytes;
+    CHECK_EQ(write_to(f, &disk.fs.fs, f->path, &info, NULL), 0);
+    CHECK_EQ(disk.left, SNAPSHOT_ROOM_KEPT);
+}
+
 /* A view is a revision: what is applied while it is written out is not in it. */
 TEST(snapshot, is_of_the_views_moment)
 {
@@ -603,9 +651,9 @@ TEST(snapshot, write_survives_each_fault)
         CHECK_EQ(f->faulty.live, 0);
         CHECK_EQ(f->fs.open_files, 0);
     }
-    /* open, 3 writes (header, records, end), sync, rename, sync_dir; the buffer grows five times.
-     */
-    CHECK_EQ(f->faults.at, 12);
+    /* open, 3 looks at the room and writes (header, records, end), sync, rename, sync_dir; the
+     * buffer grows five times. */
+    CHECK_EQ(f->faults.at, 15);
 }
 
 TEST(snapshot, check_survives_each_fault)
