@@ -10,7 +10,9 @@
  *     rc = bop_client_create(&options, &client, &err);
  *     rc = bop_client_map_put(client, bop_slice_cstr("m"), key, value, NULL, stored, user);
  *
- * What it does by itself: it finds the leader and follows it; after a lost
+ * What it does by itself: it finds the leader and follows it, and learns of the other
+ * servers from the one that it is connected to, so that one address is enough where
+ * clients reach servers by the addresses by which these reach each other; after a lost
  * connection, or when nobody leads for a while, it sends what is unanswered
  * again; its writes run in a session, so that one which is sent twice is done
  * once and has one result. The caller hears of each request exactly once.
@@ -84,7 +86,9 @@ struct bop_client_options {
         silence_timeout_ms;   /* A server that says nothing for so long is left. Default 2,000. */
     unsigned outstanding_max; /* Requests under way; more are BOP_EFULL. Default 4,096. */
     size_t outstanding_bytes_max; /* Of their operations, likewise. Default 64 MiB. */
-    bool pin; /* Stay with the endpoints as given, whoever leads: for reads at followers. */
+    /* Stay with the endpoints as given, whoever leads and whatever servers there are besides: for
+     * reads at followers. */
+    bool pin;
     const struct bop_client_tls *tls; /* Copied. Default: none, all is sent in the clear. */
     const char *token;                /* Shown to every server; copied. Default: none. */
     /* Fills with bytes nobody can guess; returns 0 or a code. Default: bop_random_secret(). */
@@ -443,6 +447,7 @@ struct bop_client_info {
     bool ready;       /* Connected and greeted. */
     uint64_t node;    /* By whom; 0 if by none. */
     uint64_t leader;  /* As that one said last; 0: none known. */
+    size_t servers;   /* Addresses that it may connect to: those given, and those told of. */
     uint64_t session; /* 0: none. */
     size_t outstanding;
     uint64_t connects;        /* Connections greeted since creation. */

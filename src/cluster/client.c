@@ -716,6 +716,7 @@ void bop_client_info(const struct bop_client *client, struct bop_client_info *ou
 {
     *out_info = client->info;
     out_info->ready = bop__client_ready(client);
+    out_info->servers = client->endpoint_count + client->servers.count;
     out_info->node = out_info->ready ? client->active->node : 0;
     out_info->leader = client->leader;
     out_info->session = client->session.id;
@@ -902,6 +903,7 @@ void bop_client_destroy(struct bop_client *client)
         bop_free(client->allocator, client->endpoints,
                  client->endpoint_count * sizeof(*client->endpoints));
     }
+    bop__client_servers_deinit(client);
     bop__client_trust_deinit(client);
     bop_free(client->allocator, client, sizeof(*client));
 }

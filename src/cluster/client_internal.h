@@ -3,6 +3,7 @@
  *
  *     client.c           requests: asked for, sent, answered, given up
  *     client_link.c      connections: made, greeted, watched, lost, moved to the leader
+ *     client_servers.c   servers that were not given but told of
  *     client_session.c   the session: opened, kept, lost
  *     client_settle.c    waiting until all who watch have heard
  *     client_trust.c     TLS and the token
@@ -59,6 +60,8 @@
 #define CLIENT_STABLE_MS           1000 /* A connection of use or of this age ends the doubling. */
 #define CLIENT_CANDIDATE_MIN_MS    100  /* After a leader that could not be reached; likewise. */
 #define CLIENT_CANDIDATE_MAX_MS    5000
+#define CLIENT_SERVERS_AGAIN_MS    300000 /* How often it is asked who the servers are... */
+#define CLIENT_SERVERS_SPREAD_MS   10000  /* ...and within what time after a change of servers. */
 #define CLIENT_TICK_MIN_MS         50
 #define CLIENT_SESSION_TIMEOUT_MIN 100
 
@@ -107,12 +110,26 @@ struct client_link {
     bool greeted;
     bool hello_pending;
     bool auth_pending;
+    bool told;           /* The endpoint was not given, but told of by a server. */
     bool useful;         /* It has answered a request. */
     uint64_t hello_ms;   /* When the pending hello was sent, or the connection begun. */
     uint64_t heard_ms;   /* When the other side last showed that it lives. */
     size_t queued_bytes; /* At the last look: if fewer now, it takes what we send. */
     uint64_t greeted_ms;
     uint64_t node;
+};
+
+/** Servers that were told of: client_servers.c. */
+struct client_servers {
+    struct client_endpoint *list;
+    size_t count;
+    size_t capacity;
+    size_t next;
+    bool known;      /* A server has told. */
+    bool asked;      /* On the present connection. */
+    uint64_t ask_ms; /* When to ask. */
+    /* The cluster of the given server that greeted us last; a told one must be of it as well. */
+    char cluster[BOP_NAME_MAX + 1];
 };
 
 enum client_session_state {
@@ -173,6 +190,7 @@ struct bop_client {
     size_t outstanding_bytes;
     struct client_lane writes;
     struct client_lane reads;
+    struct client_servers servers;
     struct bop_timer deadline;
     bool calling; /* Inside a callback. */
     bool closing; /* Being destroyed. */
@@ -181,7 +199,7 @@ struct bop_client {
     struct client_link *candidate; /* Being made to the leader, beside an active one. */
     struct bop_timer reconnect;
     size_t next_endpoint;
-    size_t attempts;       /* In this round of endpoints. */
+    size_t attempts;       /* In this round: bop__client_round(). */
     size_t refusals;       /* In a row: servers of another cluster. */
     size_t denials;        /* In a row: servers that do not know the token. */
     uint64_t reconnect_ms; /* How long the next pause between rounds is. */
@@ -266,6 +284,23 @@ struct bop_buf *bop__client_frame_begin(struct bop_client *client, size_t *out_a
 /** Finish it, or take it back if code is not 0. Returns whether it was sent. */
 bool bop__client_frame_end(struct bop_client *client, struct bop_buf *buf, size_t at,
                            enum bop_wire_kind kind, uint32_t request, int code);
+
+/* ---- client_servers.c ---- */
+
+void bop__client_servers_deinit(struct bop_client *client);
+/** The active connection is greeted: ask, now or in a while. */
+void bop__client_servers_greeted(struct bop_client *client);
+/** Ask if it is time. */
+void bop__client_servers_ask(struct bop_client *client);
+/** Is this the answer to that? */
+bool bop__client_servers_kind(const struct bop_wire_frame *frame);
+/** 0, or BOP_EPROTOCOL if nobody asked. */
+BOP_MUST_USE int bop__client_servers_answer(struct bop_client *client,
+                                            const struct bop_wire_frame *frame);
+/** How many attempts to connect there are in a round. */
+size_t bop__client_round(const struct bop_client *client);
+/** Where the next attempt goes; told: it is none of those given. */
+const struct client_endpoint *bop__client_next_endpoint(struct bop_client *client, bool *out_told);
 
 /* ---- client_trust.c ---- */
 

@@ -4,8 +4,9 @@
  * somebody else leads; only when that one confirms it does the client move, so
  * a stale word about a dead leader costs nothing.
  *
- * Endpoints are tried round robin; after each round in vain there is a pause,
- * from 10 to 500 ms, half of it by chance so that many clients spread out.
+ * Endpoints are tried round robin, and after each round of those given one that a server told of
+ * (client_servers.c); after each such round in vain there is a pause, from 10 to 500 ms, half of it
+ * by chance so that many clients spread out.
  *
  * A tick sends a hello on the active connection, which tells who leads and that the
  * server lives: one that takes nothing and says nothing for silence_timeout_ms
@@ -64,7 +65,8 @@ static void send_hello(struct client_link *link)
     struct bop_client *client = link->client;
     struct bop_hello_request message = {
         .protocol = BOP_WIRE_VERSION,
-        .cluster = bop_slice_cstr(client->cluster),
+        .cluster = bop_slice_cstr(link->told && client->servers.cluster[0] ? client->servers.cluster
+                                                                           : client->cluster),
         .client = bop_slice_cstr(client->name),
     };
     struct bop_writer writer;
@@ -165,6 +167,7 @@ static void become_ready(struct bop_client *client)
     bop_log(client->log, BOP_LOG_DEBUG, "client", "connected endpoint=%s:%u node=%" PRIu64,
             link->endpoint.host, link->endpoint.port, link->node);
     bop__client_session_resume(client);
+    bop__client_servers_greeted(client);
     bop__client_flush(client);
 }
 
@@ -185,10 +188,10 @@ static void move(struct bop_client *client)
     become_ready(client);
 }
 
-/* A server of another cluster. When all are, requests that went nowhere end. */
+/* A server of another cluster. When all that were given are, requests that went nowhere end. */
 static void refused(struct bop_client *client, struct client_link *link)
 {
-    client->refusals++;
+    client->refusals += !link->told;
     drop(link, BOP_EMISMATCH, "connect to");
     if (client->refusals >= client->endpoint_count) {
         bop__client_fail_unsent(client, BOP_EMISMATCH);
@@ -199,7 +202,7 @@ static void refused(struct bop_client *client, struct client_link *link)
 static void denied(struct bop_client *client, struct client_link *link)
 {
     bop__client_denied(client, bop_slice(NULL, 0));
-    client->denials++;
+    client->denials += !link->told;
     drop(link, BOP_EDENIED, "connect to");
     if (client->denials >= client->endpoint_count) {
         bop__client_fail_unsent(client, BOP_EDENIED);
@@ -219,6 +222,16 @@ static int on_auth(struct bop_client *client, struct client_link *link, struct b
         return 0;
     }
     return status == BOP_STATUS_OK ? 0 : BOP_EPROTOCOL;
+}
+
+static void remember_cluster(const struct client_link *link, struct bop_slice cluster)
+{
+    struct client_servers *servers = &link->client->servers;
+
+    if (!link->told && cluster.size < sizeof(servers->cluster)) {
+        snprintf(servers->cluster, sizeof(servers->cluster), "%.*s", (int)cluster.size,
+                 (const char *)cluster.data);
+    }
 }
 
 static int on_hello(struct bop_client *client, struct client_link *link, struct bop_slice payload)
@@ -243,6 +256,7 @@ static int on_hello(struct bop_client *client, struct client_link *link, struct 
     }
     link->node = message.node;
     link->greeted = true;
+    remember_cluster(link, message.cluster);
     client->leader = message.leader;
     if (first) {
         link->greeted_ms = bop_loop_now_ms(client->loop);
@@ -325,6 +339,9 @@ static int take_frame(struct client_link *link, const struct bop_wire_frame *fra
     if (!link->greeted || link != client->active) {
         return BOP_EPROTOCOL;
     }
+    if (bop__client_servers_kind(frame)) {
+        return bop__client_servers_answer(client, frame); /* Of no use as such. */
+    }
     rc = bop__client_answer(client, frame);
     link->useful = link->useful || rc == 0;
     return rc;
@@ -388,7 +405,7 @@ static const struct bop_socket_events link_events = {
 /* ---- Making connections ---- */
 
 static struct client_link *make_link(struct bop_client *client,
-                                     const struct client_endpoint *endpoint)
+                                     const struct client_endpoint *endpoint, bool told)
 {
     struct bop_connect_options options = {
         .host = endpoint->host,
@@ -407,6 +424,7 @@ static struct client_link *make_link(struct bop_client *client,
         link->client = client;
         link->allocator = client->allocator;
         link->endpoint = *endpoint;
+        link->told = told;
         link->hello_ms = bop_loop_now_ms(client->loop);
         link->heard_ms = link->hello_ms;
         options.user = link;
@@ -423,14 +441,15 @@ static struct client_link *make_link(struct bop_client *client,
 static void connect_next(struct bop_timer *timer)
 {
     struct bop_client *client = BOP_CONTAINER_OF(timer, struct bop_client, reconnect);
-    const struct client_endpoint *endpoint = &client->endpoints[client->next_endpoint];
+    const struct client_endpoint *endpoint;
+    bool told;
 
     if (client->active) {
         return;
     }
-    client->next_endpoint = (client->next_endpoint + 1) % client->endpoint_count;
+    endpoint = bop__client_next_endpoint(client, &told);
     client->attempts++;
-    client->active = make_link(client, endpoint);
+    client->active = make_link(client, endpoint, told);
     if (!client->active) {
         schedule_reconnect(client);
     }
@@ -440,7 +459,7 @@ static void schedule_reconnect(struct bop_client *client)
 {
     uint64_t delay_ms = 0;
 
-    if (client->attempts >= client->endpoint_count) {
+    if (client->attempts >= bop__client_round(client)) {
         delay_ms = client->reconnect_ms / 2 +
                    bop_random_below(&client->random, client->reconnect_ms / 2 + 1);
         client->reconnect_ms = bop_min_u64(client->reconnect_ms * 2, CLIENT_RECONNECT_MAX_MS);
@@ -459,7 +478,7 @@ static void start_candidate(struct bop_client *client, struct bop_slice address)
         return;
     }
     if (bop__client_endpoint_parse(address, &endpoint) == 0) {
-        client->candidate = make_link(client, &endpoint);
+        client->candidate = make_link(client, &endpoint, true);
     }
     if (!client->candidate) {
         retry_candidate_later(client);
@@ -516,6 +535,7 @@ static void on_tick(struct bop_timer *timer)
         schedule_reconnect(client);
     }
     bop__client_session_tick(client);
+    bop__client_servers_ask(client);
     bop__client_flush(client);
 }
 

@@ -64,7 +64,11 @@ static void answer_hello(struct fake_connection *connection, const struct bop_wi
     CHECK_EQ(bop_hello_request_decode(frame->payload, &hello), 0);
     CHECK_EQ(hello.protocol, BOP_WIRE_VERSION);
     connection->greeted = true;
-    response.status = node->refuse ? BOP_STATUS_REFUSED : BOP_STATUS_OK;
+    response.cluster = bop_slice_cstr(node->name);
+    response.status = node->refuse || (hello.cluster.size > 0 &&
+                                       !bop_slice_equal(hello.cluster, response.cluster))
+                          ? BOP_STATUS_REFUSED
+                          : BOP_STATUS_OK;
     response.leader = cluster->leader;
     if (cluster->leader) {
         snprintf(address, sizeof(address), "127.0.0.1:%u",
@@ -401,9 +405,17 @@ static void answer_node_status(struct fake_connection *connection,
     struct bop_status_response status = {.node = connection->node->id,
                                          .health = bytes("ok"),
                                          .leader = connection->node->cluster->leader};
+    char addresses[FAKE_NODES][32];
     struct bop_buf buf;
     struct bop_writer writer = bop_writer(&buf);
 
+    for (unsigned i = 0; i < FAKE_NODES && connection->node->cluster->nodes[i].port; i++) {
+        snprintf(addresses[i], sizeof(addresses[i]), "127.0.0.1:%u",
+                 connection->node->cluster->nodes[i].port);
+        status.peers[i].id = i + 1;
+        status.peers[i].address = bop_slice_cstr(addresses[i]);
+        status.peer_count++;
+    }
     bop_buf_init(&buf, NULL, 0);
     bop_status_response_encode(&writer, &status);
     answer(connection->tcp, BOP_WIRE_KIND_STATUS_RESPONSE, frame->request, bop_buf_slice(&buf));
@@ -554,6 +566,7 @@ void fake_cluster_start(struct fake_cluster *cluster, struct bop_loop *loop, uns
 
         node->cluster = cluster;
         node->id = i + 1;
+        node->name = "test";
         bop_list_init(&node->connections);
         REQUIRE_EQ(bop_listen(loop, &options, &node->listener, NULL), 0);
         node->port = bop_listener_port(node->listener);

@@ -62,6 +62,7 @@ struct fake_node {
     bool mute;            /* Hears requests, answers hellos only. */
     bool silent;          /* Answers nothing at all. */
     bool refuse;          /* Another cluster. */
+    const char *name;     /* Of its cluster, which is told, and minded in hellos. */
     const char *token;    /* Wanted of clients. NULL: none. */
     uint8_t read_status;  /* What reads are answered with instead, if not 0. */
     bool cut_results;     /* Results lack their last byte. */

@@ -990,6 +990,104 @@ TEST(client, tells_of_a_wrong_cluster)
     CHECK_EQ(f->calls[2].code, 0);
 }
 
+/* ---- Servers that were not given ---- */
+
+/* Whoever was given one server knows the others from it, and goes on when it dies. */
+TEST(client_servers, that_were_told_of_are_enough)
+{
+    f->options.endpoint_count = 1;
+    f->options.cluster = NULL;
+    start(f);
+    CHECK_EQ(info(f).servers, 1);
+    add(f);
+    finish_all(f);
+    CHECK_EQ(info(f).servers, 3);
+    f->cluster.leader = 3;
+    fake_node_kill(&f->cluster.nodes[0]);
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[1].code, 0);
+    CHECK_EQ(f->calls[1].number, 2);
+    CHECK_EQ(info(f).sessions_opened, 1);
+    fake_node_kill(&f->cluster.nodes[info(f).node - 1]);
+    f->cluster.leader = 0;
+    add(f);
+    finish_all(f);
+    CHECK_EQ(f->calls[2].number, 3);
+}
+
+/* Somebody else may have got the address. */
+TEST(client_servers, of_another_cluster_are_none)
+{
+    f->options.endpoint_count = 1;
+    f->options.cluster = NULL;
+    start(f);
+    add(f);
+    finish_all(f);
+    f->cluster.nodes[1].name = f->cluster.nodes[2].name = "other";
+    fake_node_kill(&f->cluster.nodes[0]);
+    add(f);
+    TURN_UNTIL(f->cluster.nodes[1].hellos >= 2 && f->cluster.nodes[2].hellos >= 2);
+    CHECK_EQ(f->cluster.executed, 1);
+    f->cluster.nodes[2].name = "test";
+    finish_all(f);
+    CHECK_EQ(f->calls[1].code, 0);
+    CHECK_EQ(info(f).node, 3);
+}
+
+TEST(client_servers, are_not_asked_for_by_who_stays_where_it_is)
+{
+    f->options.endpoint_count = 1;
+    f->options.pin = true;
+    start(f);
+    add(f);
+    get(f);
+    finish_all(f);
+    CHECK_EQ(info(f).servers, 1);
+}
+
+/* In each round the given ones, then one of the others in turn. */
+TEST(client_servers, come_after_those_that_were_given)
+{
+    unsigned told[FAKE_NODES] = {0};
+
+    f->options.endpoint_count = 2;
+    f->cluster.leader = 3;
+    start(f);
+    TURN_UNTIL(info(f).ready && info(f).servers == 3);
+    CHECK_EQ(bop__client_round(f->client), 3);
+    for (f->client->attempts = 0; f->client->attempts < 3; f->client->attempts++) {
+        bool is_told;
+        const struct client_endpoint *endpoint = bop__client_next_endpoint(f->client, &is_told);
+
+        CHECK_EQ(is_told, f->client->attempts == 2);
+        for (unsigned i = 0; i < FAKE_NODES; i++) {
+            told[i] += endpoint->port == f->cluster.nodes[i].port;
+        }
+    }
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        CHECK_EQ(told[i], 1);
+    }
+}
+
+/* No memory, no others; but the given one is as good as ever. */
+TEST(client_servers, survive_each_fault)
+{
+    FAULT_SWEEP(&f->faults) {
+        f->options.endpoint_count = 1;
+        if (bop_client_create(&f->options, &f->client, NULL) == 0) {
+            TURN_UNTIL(info(f).ready && f->client->servers.ask_ms > 0 && !f->client->servers.asked);
+            CHECK(info(f).servers == 1 || info(f).servers == 3);
+        }
+        bop_client_destroy(f->client);
+        f->client = NULL;
+        for (int i = 0; i < 1000 && f->heap.live > 0; i++) {
+            REQUIRE_EQ(bop_loop_run_once(f->loop, 10), 0);
+        }
+        CHECK_EQ(f->heap.live, 0);
+    }
+}
+
 /* ---- Tokens ---- */
 
 TEST(client_token, is_shown_on_every_connection)

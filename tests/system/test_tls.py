@@ -5,6 +5,7 @@ door; and what people are told when a certificate, a name or a setting is wrong.
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -92,6 +93,39 @@ def additions(count):
 
 
 # ---- Serving ----
+
+
+@test
+def who_was_given_one_server_goes_on_at_the_others_under_tls_and_tokens():
+    if not os.path.exists(BOP):
+        raise Skip("there is no bop to run; name it behind bopd")
+    with secured() as (cluster, authority):
+        leader = cluster.leader()
+        with subprocess.Popen(
+                [BOP, "watch", "map", "m", "--json", "--ca", authority.crt(), "--server",
+                 f"localhost:{leader.port}"], stdout=subprocess.PIPE, text=True,
+                env=clusters.environment() | {"BOP_TOKEN": TOKEN},
+                preexec_fn=clusters.die_with_parent) as watcher:
+            try:
+                heard = []
+
+                def listen():
+                    for line in watcher.stdout:
+                        heard.append(json.loads(line).get("value"))
+
+                thread = threading.Thread(target=listen, daemon=True)
+                thread.start()
+
+                def hears(value):
+                    with cluster.client() as client:
+                        client.write(wire.map_put("m", b"k", value))
+                    return value.decode() in heard
+                wait_until(lambda: hears(b"before"), "it hears of a write")
+                leader.kill()
+                wait_until(lambda: hears(b"after"), "it hears of a write when its server is dead")
+            finally:
+                watcher.kill()
+                thread.join()
 
 
 @test

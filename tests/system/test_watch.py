@@ -113,6 +113,19 @@ def the_watchers_own_node_is_killed_and_another_goes_on_where_it_was():
 
 
 @test
+def a_watcher_that_was_given_one_server_goes_on_at_the_others_when_that_is_killed():
+    with Cluster() as cluster:
+        leader = cluster.leader()
+        with Watcher([leader.port], "map", "m") as watcher:
+            starts(cluster, watcher, None)
+            with cluster.client() as client:
+                replies = client.run([put(n) for n in range(WRITES)], window=16,
+                                     events={WRITES // 3: leader.kill})
+            wait_until(lambda: len(watcher.events) >= WRITES, "all events are told")
+            check_all_told(watcher.events, replies)
+
+
+@test
 def a_snapshot_and_what_follows_it_are_one_story():
     with Cluster() as cluster:
         with cluster.client() as client:
