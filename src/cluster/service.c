@@ -267,6 +267,7 @@ static void session_read_done(struct replica_read *read, int code, struct machin
         status = BOP_STATUS_OK;
         if (!bop__machine_session_check(machine, session, NULL)) {
             status = BOP_STATUS_NO_SESSION;
+            bop__service_session_ends(request->conn, session);
         } else if (!bop__machine_session_check(machine, session, token)) {
             status = BOP_STATUS_REFUSED;
         } else if (token) {
@@ -292,12 +293,24 @@ static int serve_session_read(struct service_conn *conn, const struct bop_wire_f
     return 0;
 }
 
+/*
+ * Who comes back goes on at once to ask for what the session owns, which is told to nobody else. So
+ * a token that this node knows counts when it is shown; whether the session is still open takes a
+ * read.
+ */
 static int serve_session_resume(struct service_conn *conn, const struct bop_wire_frame *frame)
 {
+    struct machine *machine = bop__replica_machine(conn->service->replica);
     struct bop_session_request in;
     int rc = bop_session_request_decode(frame->payload, &in);
 
-    return rc < 0 ? rc : serve_session_read(conn, frame, in.session, false);
+    if (rc < 0) {
+        return rc;
+    }
+    if (machine && bop__machine_session_check(machine, in.session, in.token)) {
+        bop__service_session_resumed(conn, in.session);
+    }
+    return serve_session_read(conn, frame, in.session, false);
 }
 
 static int serve_session_alive(struct service_conn *conn, const struct bop_wire_frame *frame)

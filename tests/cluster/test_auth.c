@@ -676,6 +676,32 @@ TEST(auth_service, tells_of_a_session_to_whose_it_is)
     CHECK_EQ(owned(f, session), BOP_STATUS_DENIED);
 }
 
+/* Who comes back on another connection asks for what is his without waiting for the answer. */
+TEST(auth_service, takes_the_token_of_a_session_at_once)
+{
+    struct bop_node_token confined = tokens[1];
+    struct bop_session_request resume = {0};
+    struct bop_writer w = bop_writer(&f->payload);
+
+    confined.grants = reader_grants;
+    confined.grant_count = 1;
+    set_tokens(f, &confined, 1);
+    CHECK_EQ(shown(f, "write me"), BOP_STATUS_OK);
+    resume.session = open_session(f);
+    bop__service_disconnect(f->client.conn);
+    REQUIRE_EQ(bop__service_connect(f->service, &io, &f->client, &f->client.conn), 0);
+    CHECK_EQ(shown(f, "write me"), BOP_STATUS_OK);
+    CHECK_EQ(owned(f, resume.session), BOP_STATUS_DENIED);
+    for (unsigned right = 0; right < 2; right++) {
+        resume.token[0] = right ? 0 : 'x';
+        bop_buf_clear(&f->payload);
+        bop_session_request_encode(&w, &resume);
+        REQUIRE_EQ(send(f, BOP_WIRE_KIND_SESSION_RESUME_REQUEST, bop_buf_slice(&f->payload)), 0);
+        CHECK_EQ(owned(f, resume.session), right ? BOP_STATUS_OK : BOP_STATUS_DENIED);
+        CHECK_EQ(answer(f).payload.data[0], right ? BOP_STATUS_OK : BOP_STATUS_REFUSED);
+    }
+}
+
 TEST(auth_service, knows_a_client_by_its_certificate)
 {
     struct bop_slice why;
