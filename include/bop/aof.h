@@ -93,13 +93,16 @@ struct bop_aof_options {
     unsigned sealed_max; /* With tiers: sealed segments that may wait for them. Default 64. */
     unsigned
         rehome_max; /* How often an unacknowledged tail may move to a new segment. Default 0. */
-    /* Appends are refused while the disk has less. Looked at in the background now and then, and
-     * after each append that was refused. Default two segments. */
     /* Full segments get no footer: none is read once more and hashed, but opening reads those that
      * are there, and there are no proofs. For logs whose segments are soon dropped; not with tiers.
      */
     bool no_footers;
+    /* Appends are refused while the disk has less. Looked at in the background now and then, and
+     * after each append that was refused. Default two segments. */
     uint64_t room_min;
+    /* Appends that the disk has no room for are kept in memory, up to pending_bytes_max, and not
+     * refused: for owners who have other means to stop what comes. */
+    bool keeps_without_room;
     uint64_t epoch;          /* The writer's fencing epoch; see bop_aof_fence. Default 0. */
     struct bop_tiers *tiers; /* Borrowed until close. Default: all stays in local segment files. */
     const char *name;        /* The log's in the tiers; default: its id in hex. */
@@ -152,6 +155,9 @@ BOP_API uint64_t bop_aof_last(const struct bop_aof *aof);
 BOP_API uint64_t bop_aof_durable(const struct bop_aof *aof);
 /** 0, or the code with which the log failed. */
 BOP_API int bop_aof_failed(const struct bop_aof *aof);
+/** Without room, look in the background whether there is some again: what waits for it then goes on
+ * its way. For logs to which nothing may come meanwhile; appends look by themselves. */
+BOP_API void bop_aof_look_for_room(struct bop_aof *aof);
 
 /** One record to append. The payload is in one piece or two, of 0 to BOP_AOF_RECORD_MAX bytes. */
 struct bop_aof_record {
@@ -278,6 +284,7 @@ struct bop_aof_status {
     unsigned rehomed;   /* Tails moved since open. */
     bool direct;        /* Past the page cache. */
     const char *method; /* The executor's, "io_uring", "threads" or "task". */
+    bool no_room;       /* The disk has none, or less than room_min, as of the last look. */
     int failed;
 };
 BOP_API void bop_aof_status(const struct bop_aof *aof, struct bop_aof_status *out_status);

@@ -533,13 +533,18 @@ static void tell_durable(struct replica *replica)
     BOP_IGNORE(bop__replica_step(replica, &event));
 }
 
-/* Stop taking writes before the log finds no room, which would stop the node. */
+/* Stop taking writes before the log finds no room. */
 static void look_at_disk(struct replica *replica)
 {
+    struct bop_aof_status log;
     uint64_t free_bytes;
     int rc = replica->fs->free_bytes(replica->fs, replica->options.path, &free_bytes);
     bool low = rc == 0 && free_bytes < DISK_RESERVE;
 
+    replica->disk_taken = 0;
+    bop_aof_look_for_room(replica->aof);
+    bop_aof_status(replica->aof, &log);
+    low |= log.no_room;
     if (low != replica->disk_low) {
         replica->disk_low = low;
         bop_log(replica->options.log, low ? BOP_LOG_ERROR : BOP_LOG_INFO, "disk",
@@ -556,6 +561,9 @@ static void tick(struct replica *replica)
     if (replica->now_ms >= bop_raft_deadline_ms(replica->raft)) {
         /* A failure is kept in the replica. */
         BOP_IGNORE(bop__replica_step(replica, &event));
+    }
+    if (replica->disk_taken >= DISK_LOOK) {
+        look_at_disk(replica);
     }
     if (replica->now_ms >= replica->housekeeping_ms) {
         replica->housekeeping_ms = replica->now_ms + HOUSEKEEPING_MS;

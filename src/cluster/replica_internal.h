@@ -68,6 +68,7 @@
 #define APPLY_GATHER_MS    10 /* Entries wait so long where nobody waits for them. */
 #define APPLY_TURN_MS      20 /* Of one turn; heartbeats must not wait longer. */
 #define DISK_RESERVE       (32u * 1024 * 1024) /* Free bytes below which no write is taken. */
+#define DISK_LOOK          (4u * 1024 * 1024)  /* The log's bytes after which it is looked at. */
 #define DIGESTS_KEPT       4                   /* Of each node, to compare. */
 #define LEVEL_WAIT_MS      3000 /* For servers that were never there, before the level is raised. */
 #define HOUSEKEEPING_MS    100
@@ -246,6 +247,7 @@ struct replica {
     bool apply_stopped;      /* At an entry of which a snapshot is to be taken. */
     uint64_t apply_due_ms;   /* Committed entries gather until then; 0: there are none. */
     bool disk_low;           /* Less than DISK_RESERVE is free. */
+    uint64_t disk_taken;     /* Bytes that went to the log since the disk was looked at. */
     bool state_full;         /* The last batch found no room... */
     uint64_t apply_again_ms; /* ...and is tried again then. */
     struct bop_buf results;

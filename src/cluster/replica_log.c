@@ -35,6 +35,7 @@ int bop__replica_log_open(struct replica *replica, struct bop_error *err)
         .pending_bytes_max = (uint64_t)LOG_PENDING_MAX + UNCOMMITTED_MAX + BOP_WIRE_FRAME_MAX * 4,
         .no_footers = true, /* Snapshots let segments go soon. */
         .room_min = 1,      /* New writes are refused before, with NO_ROOM; entries are not. */
+        .keeps_without_room = true,
         .on_durable = on_durable,
         .on_failed = on_failed,
         .user = replica,
@@ -105,6 +106,7 @@ int bop__replica_log_append(struct replica *replica, uint64_t index,
     }
     BOP_ASSERT(index == bop_aof_last(replica->aof) + 1);
     for (unsigned n = 0; n < count; n++) {
+        replica->disk_taken += entries[n].data.size;
         replica->log_records[n] = (struct bop_aof_record){
             .tag = entries[n].term << 8 | (uint64_t)entries[n].type,
             .time_us = time_us,

@@ -252,14 +252,12 @@ def disk_full(c):
                    "follower": [c.random.choice([n for n in c.nodes if n is not leader])]}[kind]
         c.note(f"full: {[n.number for n in victims]}")
         for node in victims:
-            node.doomed = True
             disk.fill(os.path.dirname(node.data), leave=c.random.choice((0, 0, 100_000, 5_000_000)))
         c.wait(2.0, 5.0)
         for node in victims:
             disk.empty(os.path.dirname(node.data))
-            if node.has_ended():
-                c.note(f"node {node.number} had ended: {node.last_line()}")
-            node.start_again()
+            check(not node.has_ended(), f"node {node.number} ended as its disk was full: "
+                                        f"{node.last_line()}")
         c.note("room again")
         c.wait(1.0, 4.0)
     for node in c.nodes:

@@ -324,6 +324,34 @@ TEST(replica, keeps_what_was_applied_when_there_is_no_room_for_more)
     CHECK_EQ(world_counter(&f->w), put + 1);
 }
 
+/* The disk is full to the last byte before anybody looked: nothing ends, what was taken waits, and
+ * all goes on when there is room. */
+TEST(replica, whose_disk_is_full_goes_on_when_there_is_room)
+{
+    static uint8_t value[100 * 1024]; /* More than a segment of the log. */
+    struct bop_fs *fs = bop_fs_sim_fs(f->w.disk);
+    struct world_write puts[2];
+    uint64_t free_bytes;
+
+    start(&f->w);
+    world_added(&f->w, 1);
+    bop_fs_sim_set_capacity(f->w.disk, UINT64_C(1) << 40);
+    REQUIRE_EQ(fs->free_bytes(fs, "/", &free_bytes), 0);
+    bop_fs_sim_set_capacity(f->w.disk, (UINT64_C(1) << 40) - free_bytes);
+    REQUIRE_EQ(put_value(&f->w, &puts[0], 0, bop_slice(value, sizeof(value))), BOP_STATUS_OK);
+    world_run(&f->w, 10 * HOUSEKEEPING_MS);
+    CHECK_EQ(bop__replica_failed(f->w.replica), 0);
+    CHECK_EQ(puts[0].answers, 0);
+    CHECK_EQ(put_value(&f->w, &puts[1], 1, bytes("v")), BOP_STATUS_NO_ROOM);
+    CHECK_EQ(world_counter(&f->w), 1); /* Reads go on. */
+    bop_fs_sim_set_capacity(f->w.disk, 0);
+    world_run(&f->w, 3 * HOUSEKEEPING_MS);
+    CHECK_EQ(puts[0].answers, 1);
+    CHECK_EQ(puts[0].status, BOP_STATUS_OK);
+    CHECK_EQ(bop_aof_durable(f->w.replica->aof), bop_aof_last(f->w.replica->aof));
+    world_added(&f->w, 1);
+}
+
 /* True if the directory's mark says that the state may be trusted in this boot. */
 static bool is_trusted(struct world *w, const char *boot)
 {

@@ -154,7 +154,6 @@ static void fill(struct sim *sim, struct sim_node *node)
         return;
     }
     bop_fs_sim_set_capacity(node->disk, (UINT64_C(1) << 30) - left + sim_below(sim, 128 * 1024));
-    node->excused = true;
     node->full_until_us = sim->now_us + sim_between(sim, SIM_S, 4 * SIM_S);
     sim_say(sim, node, "its disk is full");
 }

@@ -544,7 +544,7 @@ static void end_disk(struct sim_node *node, bool power)
 {
     node->stop_at = 0;
     bop_fs_sim_fail_syncs(node->disk, 0);
-    node->excused = node->full_until_us != 0;
+    node->excused = false;
     if (power) {
         bop_fs_sim_lose_power(node->disk);
         node->boot++;
@@ -569,7 +569,7 @@ static void start_failed(struct sim_node *node, int code, const struct bop_error
     }
     if (tasks_wait(node)) {
         sim_fail(sim, "node %" PRIu64 " could not start and left tasks behind", node->id);
-    } else if (!node->excused && !disk_stopped(node)) {
+    } else if (!node->excused && node->full_until_us == 0 && !disk_stopped(node)) {
         sim_fail(sim, "node %" PRIu64 " cannot start: %s (%s)", node->id, err->message,
                  bop_strerror(code));
     } else if (++node->refused > START_ATTEMPTS_MAX) {

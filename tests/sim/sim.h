@@ -193,11 +193,12 @@ struct sim_node {
     uint64_t timer_us; /* Of the TIMER event under way. */
     uint64_t service_due_ms;
     uint64_t paused_until_us;
-    uint64_t stop_at;      /* The disk's operation at which this life ends; 0: none. */
-    bool stop_power;       /* It ends by loss of power. */
-    bool excused;          /* Its disk was made to fail: it may stop, or refuse to start. */
-    bool lost_power;       /* And was not started since. */
-    bool gave_up;          /* The replica has failed; the process ends. */
+    uint64_t stop_at; /* The disk's operation at which this life ends; 0: none. */
+    bool stop_power;  /* It ends by loss of power. */
+    bool excused;     /* Its disk was made to fail: it may stop, or refuse to start. With a full one
+                       * it may refuse to start, no more. */
+    bool lost_power;  /* And was not started since. */
+    bool gave_up;     /* The replica has failed; the process ends. */
     struct sim_told *told; /* Entries whose events it told since it was looked at. */
     unsigned told_count;
     uint64_t reset;    /* The last entry up to which its state was replaced. */

@@ -59,6 +59,14 @@ static int check_conditions(const struct bop_aof *aof, const struct bop_aof_appe
     return count > BOP__AOF_SEQ_MAX - aof->last ? BOP_EOVERFLOW : 0;
 }
 
+void bop_aof_look_for_room(struct bop_aof *aof)
+{
+    if (aof->no_room && aof->failed == 0) {
+        aof->room_wanted = true;
+        bop__jobs_start(aof);
+    }
+}
+
 int bop__admit(struct bop_aof *aof, uint64_t bytes, const struct bop_aof_append *append,
                size_t count)
 {
@@ -73,10 +81,10 @@ int bop__admit(struct bop_aof *aof, uint64_t bytes, const struct bop_aof_append 
     }
     if (aof->no_room) {
         /* Nobody else looks while nothing is written. */
-        rc = bop__refuse(aof, BOP_AOF_REFUSED_ADMISSION);
-        aof->room_wanted = true;
-        bop__jobs_start(aof);
-        return rc;
+        bop_aof_look_for_room(aof);
+    }
+    if (aof->no_room && !aof->options.keeps_without_room) {
+        return bop__refuse(aof, BOP_AOF_REFUSED_ADMISSION);
     }
     return bop__is_rolled_full(aof) ? bop__refuse(aof, BOP_AOF_REFUSED_ROLLOVER) : 0;
 }
@@ -214,6 +222,7 @@ void bop_aof_status(const struct bop_aof *aof, struct bop_aof_status *out_status
         .rehomed = aof->rehomed,
         .direct = handle && handle->direct,
         .method = aof->executor->method ? aof->executor->method : "task",
+        .no_room = aof->no_room,
         .failed = aof->failed,
     };
     for (size_t i = 0; i < aof->segment_count; i++) {

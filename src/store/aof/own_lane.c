@@ -109,10 +109,7 @@ size_t bop_aof_poll(struct bop_aof *aof)
     pthread_mutex_lock(&aof->lane->lock);
     aof->lane->woken = false;
     pthread_mutex_unlock(&aof->lane->lock);
-    if (aof->no_room) {
-        aof->room_wanted = true;
-        bop__jobs_start(aof);
-    }
+    bop_aof_look_for_room(aof);
     return bop_lane_poll(aof->lane->lane);
 }
 

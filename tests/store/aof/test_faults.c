@@ -178,6 +178,38 @@ TEST(faults, a_nearly_full_disk_refuses_and_recovers)
     check_texts(f, "r", 1, bop_aof_last(f->aof));
 }
 
+/* ... or, for whom that is better, keeps what there is no room for until there is some. */
+TEST(faults, a_full_disk_refuses_nothing_of_a_log_that_keeps_it)
+{
+    uint64_t acked, last;
+
+    f->options.segment_bytes = 65536;
+    f->options.room_min = 1;
+    f->options.keeps_without_room = true;
+    REQUIRE_EQ(open_log(f), 0);
+    append_texts(f, "r", 10);
+    bop_fs_sim_set_capacity(f->sim, 300 * 1024);
+    append_texts(f, "r", 20000);
+    bop_inline_poll(&f->executor);
+    acked = bop_aof_durable(f->aof);
+    last = bop_aof_last(f->aof);
+    CHECK(acked < last);
+    CHECK_EQ(last, 20010);
+    CHECK_EQ(bop_aof_failed(f->aof), 0);
+    check_texts(f, "r", 1, last);
+    bop_aof_look_for_room(f->aof);
+    bop_inline_poll(&f->executor);
+    CHECK_EQ(bop_aof_durable(f->aof), acked); /* Still full. */
+
+    bop_fs_sim_set_capacity(f->sim, 0);
+    bop_aof_look_for_room(f->aof);
+    bop_inline_poll(&f->executor);
+    CHECK_EQ(bop_aof_durable(f->aof), last);
+    close_log(f);
+    REQUIRE_EQ(open_log(f), 0);
+    check_texts(f, "r", 1, last);
+}
+
 /* Where the room cannot be watched, the log uses what there is and waits for more; it loses
  * nothing, and opens again with all that was acknowledged. */
 TEST(faults, a_full_disk_stops_the_log_and_loses_nothing)
