@@ -55,6 +55,7 @@
 #define READ_GATHER_MS     50            /* Patient reads wait so long for more. */
 #define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
 #define SEND_AHEAD_US      5000 /* Of the rate that is allowed: turns are not on the microsecond. */
+#define SEND_AGAIN_MS      500  /* After a refusal; consensus asks with each heartbeat. */
 #define SEND_STALL_MS      10000 /* Without an acknowledgement; then a transfer is given up. */
 #define SNAPSHOT_BYTES_MAX (1ull << 40)   /* That a peer may announce. */
 #define CHUNK_WINDOW       (1024u * 1024) /* Sent and not acknowledged. */
@@ -113,6 +114,8 @@ struct replica_peer {
         uint64_t sent;
         uint64_t acked;
         uint64_t acked_ms;
+        uint64_t refused_ms; /* When it would not have one; 0: it has not said so since. */
+        uint64_t logged;     /* The newest whose sending was noted in the log. */
     } send;
 };
 

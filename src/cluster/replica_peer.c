@@ -286,6 +286,8 @@ void bop__replica_peer_lost(struct replica *replica, uint64_t id)
         return;
     }
     peer->connected = false;
+    peer->send.refused_ms = 0;
+    peer->send.logged = 0;
     bop__replica_snapshot_stop_sending(replica, peer);
     replica->now_ms = bop_clock_monotonic_ms(replica->options.clock);
     event.now_ms = replica->now_ms;

@@ -205,6 +205,10 @@ void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_m
     if (peer->send.active && replica->now_ms - peer->send.acked_ms < SEND_STALL_MS) {
         return; /* On its way; consensus is only impatient. */
     }
+    if (peer->send.refused_ms != 0 && replica->now_ms - peer->send.refused_ms < SEND_AGAIN_MS) {
+        return; /* It loads one, or has no room. */
+    }
+    peer->send.refused_ms = 0;
     bop__replica_snapshot_stop_sending(replica, peer);
     rc = bop__replica_path(replica, path, SNAPSHOT_NAME, newest->index, newest->term);
     if (rc == 0) {
@@ -224,9 +228,12 @@ void bop__replica_snapshot_send(struct replica *replica, const struct bop_raft_m
     peer->send.sent = 0;
     peer->send.acked = 0;
     peer->send.acked_ms = replica->now_ms;
-    bop_log(replica->options.log, BOP_LOG_INFO, "snapshot",
-            "send to node=%" PRIu64 " index=%" PRIu64 " bytes=%" PRIu64, peer->id, newest->index,
-            peer->send.size);
+    if (peer->send.logged != newest->index) {
+        peer->send.logged = newest->index;
+        bop_log(replica->options.log, BOP_LOG_INFO, "snapshot",
+                "send to node=%" PRIu64 " index=%" PRIu64 " bytes=%" PRIu64, peer->id,
+                newest->index, peer->send.size);
+    }
     peer->send.offered = make_offer(replica, peer);
     send_window(replica, peer);
 }
@@ -239,6 +246,7 @@ void bop__replica_snapshot_ack(struct replica *replica, struct replica_peer *pee
     }
     if (ack->offset > peer->send.sent || ack->offset < peer->send.acked) {
         /* Given up over there, or nonsense: consensus asks again in time. */
+        peer->send.refused_ms = replica->now_ms;
         bop__replica_snapshot_stop_sending(replica, peer);
         return;
     }

@@ -654,6 +654,40 @@ TEST(replica, sends_no_snapshot_before_it_is_read_through)
     CHECK(peer->send.active);
 }
 
+/* It loads one just now, or has no room: consensus, which asks with each heartbeat, is told to
+ * wait. */
+TEST(replica, offers_no_snapshot_again_at_once)
+{
+    struct world *w = &f->w;
+    struct bop_raft_message message = {.type = BOP_RAFT_INSTALL, .peer = 2};
+    struct peer_chunk_ack refused = {.offset = UINT64_MAX};
+    struct replica_peer *peer;
+
+    start_with_snapshot(w, true, "boot-1");
+    REQUIRE(world_settle(w));
+    world_run(w, 5);
+    bop__replica_peer_connected(w->replica, 2);
+    peer = bop__replica_peer(w->replica, 2);
+    REQUIRE(peer);
+    message.term = w->replica->status.term;
+    for (unsigned n = 0; n < 2; n++) {
+        bop__replica_snapshot_send(w->replica, &message);
+        REQUIRE(peer->send.active);
+        refused.index = peer->send.index;
+        bop__replica_snapshot_ack(w->replica, peer, &refused);
+        CHECK(!peer->send.active);
+        bop__replica_snapshot_send(w->replica, &message);
+        CHECK(!peer->send.active);
+        if (n == 0) {
+            world_run(w, SEND_AGAIN_MS);
+        }
+    }
+    bop__replica_peer_lost(w->replica, 2); /* Whoever comes is asked. */
+    bop__replica_peer_connected(w->replica, 2);
+    bop__replica_snapshot_send(w->replica, &message);
+    CHECK(peer->send.active);
+}
+
 /* The name is what it is found and sent by. */
 TEST(replica, passes_over_a_snapshot_with_a_wrong_name)
 {
