@@ -377,7 +377,11 @@ static void note_committed(struct replica *replica)
         replica->members.tell_ms = replica->now_ms + HOUSEKEEPING_MS;
         judge_again(replica);
     }
-    judge_self(replica);
+    /* Of what was lost and comes again this node has outlived all once, its removal under the same
+     * number before it joined with this directory, say. */
+    if (index > replica->lost.index) {
+        judge_self(replica);
+    }
 }
 
 /* ---- The leader records who its servers are ---- */

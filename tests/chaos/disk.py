@@ -215,6 +215,11 @@ def restore(node, copy):
     _copy(copy, node.data)
 
 
+def wipe(node):
+    """Nothing is left."""
+    shutil.rmtree(node.data)
+
+
 # ---- Fullness ----
 
 def fill(directory, leave=0):

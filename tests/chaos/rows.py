@@ -347,13 +347,30 @@ def corruption(c):
             node.stopped = True
             check(node.process.returncode in (1, 3),
                   f"node {node.number} ended with {node.process.returncode}: {node.last_line()}")
-            disk.restore(node, saved)
-            node.start(wait=False)
-            node.wait_serving()
+            if c.random.random() < 0.5:
+                disk.restore(node, saved)
+                node.start(wait=False)
+                node.wait_serving()
+            else:
+                begin_anew(c, node)
         else:
             c.note(f"node {node.number} serves")
         node.doomed = False
         c.wait(1.0, 3.0)
+
+
+def begin_anew(c, node):
+    """Its disk is given up: it is removed from the cluster, and gets all from its peers."""
+    remove_surely(c, node)
+    disk.wipe(node)
+    c.note(f"node {node.number} begins anew")
+    node.join = True
+    node.start(wait=False)
+    wait_until(lambda: node.number in (admin.voters(c.random.choice(c.nodes)) or []),
+               f"node {node.number} has a vote again")
+    node.join = False  # It is known to those who start later.
+    c.cluster.wait_applied(acknowledged(node, c))
+    c.note(f"node {node.number} has all from its peers")
 
 
 def acknowledged(node, campaign):
@@ -421,12 +438,16 @@ def change_members(c):
 
 def settle_removal(c, node):
     """Whether it was removed is not known: ask until it is decided."""
+    remove_surely(c, node)
+    c.cluster.retire(node)
+
+
+def remove_surely(c, node):
     def decided():
         others = [n for n in c.nodes if n is not node and n.is_up()]
         return admin.change(c.random.choice(others), admin.REMOVE, node)[0] in (
             admin.OK, admin.UNKNOWN_NODE)
     wait_until(decided, f"node {node.number} is removed", pause=0.5)
-    c.cluster.retire(node)
 
 
 @row(16, "snapshot", "snapshots are sent while sender and receiver die", bulk=8192,
