@@ -192,6 +192,13 @@ void bop__replica_raft_status(const struct replica *replica, struct bop_raft_sta
 void bop__replica_configuration(const struct replica *replica,
                                 struct bop_raft_configuration *out_conf);
 
+#define REPLICA_SERVERS_MAX (2 * BOP_RAFT_SERVERS_MAX)
+
+/** Whose clients may be told what is applied here: the servers of the applied configuration, and of
+ * the newest one that is known. That alone will not do: it may be taken back while it is not
+ * committed, and is not there yet while a snapshot is installed. Returns how many there are. */
+unsigned bop__replica_servers(const struct replica *replica, uint64_t out_ids[REPLICA_SERVERS_MAX]);
+
 /** The leader's id and address; 0 and empty if none is known. */
 uint64_t bop__replica_leader(struct replica *replica, struct bop_slice *out_address);
 

@@ -83,6 +83,26 @@ uint64_t bop__replica_configuration_index(const struct replica *replica)
     return replica->members.committed_index;
 }
 
+unsigned bop__replica_servers(const struct replica *replica, uint64_t out_ids[REPLICA_SERVERS_MAX])
+{
+    struct bop_raft_configuration applied = {0};
+    unsigned count = 0;
+
+    if (replica->machine &&
+        bop_raft_configuration_decode(bop__machine_configuration(replica->machine), &applied) < 0) {
+        applied.count = 0; /* None is applied yet. */
+    }
+    for (unsigned n = 0; n < applied.count; n++) {
+        out_ids[count++] = applied.servers[n].id;
+    }
+    for (unsigned n = 0; n < replica->conf.count; n++) {
+        if (!bop__member_find(&applied, replica->conf.servers[n].id)) {
+            out_ids[count++] = replica->conf.servers[n].id;
+        }
+    }
+    return count;
+}
+
 /* ---- Introductions ---- */
 
 void bop__replica_introduction(const struct replica *replica, char out_text[MEMBER_TEXT_MAX])

@@ -30,8 +30,8 @@ struct settle {
     bool here;     /* Those of this node have heard. */
     bool complete; /* Nobody was left out. */
     unsigned waiting;
-    uint64_t peers[BOP_RAFT_SERVERS_MAX]; /* Who has not answered. */
-    struct bop_watch_settle_request ask;  /* Its slices point into payload. */
+    uint64_t peers[REPLICA_SERVERS_MAX]; /* Who has not answered. */
+    struct bop_watch_settle_request ask; /* Its slices point into payload. */
     size_t size;
     uint8_t payload[];
 };
@@ -185,12 +185,12 @@ static void ask_peers(struct settle *settle)
 
 static void find_peers(struct settle *settle)
 {
-    struct bop_raft_configuration conf;
+    uint64_t ids[REPLICA_SERVERS_MAX];
+    unsigned count = bop__replica_servers(settle->service->replica, ids);
 
-    bop__replica_configuration(settle->service->replica, &conf);
-    for (unsigned n = 0; n < conf.count; n++) {
-        if (conf.servers[n].id != settle->service->options.node) {
-            settle->peers[settle->waiting++] = conf.servers[n].id;
+    for (unsigned n = 0; n < count; n++) {
+        if (ids[n] != settle->service->options.node) {
+            settle->peers[settle->waiting++] = ids[n];
         }
     }
 }

@@ -101,6 +101,32 @@ TEST(replica_admin, adds_and_removes_a_learner)
     CHECK_EQ(conf.count, 1);
 }
 
+/* A removal that is not committed may be taken back. */
+TEST(replica_admin, counts_a_server_until_its_removal_is_applied)
+{
+    struct bop_admin_change_request add = {
+        .action = BOP_ADMIN_ADD, .node = 2, .address = bytes("host:2")};
+    uint64_t ids[REPLICA_SERVERS_MAX];
+    struct bop_raft_configuration conf;
+
+    CHECK_EQ(bop__replica_servers(f->w.replica, ids), 1);
+    CHECK_EQ(change(&f->w, add, "has no vote"), BOP_ADMIN_OK);
+    world_run(&f->w, 1000);
+    REQUIRE_EQ(bop__replica_servers(f->w.replica, ids), 2);
+    CHECK_EQ(ids[0], 1);
+    CHECK_EQ(ids[1], 2);
+    bop__replica_configuration(f->w.replica, &conf);
+    conf.count = 1;
+    REQUIRE_EQ(bop__replica_change(f->w.replica, &conf), 0);
+    bop__replica_configuration(f->w.replica, &conf);
+    CHECK_EQ(conf.count, 1);
+    REQUIRE_EQ(bop__replica_servers(f->w.replica, ids), 2);
+    CHECK_EQ(ids[1], 2);
+    world_run(&f->w, 1000);
+    REQUIRE_EQ(bop__replica_servers(f->w.replica, ids), 1);
+    CHECK_EQ(ids[0], 1);
+}
+
 TEST(replica_admin, plans_and_does_nothing)
 {
     struct bop_admin_change_request add = {
