@@ -26,7 +26,8 @@ static void send(struct sim_client *client, const struct bop_watch_settle_reques
     bop_buf_deinit(&frame);
 }
 
-/* Of who is no server, or not yet, nobody asks. */
+/* Of who is no server, or not yet, nobody asks. That was decided at some time between question and
+ * answer, so it must be one at both. */
 static bool is_at_server(const struct sim_conn *conn)
 {
     const struct bop_raft_configuration *conf = sim_model_configuration(conn->client->sim);
@@ -86,7 +87,8 @@ static void check(struct sim_client *client)
 
             if (settler->watches[c][n] != 0 && takes_part(watch) &&
                 watch->id == settler->watches[c][n] && watch->acknowledged < settler->floor &&
-                sim->clients[c].conns[watch->conn].service) {
+                sim->clients[c].conns[watch->conn].service &&
+                is_at_server(&sim->clients[c].conns[watch->conn])) {
                 suspect(client, c, n);
             }
         }
