@@ -4,6 +4,7 @@
  *
  *      host:port                    of a server that nothing more is known of
  *      host:port;i=HEX;p=5;l        in a configuration
+ *      host:port;m=70               likewise, of one whose directory is not known yet
  *      host:port;i=HEX;l;m=90;v=2   in a hello
  *
  * Consensus carries these texts and does not look into them, so that what belongs to a
@@ -27,7 +28,8 @@ struct member {
     uint64_t incarnation;          /* i: of the data directory; 0: not known. */
     uint32_t priority;             /* p: 1 if it does not say. */
     bool learner;                  /* l: it is not made a voter by itself. */
-    uint64_t since;                /* m: it is a member, by the configuration of this entry. */
+    uint64_t since;                /* m: it is a member, by the configuration of this entry; in a
+                                      configuration: none that was one by then. */
     uint32_t level;                /* v: the highest feature level it can do; 0: it does not say. */
     bool introduced;               /* It has attributes at all: a node that knows of them. */
 };

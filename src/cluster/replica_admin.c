@@ -244,11 +244,23 @@ static bool is_address(struct bop_slice text)
            text.data[at - 1] == ':';
 }
 
+/* The entry of the configuration that the change begins with: a committed one, or the change is
+ * not taken. */
+static uint64_t configuration_index(const struct replica *replica)
+{
+    struct bop_raft_configuration conf;
+    uint64_t index;
+
+    bop_raft_configuration(replica->raft, &conf, &index);
+    return bop_max_u64(1, index);
+}
+
 static void judge_add(struct judgment *j)
 {
     const struct bop_admin_change_request *in = j->request;
     struct member member = {.priority = in->priority,
-                            .learner = (in->flags & BOP_ADMIN_VOTER) == 0};
+                            .learner = (in->flags & BOP_ADMIN_VOTER) == 0,
+                            .since = configuration_index(j->replica)};
     struct bop_raft_server *server;
 
     if (!is_address(in->address)) {

@@ -98,6 +98,7 @@ struct replica_peer {
     uint64_t since;  /* Likewise: it is a member, by the configuration of this entry. */
     bool was_member; /* Of a configuration that this node led by. */
     bool impostor;   /* It said hello before we knew whose place it takes. */
+    bool outdated;   /* It was added since, perhaps for another directory than that. */
     /* Leader of tell_term: what it knows to be committed, and for which entry it waits. */
     uint64_t tell_term;
     uint64_t told;

@@ -123,7 +123,7 @@ void bop__replica_introduction(const struct replica *replica, char out_text[MEMB
 }
 
 /* One that we know under this id is another directory than this one. */
-static bool is_impostor(const struct replica *replica, const struct bop_raft_server *server,
+static bool is_replaced(const struct replica *replica, const struct bop_raft_server *server,
                         const struct member *hello)
 {
     struct member known;
@@ -131,6 +131,16 @@ static bool is_impostor(const struct replica *replica, const struct bop_raft_ser
     bop__member_of(server, &known);
     return known.incarnation != 0 && hello->incarnation != known.incarnation &&
            hello->since <= replica->members.committed_index;
+}
+
+/* Its id was added again, for a directory that is yet to come: one that was a member by then was
+ * removed before. */
+static bool is_of_before(const struct bop_raft_server *server, const struct member *hello)
+{
+    struct member known;
+
+    bop__member_of(server, &known);
+    return known.incarnation == 0 && hello->since != 0 && hello->since <= known.since;
 }
 
 /*
@@ -144,7 +154,31 @@ static void judge_again(struct replica *replica)
         struct member hello = {.incarnation = peer->incarnation, .since = peer->since};
         const struct bop_raft_server *server = bop__member_find(&replica->conf, peer->id);
 
-        peer->impostor = server && hello.incarnation != 0 && is_impostor(replica, server, &hello);
+        peer->impostor = server && hello.incarnation != 0 &&
+                         (peer->outdated || is_replaced(replica, server, &hello) ||
+                          is_of_before(server, &hello));
+    }
+}
+
+/*
+ * An operator adds a server by its address. What its id said of itself before may be of a directory
+ * that is gone by now, and must not be recorded. Whoever is there is hung up on and says it again.
+ */
+static void outdate_hellos(struct replica *replica, const struct bop_raft_configuration *before)
+{
+    for (unsigned n = 0; n < replica->conf.count; n++) {
+        const struct bop_raft_server *server = &replica->conf.servers[n];
+        const struct bop_raft_server *old = bop__member_find(before, server->id);
+        struct replica_peer *peer = bop__replica_peer(replica, server->id);
+        struct member known, was = {.since = 0};
+
+        bop__member_of(server, &known);
+        if (old) {
+            bop__member_of(old, &was);
+        }
+        if (peer && known.incarnation == 0 && known.since != was.since) {
+            peer->outdated = true;
+        }
     }
 }
 
@@ -170,7 +204,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
     if (!hello.introduced) {
         return INTRODUCTION_ACCEPTED; /* A version that does not know of this. */
     }
-    if (server && is_impostor(replica, server, &hello)) {
+    if (server && is_replaced(replica, server, &hello)) {
         snprintf(out_refusal, refusal_size,
                  "node %" PRIu64
                  " of this cluster has another data directory: if that is lost, run "
@@ -179,7 +213,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
                  id, id);
         return INTRODUCTION_REPLACED;
     }
-    if (!server && is_removed(replica, &hello)) {
+    if (server ? is_of_before(server, &hello) : is_removed(replica, &hello)) {
         snprintf(out_refusal, refusal_size, "node %" PRIu64 " was removed from this cluster", id);
         return INTRODUCTION_REMOVED;
     }
@@ -194,6 +228,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
         peer->level = hello.level;
         peer->since = hello.since;
         peer->impostor = false;
+        peer->outdated = false;
         replica->members.introductions = true;
     }
     return INTRODUCTION_ACCEPTED;
@@ -337,6 +372,7 @@ void bop__replica_members_configured(struct replica *replica,
             peer->was_member = true;
         }
     }
+    outdate_hellos(replica, before);
     judge_again(replica);
 }
 
@@ -414,7 +450,7 @@ static uint64_t incarnation_of(struct replica *replica, uint64_t id)
         return replica->members.file.incarnation;
     }
     peer = bop__replica_peer(replica, id);
-    return peer ? peer->incarnation : 0;
+    return peer && !peer->outdated ? peer->incarnation : 0;
 }
 
 static void record_one(struct replica *replica)
@@ -430,6 +466,7 @@ static void record_one(struct replica *replica)
             continue;
         }
         member.incarnation = incarnation;
+        member.since = 0;
         if (bop__member_format(&member, conf.servers[n].address) == 0) {
             bop__replica_change(replica, &conf);
             return;

@@ -91,7 +91,7 @@ TEST(replica_admin, adds_and_removes_a_learner)
     bop__replica_configuration(f->w.replica, &conf);
     REQUIRE_EQ(conf.count, 2);
     CHECK_EQ(conf.servers[1].role, BOP_RAFT_STANDBY);
-    CHECK_STR_EQ(conf.servers[1].address, "host:2;p=3;l");
+    CHECK_STR_HAS(conf.servers[1].address, "host:2;p=3;l;m=");
     world_run(&f->w, 1000);
     bop__replica_configuration(f->w.replica, &conf);
     CHECK_EQ(conf.servers[1].role, BOP_RAFT_STANDBY); /* A learner stays one. */
@@ -295,6 +295,33 @@ TEST(replica_member, hears_of_no_stranger_while_members_change)
     world_run(&f->w, 1000);
     CHECK(!f->w.replica->status.changing);
     CHECK_EQ(hello(&f->w, 3, "host:3;i=00000000000000cc"), INTRODUCTION_ACCEPTED);
+}
+
+/* Its directory is gone; the one that is to come has not been there yet. */
+TEST(replica_member, forgets_who_it_was_that_is_added_again)
+{
+    struct bop_admin_change_request add = {
+        .action = BOP_ADMIN_ADD, .node = 2, .priority = 3, .address = bytes("host:2")};
+    struct bop_admin_change_request drop = {.action = BOP_ADMIN_REMOVE, .node = 2};
+    struct bop_raft_configuration conf;
+
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000aa"), INTRODUCTION_ACCEPTED);
+    ask_to_join(&f->w, 2, "host:2;i=00000000000000aa");
+    world_run(&f->w, 1000);
+    CHECK_EQ(change(&f->w, drop, "removed"), BOP_ADMIN_OK);
+    CHECK_EQ(change(&f->w, add, "no vote"), BOP_ADMIN_OK);
+    world_run(&f->w, 1000);
+    bop__replica_configuration(f->w.replica, &conf);
+    CHECK_STR_HAS(conf.servers[1].address, "host:2;p=3;l;m=");
+    CHECK_EQ(say_alive(&f->w, 2), BOP_EREMOVED);
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000aa;m=2"), INTRODUCTION_REMOVED);
+    CHECK_EQ(say_alive(&f->w, 2), BOP_EREMOVED);
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000bb"), INTRODUCTION_ACCEPTED);
+    CHECK_EQ(say_alive(&f->w, 2), 0);
+    world_run(&f->w, 1000);
+    bop__replica_configuration(f->w.replica, &conf);
+    CHECK_STR_EQ(conf.servers[1].address, "host:2;i=00000000000000bb;p=3;l");
+    CHECK_EQ(say_alive(&f->w, 2), 0);
 }
 
 TEST(replica_member, ends_when_it_is_told_that_it_was_removed)
