@@ -96,11 +96,32 @@ static bool is_over(const struct replica *replica)
             status->commit >= replica->lost.committed);
 }
 
-void bop__replica_loss_turn(struct replica *replica)
+/* For good, or where the power fails later several such nodes may wait for a leader once more that
+ * only they could elect. */
+static int remove_mark(const struct replica *replica)
 {
     char path[PATH_MAX_BYTES];
+    int rc = bop__replica_path(replica, path, FILE_NAME);
+
+    if (rc == 0) {
+        rc = replica->fs->unlink(replica->fs, path);
+    }
+    return rc == 0 || rc == -ENOENT ? replica->fs->sync_dir(replica->fs, replica->options.path)
+                                    : rc;
+}
+
+void bop__replica_loss_turn(struct replica *replica)
+{
+    int rc;
 
     if (replica->lost.index == 0 || !is_over(replica)) {
+        return;
+    }
+    rc = remove_mark(replica);
+    if (rc < 0) {
+        /* It is tried again with the next turn of housekeeping. */
+        bop_log(replica->options.log, BOP_LOG_WARN, "log", "remove %s/" FILE_NAME ": %s",
+                replica->options.path, bop_strerror(rc));
         return;
     }
     bop_log(replica->options.log, BOP_LOG_INFO, "log",
@@ -108,8 +129,4 @@ void bop__replica_loss_turn(struct replica *replica)
             replica->lost.index);
     replica->lost.index = 0;
     replica->lost.committed = 0;
-    if (bop__replica_path(replica, path, FILE_NAME) == 0) {
-        /* If it stays, the next start waits for a leader once more. */
-        BOP_IGNORE(replica->fs->unlink(replica->fs, path));
-    }
 }

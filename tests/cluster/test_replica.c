@@ -1103,6 +1103,10 @@ TEST(replica, whose_log_lost_its_tail_has_no_vote)
     world_run(&f->w, 200);
     CHECK_EQ(f->w.replica->lost.index, 0);
     CHECK(!bop_fs_exists(f->w.options.fs, WORLD_DATA "/lost"));
+    world_kill(&f->w);
+    bop_fs_sim_lose_power(f->w.disk);
+    REQUIRE_EQ(world_open(&f->w), 0);
+    CHECK_EQ(f->w.replica->lost.index, 0); /* Nor does it come again. */
 }
 
 TEST(replica, refuses_a_damaged_mark_of_loss)
