@@ -166,6 +166,7 @@ class Campaign:
             if node.control:
                 node.control.set(node.control.DELAY, 0)
                 node.control.set(node.control.FAILURES, 0)
+                node.control.set(node.control.MEMORY_ONE_IN, 0)
                 node.control.set(node.control.CLOCK, 0)
         self.cluster.revive()
 

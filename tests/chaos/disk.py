@@ -155,6 +155,19 @@ def lose_power(node, random, share=None):
     return f"{lost} sectors of {sector} and {undone} names lost, {len(records)} changes unsynced"
 
 
+def largest_snapshot(node):
+    """Bytes of the largest one that is whole; others may come and go meanwhile."""
+    directory = os.path.join(node.data, "snapshots")
+    sizes = [0]
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        try:
+            if name.endswith(".snap"):
+                sizes.append(os.path.getsize(os.path.join(directory, name)))
+        except FileNotFoundError:
+            pass
+    return max(sizes)
+
+
 # ---- Corruption ----
 
 def _files(node, *parts):

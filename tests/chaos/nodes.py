@@ -91,11 +91,22 @@ def knows(program, flag):
     return _place[program, flag]
 
 
+def is_sanitized(program):
+    """Whether a sanitizer is in it."""
+    if (program, "sanitized") not in _place:
+        with open(program, "rb") as file:
+            content = file.read()
+        _place[program, "sanitized"] = any(word in content for word in
+                                           (b"__asan_init", b"__tsan_init"))
+    return _place[program, "sanitized"]
+
+
 class Control:
     """What the shim under a node is told: struct control of shim/shim.c."""
 
     DELAY, FAILURES, CLOCK = (0, "<I"), (4, "<I"), (8, "<q")
     FAILED, SYNCS, LIES = (16, "<I"), (20, "<I"), (24, "<I")
+    MEMORY_ONE_IN, MEMORY_REFUSED, MEMORY_ASKED = (28, "<I"), (32, "<I"), (36, "<I")
 
     def __init__(self, path):
         self.path = path
@@ -218,6 +229,15 @@ class ChaosNode(Node):
             except (OSError, wire.Closed):
                 return False
         tap.wait_until(serving, f"node {self.number} serves", PATIENCE)
+
+    def anonymous_bytes(self):
+        """Memory that is of no file; 0 when it has ended."""
+        try:
+            with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+                return next((int(line.split()[1]) * 1024 for line in status
+                             if line.startswith("RssAnon:")), 0)
+        except OSError:
+            return 0
 
     # ---- Its end ----
 
@@ -368,4 +388,4 @@ class ChaosCluster(Cluster):
             cluster.resize_small(disk, self.small + ROOM_MB)
 
 
-__all__ = ["ChaosCluster", "ChaosNode", "Control", "can_filter", "enter", "run"]
+__all__ = ["ChaosCluster", "ChaosNode", "Control", "can_filter", "enter", "is_sanitized", "run"]

@@ -12,6 +12,7 @@ import struct
 import admin
 import cluster
 import disk
+import nodes as places
 import overload
 import wire
 from tap import check, wait_until
@@ -450,9 +451,14 @@ def remove_surely(c, node):
     wait_until(decided, f"node {node.number} is removed", pause=0.5)
 
 
-@row(16, "snapshot", "snapshots are sent while sender and receiver die", bulk=8192,
-     config=config(snapshot=400, trailing=50))
+SNAPSHOT_BYTES = 64 << 20
+MEMORY_BYTES = 256 << 20  # That a node may have besides files; it sends a snapshot in pieces.
+
+
+@row(16, "snapshot", "snapshots are sent while sender and receiver die", bulk=65536,
+     bulk_state=SNAPSHOT_BYTES, config=config(snapshot=3000, trailing=50))
 def snapshot(c):
+    fill_state(c)
     while not c.over():
         leader = c.leader_or_any()
         node = c.random.choice([n for n in c.nodes if n is not leader])
@@ -468,6 +474,25 @@ def snapshot(c):
             c.wait(0.0, 0.5)
             victim.start_again()
         c.wait(1.0, 4.0)
+        check_memory(c)
+
+
+def fill_state(c):
+    """Until a snapshot is so large that it is under way for a while."""
+    extra = c.start_load(workloads="bulk", bulk=65536, bulk_state=SNAPSHOT_BYTES, rate=3000)
+    wait_until(lambda: disk.largest_snapshot(c.leader_or_any()) >= SNAPSHOT_BYTES * 3 / 4,
+               "the snapshots are large")
+    c.stop_load(extra)
+    c.note(f"snapshots of {disk.largest_snapshot(c.leader_or_any()) >> 20} MiB")
+
+
+def check_memory(c):
+    if places.is_sanitized(cluster.BOPD):
+        return  # Sanitizers hold back what is freed.
+    for node in c.nodes:
+        held = 0 if node.stopped else node.anonymous_bytes()
+        check(held <= MEMORY_BYTES, f"node {node.number} holds {held >> 20} MiB of memory")
+    c.note(f"memory in MiB: {[0 if n.stopped else n.anonymous_bytes() >> 20 for n in c.nodes]}")
 
 
 @row(17, "transfer", "leadership changes hands every second")
@@ -599,12 +624,42 @@ def resources(c):
             exhaust_descriptors(c, node, pid)
         else:
             exhaust_memory(c, node, pid)
-        if node.has_ended():
-            c.note(f"node {node.number} ended: {node.last_line()}")
-            check(node.process.returncode == 1,
-                  f"node {node.number} ended with {node.process.returncode}: {node.last_line()}")
+        note_reason(c, node)
         node.start_again()
         c.note("plenty")
+        c.wait(1.0, 3.0)
+
+
+def note_reason(c, node):
+    """If it has ended, then in order and with a reason."""
+    if node.has_ended():
+        c.note(f"node {node.number} ended: {node.last_line()}")
+        check(node.process.returncode == 1,
+              f"node {node.number} ended with {node.process.returncode}: {node.last_line()}")
+
+
+@row(22, "allocator", "one in so many requests for memory is refused", shim=True)
+def allocator(c):
+    while not c.over():
+        node = c.victim()
+        node.start_again()
+        node.wait_serving()
+        control = node.control
+        if control.get(control.MEMORY_ASKED) == 0:
+            c.note("memory is not mimalloc's: nothing to refuse")
+            return
+        before = control.get(control.MEMORY_REFUSED)
+        one_in = c.random.choice((10, 100, 1000))
+        c.note(f"one in {one_in} requests of {node.number} for memory is refused")
+        node.doomed = True
+        control.set(control.MEMORY_ONE_IN, one_in)
+        extra = c.start_load(workloads="bulk", bulk=1 << 16, rate=300)
+        c.wait(1.0, 4.0)
+        c.stop_load(extra)
+        control.set(control.MEMORY_ONE_IN, 0)
+        c.note(f"memory again; {control.get(control.MEMORY_REFUSED) - before} were refused")
+        note_reason(c, node)
+        node.start_again()
         c.wait(1.0, 3.0)
 
 

@@ -1,5 +1,6 @@
 /*
- * A disk and a clock that can be made to misbehave, put under a real process with LD_PRELOAD.
+ * A disk, a clock and an allocator that can be made to misbehave, put under a real process with
+ * LD_PRELOAD.
  *
  * BOP_CHAOS_CONTROL names a file that the tests write into while the process runs: struct control
  * below. BOP_CHAOS_DATA is the directory that it is about, but for its state/, of whose content
@@ -12,6 +13,9 @@
  * the tests read all that and undo what they like of what no sync came after, in sectors
  * (tests/chaos/disk.py). So the process reads what it wrote, as from a page cache, and what a real
  * disk may have lost is lost.
+ *
+ * Memory is refused at random where bopd takes it from mimalloc, but for the small blocks that its
+ * fast path takes off a list which is there.
  *
  * Synchronous calls are all that is seen here. io_uring is therefore refused to the process, with
  * the error of a kernel that has none.
@@ -53,6 +57,9 @@ struct control {
     _Atomic uint32_t syncs_failed; /* Told by us. */
     _Atomic uint32_t syncs;
     _Atomic uint32_t lies; /* Syncs do nothing and succeed: to prove that the tests notice. */
+    _Atomic uint32_t memory_one_in;  /* One in so many requests for memory is refused. 0: none. */
+    _Atomic uint32_t memory_refused; /* Told by us. */
+    _Atomic uint32_t memory_asked;
 };
 
 enum record_type {
@@ -623,4 +630,70 @@ EXPORT time_t time(time_t *out_time)
         *out_time = now.tv_sec;
     }
     return now.tv_sec;
+}
+
+/* ---- Memory ---- */
+
+static bool is_refused(void)
+{
+    static __thread uint64_t state;
+    uint32_t one_in = shim.control ? atomic_load(&shim.control->memory_one_in) : 0;
+
+    if (shim.control != NULL) {
+        atomic_fetch_add(&shim.control->memory_asked, 1);
+    }
+    if (one_in == 0) {
+        return false;
+    }
+    state = (state != 0 ? state : (uint64_t)(uintptr_t)&state) * 6364136223846793005u +
+            1442695040888963407u;
+    if ((state >> 33) % one_in != 0) {
+        return false;
+    }
+    atomic_fetch_add(&shim.control->memory_refused, 1);
+    errno = ENOMEM;
+    return true;
+}
+
+void *mi_malloc(size_t size);
+void *mi_zalloc(size_t size);
+void *mi_realloc(void *block, size_t size);
+void *mi_malloc_aligned_at(size_t size, size_t alignment, size_t offset);
+void *mi_zalloc_aligned_at(size_t size, size_t alignment, size_t offset);
+void *mi_realloc_aligned_at(void *block, size_t size, size_t alignment, size_t offset);
+
+EXPORT void *mi_malloc(size_t size)
+{
+    NEXT(void *, "mi_malloc")
+    return is_refused() ? NULL : next_(size);
+}
+
+EXPORT void *mi_zalloc(size_t size)
+{
+    NEXT(void *, "mi_zalloc")
+    return is_refused() ? NULL : next_(size);
+}
+
+EXPORT void *mi_realloc(void *block, size_t size)
+{
+    NEXT(void *, "mi_realloc")
+    return is_refused() ? NULL : next_(block, size);
+}
+
+EXPORT void *mi_malloc_aligned_at(size_t size, size_t alignment, size_t offset)
+{
+    NEXT(void *, "mi_malloc_aligned_at")
+    return is_refused() ? NULL : next_(size, alignment, offset);
+}
+
+EXPORT void *mi_zalloc_aligned_at(size_t size, size_t alignment, size_t offset)
+{
+    NEXT(void *, "mi_zalloc_aligned_at")
+    return is_refused() ? NULL : next_(size, alignment, offset);
+}
+
+EXPORT void *mi_realloc_aligned_at(void *block, size_t size, size_t alignment, size_t offset)
+{
+    NEXT(void *, "mi_realloc_aligned_at")
+    return is_refused() ? NULL : next_(block, size, alignment, offset);
 }
