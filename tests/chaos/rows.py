@@ -478,7 +478,9 @@ def snapshot(c):
 
 
 def fill_state(c):
-    """Until a snapshot is so large that it is under way for a while."""
+    """Until a snapshot is so large that it is under way for a while; where there is room for it."""
+    if c.bulk_state != SNAPSHOT_BYTES:
+        return  # A mix of rows.
     extra = c.start_load(workloads="bulk", bulk=65536, bulk_state=SNAPSHOT_BYTES, rate=3000)
     wait_until(lambda: disk.largest_snapshot(c.leader_or_any()) >= SNAPSHOT_BYTES * 3 / 4,
                "the snapshots are large")
