@@ -338,11 +338,31 @@ bool bop__replica_members_have_us(const struct replica *replica)
     return is_marked(replica) || has_us(replica, &replica->conf);
 }
 
+/* The configuration of this entry has us, and we are a member by it or by a later one. */
+static void belong_by(struct replica *replica, uint64_t index)
+{
+    if (!replica->members.belongs) {
+        replica->members.belongs = true;
+        replica->members.belongs_index = index;
+    }
+}
+
 /* The committed configuration of this entry has us: no older one can say that we were removed. */
 static void belong(struct replica *replica, uint64_t index)
 {
-    replica->members.belongs = true;
+    belong_by(replica, index);
     replica->members.committed_index = bop_max_u64(replica->members.committed_index, index);
+}
+
+/*
+ * Others may have committed the entry by which we are a member before it is durable here. If it
+ * were written down by then and the power failed, the next start would find a committed
+ * configuration without us, and take the addition that is yet to come again for a removal.
+ */
+static bool may_save(const struct replica *replica)
+{
+    return replica->members.belongs && replica->members.file.state == MEMBER_NO &&
+           replica->durable >= replica->members.belongs_index;
 }
 
 /*
@@ -363,6 +383,7 @@ void bop__replica_members_configured(struct replica *replica,
     replaced = was_changing && replica->status.changing && index == members->conf_index;
     members->conf_index = index;
     if (!replaced && has_us(replica, before) && has_us(replica, &replica->conf)) {
+        belong_by(replica, index);
         belong(replica, replica->status.changing || index <= replica->status.commit ? index : 0);
     }
     for (unsigned n = 0; n < replica->conf.count; n++) {
@@ -399,7 +420,7 @@ static void judge_self(struct replica *replica)
     }
     bop__member_of(self, &known);
     if (known.incarnation == 0 || known.incarnation == members->file.incarnation) {
-        members->belongs = true;
+        belong(replica, members->committed_index);
     } else if (is_marked(replica)) {
         give_way(replica);
     } else if (!members->complained) {
@@ -551,7 +572,7 @@ void bop__replica_members_turn(struct replica *replica)
 
     note_committed(replica);
     bop__replica_loss_turn(replica);
-    if (members->belongs && members->file.state == MEMBER_NO) {
+    if (may_save(replica)) {
         save_state(replica, MEMBER_YES);
     }
     if (replica->failed != 0) {

@@ -23,7 +23,8 @@ struct replica_members {
     struct member_file file;
     uint64_t committed_index; /* Of the newest configuration known to be committed. */
     uint64_t conf_index;      /* ...when the newest one was last another. */
-    bool belongs;             /* A committed configuration had this node, perhaps not saved yet. */
+    bool belongs;             /* A committed configuration had this node, perhaps not saved yet: */
+    uint64_t belongs_index;   /* the one of this entry. */
     bool hellos;              /* Peers say hello: this is not a test that has none. */
     bool introductions;       /* A peer said who it is: this cluster keeps incarnations. */
     bool complained;          /* Of another incarnation under our id. */

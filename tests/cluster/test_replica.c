@@ -1073,6 +1073,82 @@ TEST(replica, that_was_no_member_yet_has_no_vote)
     CHECK_EQ(f->w.replica->votes.vote, 2);
 }
 
+static void give_append(struct world *w, const struct bop_raft_entry *entry, uint64_t prev,
+                        uint64_t commit)
+{
+    struct bop_raft_message message = {.type = BOP_RAFT_APPEND,
+                                       .peer = 1,
+                                       .term = 1,
+                                       .append = {.prev_index = prev,
+                                                  .prev_term = prev == 0 ? 0 : 1,
+                                                  .commit = commit,
+                                                  .count = entry ? 1 : 0}};
+    struct bop_wire_frame frame = {.flags = BOP_WIRE_REQUEST, .kind = BOP_WIRE_KIND_PEER_RAFT};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    bop_buf_init(&buf, NULL, 0);
+    bop__peer_raft_encode(&writer, &message);
+    if (entry) {
+        bop__peer_entry_encode(&writer, entry);
+    }
+    frame.payload = bop_buf_slice(&buf);
+    CHECK_EQ(bop__replica_peer_frame(w->replica, 2, &frame), 0);
+    bop_buf_deinit(&buf);
+}
+
+/* Node 2 leads and is the cluster, and with the second entry this node is of it. */
+static void make_changes(struct bop_buf bufs[2], struct bop_raft_entry entries[2])
+{
+    struct bop_raft_configuration conf = {
+        .count = 1, .servers = {{.id = 2, .role = BOP_RAFT_VOTER, .address = "host:2"}}};
+
+    for (unsigned n = 0; n < 2; n++) {
+        bop_buf_init(&bufs[n], NULL, 0);
+        REQUIRE_EQ(bop_raft_configuration_encode(&conf, &bufs[n]), 0);
+        entries[n] = (struct bop_raft_entry){
+            .term = 1, .type = BOP_RAFT_CHANGE, .data = bop_buf_slice(&bufs[n])};
+        conf.servers[conf.count++] = (struct bop_raft_server){
+            .id = 1, .role = BOP_RAFT_STANDBY, .address = "host:1"};
+    }
+}
+
+/* Nothing that was committed and has yet to come again is a removal. */
+TEST(replica, that_forgets_its_addition_with_the_power_was_not_removed)
+{
+    struct bop_raft_entry changes[2];
+    struct bop_buf bufs[2];
+
+    make_changes(bufs, changes);
+    f->w.options.join = true;
+    REQUIRE_EQ(world_open(&f->w), 0);
+    give_append(&f->w, &changes[0], 0, 1);
+    world_run(&f->w, 5);
+    REQUIRE_EQ(f->w.replica->durable, 1);
+    give_append(&f->w, &changes[1], 1, 2);
+    for (unsigned n = 0; n < 2; n++) { /* And its disk does nothing. */
+        f->w.now_us += HOUSEKEEPING_MS * 1000;
+        bop__replica_turn(f->w.replica);
+    }
+    REQUIRE_EQ(f->w.replica->status.commit, 2);
+    REQUIRE_EQ(f->w.replica->durable, 1);
+    CHECK(f->w.replica->members.belongs);
+    CHECK_EQ(f->w.replica->members.file.state, MEMBER_NO);
+    world_kill(&f->w);
+    REQUIRE_EQ(cut_log(f->w.options.fs, WORLD_DATA "/log", f->w.options.segment_bytes, 1), 0);
+    REQUIRE_EQ(world_open(&f->w), 0);
+    REQUIRE_EQ(bop_aof_last(f->w.replica->aof), 1);
+    give_append(&f->w, NULL, 1, 1);
+    world_run(&f->w, 2 * HOUSEKEEPING_MS);
+    CHECK_EQ(f->w.failed, 0);
+    give_append(&f->w, &changes[1], 1, 2);
+    world_run(&f->w, 2 * HOUSEKEEPING_MS);
+    CHECK_EQ(f->w.failed, 0);
+    CHECK_EQ(f->w.replica->members.file.state, MEMBER_YES);
+    bop_buf_deinit(&bufs[0]);
+    bop_buf_deinit(&bufs[1]);
+}
+
 /* Whom it helped to be elected might lack what was committed because this log had it. */
 TEST(replica, whose_log_lost_its_tail_has_no_vote)
 {
