@@ -82,7 +82,9 @@ void sim_tail_start(struct sim_node *node)
     struct sim *sim = node->sim;
     uint64_t keep;
 
-    if (!node->tail.wanted || sim->calm || sim->replacing || !others_have_all(sim, node)) {
+    /* On a full disk a repair changes nothing. */
+    if (!node->tail.wanted || sim->calm || sim->replacing || node->full_until_us != 0 ||
+        !others_have_all(sim, node)) {
         node->tail.wanted = false;
         return;
     }

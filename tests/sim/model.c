@@ -681,7 +681,8 @@ bool sim_model_watch_is_late(const struct sim *sim, const struct sim_watch *watc
 
 /* ---- What nodes show ---- */
 
-static void check_entry(struct sim_node *node, uint64_t index)
+/* Returns false if the entry cannot be read: nothing behind it may be shown before it. */
+static bool check_entry(struct sim_node *node, uint64_t index)
 {
     struct sim *sim = node->sim;
     struct sim_model *model = sim->model;
@@ -691,7 +692,7 @@ static void check_entry(struct sim_node *node, uint64_t index)
     uint64_t payload;
 
     if (!entry) {
-        return; /* Its disk has stopped, and it with it. */
+        return false; /* Its disk has stopped, and it with it. */
     }
     known = entry_at(model, index);
     payload = (uint64_t)entry->type << 32 | bop_crc32c(0, entry->data.data, entry->data.size);
@@ -710,6 +711,7 @@ static void check_entry(struct sim_node *node, uint64_t index)
                  " not %" PRIu64,
                  index, node->id, entry->term, known->term);
     }
+    return true;
 }
 
 static void check_digest(struct sim_node *node, uint64_t index)
@@ -795,7 +797,9 @@ static void check_applied(struct sim_node *node)
     }
     for (uint64_t index = bop_max_u64(before + 1, first);
          index <= replica->applied && index <= last && !node->sim->failed; index++) {
-        check_entry(node, index);
+        if (!check_entry(node, index)) {
+            break;
+        }
     }
     node->observed = replica->applied;
     if (node->sim->failed || replica->failed != 0) {
