@@ -106,6 +106,8 @@ class Campaign:
         command = [Programs.load, "--servers", ",".join(n.address for n in servers), "--history",
                    self.history(number), "--rate", str(more.get("rate", self.rate)), "--seed",
                    str(self.seed * 100 + number)]
+        if self.cluster.authority:
+            command += ["--ca", self.cluster.authority.crt()]
         for name in ("workloads", "bulk", "bulk_state"):
             if more.get(name):
                 command += ["--" + name.replace("_", "-"), str(more[name])]

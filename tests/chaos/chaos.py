@@ -162,6 +162,8 @@ def usable(row, cluster):
         return False
     if row.name == "membership" and len(cluster.nodes) > 5:
         return False
+    if row.name == "certificates":
+        return False  # Its cluster speaks TLS.
     if row.name == "overload" and cluster.mounts:
         return False  # It would fill these small disks.
     return row.name != "disk-full" or cluster.mounts

@@ -18,6 +18,7 @@ import cluster
 import proxy
 import tap
 import wire
+from certificates import Authority
 from cluster import CLONE_NEWNS, CLONE_NEWUSER, PATIENCE, Cluster, Node
 
 CLONE_NEWNET = 0x40000000
@@ -311,9 +312,12 @@ class ChaosNode(Node):
 class ChaosCluster(Cluster):
     """Use as `with ChaosCluster(...) as cluster:`. proxied: with a slow, unreliable proxy in front of
     each node. shim: the path of the shim. journaled: the shim writes down what a loss of power takes
-    back. small: megabytes of the disks of all nodes."""
+    back. small: megabytes of the disks of all nodes. tls: all listeners speak TLS."""
 
-    def __init__(self, count=3, config="", proxied=False, shim=None, journaled=False, small=None):
+    def __init__(self, count=3, config="", proxied=False, shim=None, journaled=False, small=None,
+                 tls=False):
+        self.tls = tls
+        self.authority = None
         self.spaced = enter() is None
         self.proxied = proxied
         self.shim = shim
@@ -333,8 +337,19 @@ class ChaosCluster(Cluster):
             self.mounts.append(disk)
         node = ChaosNode(self, number, data)
         node.join = join
+        if self.tls:
+            self._certify(node)
         self.nodes.append(node)
         return node
+
+    def _certify(self, node):
+        if self.authority is None:
+            self.authority = Authority(self.directory)
+            wire.TRUST["context"] = self.authority.context()
+        name = f"n{node.number}"
+        self.authority.issue(name, f"DNS:bop-node-{node.number},DNS:localhost,IP:{node.host}")
+        node.extra += ["--tls-certificate", self.authority.crt(name), "--tls-key",
+                       self.authority.key(name), "--tls-ca", self.authority.crt()]
 
     def retire(self, node):
         """It was removed from the cluster for good: it may end by itself, and nobody waits for it."""
@@ -350,6 +365,8 @@ class ChaosCluster(Cluster):
             if node.proxy:
                 node.proxy.stop()
         super()._end(failed)
+        if self.tls:
+            wire.TRUST["context"] = None
         for node in self.nodes:
             node.drop_space()
         for disk in self.mounts:

@@ -15,6 +15,7 @@ import disk
 import nodes as places
 import overload
 import wire
+from certificates import Authority
 from tap import check, wait_until
 
 COMMON = """\
@@ -612,6 +613,71 @@ def send_garbage(node, random):
             sock.recv(4096)
     except OSError:
         pass
+
+
+@row(21, "certificates", "peers whose certificates have expired, or are of others", shim=True,
+     tls=True)
+def certificates(c):
+    strangers = make_strangers(c.cluster.authority)
+    while not c.over():
+        if c.random.random() < 0.5:
+            node = c.victim()
+            for name in c.random.sample(sorted(strangers), len(strangers)):
+                speak_as_peer(c, node, strangers[name], name)
+        else:
+            let_expire(c)
+        c.wait(0.2, 1.0)
+
+
+def make_strangers(authority):
+    """Contexts of those who would like to be node 1."""
+    authority.issue("expired", "DNS:bop-node-1,DNS:localhost", days=-1)
+    authority.issue("client", "DNS:client.example.org")
+    other = Authority(authority.directory, "other-ca")
+    other.issue("other", "DNS:bop-node-1,DNS:localhost")
+    found = {name: authority.context(name) for name in ("expired", "client")}
+    found["nobody"] = authority.context()
+    found["other"] = authority.context()
+    found["other"].load_cert_chain(other.crt("other"), other.key("other"))
+    return found
+
+
+def speak_as_peer(c, node, context, name):
+    """It is not welcome, whatever it says afterwards."""
+    number = 1 if node.number != 1 else 2
+    hello = wire.frame(wire.PEER_HELLO, wire.u16(1) + wire.u64(number) + wire.u64(node.number) +
+                       wire.blob(c.cluster.name) + wire.blob("127.0.0.1:1"))
+    try:
+        trust = {"context": context, "token": None}
+        with wire.Connection(node.port, 5.0, node.host, trust) as connection:
+            connection.send_raw(hello + mutated_frame(c.random))
+            while True:
+                frame = connection.receive()
+                if frame.kind == wire.PEER_WELCOME:
+                    reader = frame.reader()
+                    reader.u16()
+                    reader.u64()
+                    refusal = reader.text()
+                    check(refusal, f"node {node.number} welcomes {name} as node {number}")
+                    c.note(f"node {node.number} to {name}: {refusal}")
+    except (OSError, wire.Closed, wire.ProtocolError) as error:
+        c.note(f"node {node.number} and {name}: {error}")
+
+
+def let_expire(c):
+    """To one node all certificates have expired, when another one comes back and wants to talk to it;
+    the others are a majority without it."""
+    late, other = c.some(2)
+    late.start_again()
+    c.note(f"to {late.number} it is next year; restart {other.number}")
+    late.control.set(late.control.CLOCK, 365 * 86400 * 10 ** 9)
+    other.kill()
+    c.wait(0.0, 0.5)
+    other.start_again()
+    c.wait(1.0, 4.0)
+    late.control.set(late.control.CLOCK, 0)
+    c.note("this year again")
+    c.wait(0.5, 2.0)
 
 
 @row(22, "resources", "no descriptors, no memory")

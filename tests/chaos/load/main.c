@@ -44,6 +44,7 @@ static struct {
     size_t server_count;
     bool wanted[WORKLOADS];
     unsigned rate;
+    const char *ca; /* NULL: no TLS. */
 
     struct bop_loop *loop;
     struct bop_client *clients[CLIENTS_MAX];
@@ -181,8 +182,10 @@ static void add_client(const char *const *endpoints, size_t count, bool pin)
         .session_timeout_ms = SESSION_TIMEOUT_MS,
         .pin = pin,
     };
+    struct bop_client_tls tls = {.ca = load.ca};
     struct bop_error err;
 
+    options.tls = load.ca ? &tls : NULL;
     if (bop_client_create(&options, &load.clients[load.client_count], &err) != 0) {
         die("client", err.message);
     }
@@ -277,10 +280,15 @@ static void take_workloads(char *text)
 static FILE *take_options(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"servers", required_argument, NULL, 's'},    {"history", required_argument, NULL, 'h'},
-        {"workloads", required_argument, NULL, 'w'},  {"rate", required_argument, NULL, 'r'},
-        {"seed", required_argument, NULL, 'x'},       {"bulk", required_argument, NULL, 'b'},
-        {"bulk-state", required_argument, NULL, 'm'}, {0},
+        {"servers", required_argument, NULL, 's'},
+        {"history", required_argument, NULL, 'h'},
+        {"workloads", required_argument, NULL, 'w'},
+        {"rate", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 'x'},
+        {"bulk", required_argument, NULL, 'b'},
+        {"bulk-state", required_argument, NULL, 'm'},
+        {"ca", required_argument, NULL, 'a'},
+        {0},
     };
     char usual[] = "register,counter,tally,set,list,lock,lock-wait,bank,skew,watch";
     bool chosen = false;
@@ -306,6 +314,9 @@ static FILE *take_options(int argc, char **argv)
         case 'x':
             seed = strtoull(optarg, NULL, 10);
             break;
+        case 'a':
+            load.ca = optarg;
+            break;
         case 'b':
             load_bulk_bytes = strtoull(optarg, NULL, 10);
             break;
@@ -321,7 +332,7 @@ static FILE *take_options(int argc, char **argv)
     }
     if (out == NULL || load.server_count == 0 || load.rate == 0 || load_bulk_bytes == 0) {
         die("usage", "chaos_load --servers HOST:PORT,... --history FILE [--workloads NAME,...] "
-                     "[--rate N] [--seed N] [--bulk BYTES] [--bulk-state BYTES]");
+                     "[--rate N] [--seed N] [--bulk BYTES] [--bulk-state BYTES] [--ca FILE]");
     }
     bop_random_seed(&load_random, seed);
     return out;
