@@ -1185,6 +1185,38 @@ TEST(replica, whose_log_lost_its_tail_has_no_vote)
     CHECK_EQ(f->w.replica->lost.index, 0); /* Nor does it come again. */
 }
 
+/* What was lost and comes again was outlived once, a removal from before the addition as well. */
+TEST(replica, is_not_removed_by_what_its_log_lost)
+{
+    struct bop_raft_entry changes[2];
+    struct bop_buf bufs[2];
+
+    make_changes(bufs, changes);
+    f->w.options.join = true;
+    REQUIRE_EQ(world_open(&f->w), 0);
+    give_append(&f->w, &changes[0], 0, 1);
+    world_run(&f->w, 5);
+    give_append(&f->w, &changes[1], 1, 2);
+    world_run(&f->w, SETTLE_MS + 2 * HOUSEKEEPING_MS);
+    REQUIRE_EQ(f->w.replica->members.file.state, MEMBER_YES);
+    world_kill(&f->w);
+    REQUIRE_EQ(cut_log(f->w.options.fs, WORLD_DATA "/log", f->w.options.segment_bytes, 1), 0);
+    REQUIRE_EQ(world_open(&f->w), 0);
+    REQUIRE_EQ(f->w.replica->lost.index, 2);
+    give_append(&f->w, NULL, 1, 1);
+    world_run(&f->w, 2 * HOUSEKEEPING_MS);
+    CHECK_EQ(f->w.failed, 0);
+    give_append(&f->w, &changes[1], 1, 2);
+    world_run(&f->w, 2 * HOUSEKEEPING_MS);
+    CHECK_EQ(f->w.failed, 0);
+    CHECK_EQ(f->w.replica->lost.index, 0);
+    give_append(&f->w, &changes[0], 2, 3); /* And this one is new. */
+    world_run(&f->w, 2 * HOUSEKEEPING_MS);
+    CHECK_EQ(f->w.failed, BOP_EREMOVED);
+    bop_buf_deinit(&bufs[0]);
+    bop_buf_deinit(&bufs[1]);
+}
+
 TEST(replica, refuses_a_damaged_mark_of_loss)
 {
     static const char *const texts[] = {"x\n", "12", "1 2\n", "99999999999999999999999\n"};
