@@ -23,6 +23,9 @@
  *       no one can win any more.
  *   W13 A probe of a place below what is committed, with news of more, takes the
  *       commit index back to that place: such news is kept from the core.
+ *   W14 The acknowledgement of an installed snapshot is sent once. If it is lost, and
+ *       the leader has a newer one by then, the node gets nothing for minutes: it is
+ *       sent again with each rejection of what comes after the snapshot.
  *
  * What makes no sense is dropped and counted. It costs its sender a timeout.
  */
@@ -234,8 +237,32 @@ static int feed_append(struct libraft *self, const struct bop_raft_message *appe
     return 0;
 }
 
+/* W14. It is true at any time: what a snapshot holds is committed. */
+static void acknowledge_install(struct libraft *self, unsigned sent)
+{
+    unsigned end = self->out.message_count;
+
+    for (; sent < end; sent++) {
+        struct bop_raft_message rejection = self->out.messages[sent];
+        struct bop_raft_message *out;
+
+        if (rejection.type != BOP_RAFT_APPEND_RESULT || self->core.snapshot.installing ||
+            rejection.append_result.rejected <= self->snapshot.index ||
+            rejection.append_result.last_index != self->snapshot.index) {
+            continue;
+        }
+        out = bop__raft_outbox_message(&self->out, BOP_RAFT_APPEND_RESULT, rejection.peer,
+                                       rejection.term);
+        if (out) {
+            out->append_result = rejection.append_result;
+            out->append_result.rejected = 0;
+        }
+    }
+}
+
 static int receive_append(struct libraft *self, const struct bop_raft_message *in)
 {
+    unsigned sent = self->out.message_count;
     struct bop_raft_message append;
     int rc;
 
@@ -251,6 +278,7 @@ static int receive_append(struct libraft *self, const struct bop_raft_message *i
     append.append = in->append;
     trim_append(self, &append);
     rc = feed_append(self, &append);
+    acknowledge_install(self, sent);
     note_leader(self, in);
     return rc;
 }

@@ -778,6 +778,47 @@ TEST(libraft, sends_a_snapshot_again_after_its_connection_broke)
     CHECK(!sent(f, BOP_RAFT_INSTALL, 1));
 }
 
+/* ---- W14 ---- */
+
+static unsigned acknowledgements_of(const struct fixture *f, uint64_t index)
+{
+    unsigned count = 0;
+
+    for (unsigned n = 0; n < f->update.message_count; n++) {
+        const struct bop_raft_message *message = &f->update.messages[n];
+
+        count += message->type == BOP_RAFT_APPEND_RESULT && message->peer == 1 &&
+                 message->append_result.rejected == 0 && message->append_result.last_index == index;
+    }
+    return count;
+}
+
+TEST(libraft, says_again_that_it_has_a_snapshot)
+{
+    struct bop_raft_snapshot snapshot = snapshot_at(f, 100, 2);
+    struct bop_raft_event event = {.type = BOP_RAFT_EVENT_SNAPSHOT_PERSISTED,
+                                   .snapshot_persisted = &snapshot};
+    struct bop_raft_entry entry = command(2);
+
+    begin(f, 1, 3);
+    install(f, 100);
+    append(f, 1, 2, 120, 2, 120, NULL, 0); /* The leader has a newer one... */
+    CHECK_EQ(acknowledgements_of(f, 100), 0);
+    REQUIRE_EQ(step(f, &event), 0);
+    CHECK_EQ(acknowledgements_of(f, 100), 1); /* ...and this is lost. */
+    for (int n = 0; n < 2; n++) {
+        append(f, 1, 2, 120, 2, 120, NULL, 0);
+        REQUIRE(sent(f, BOP_RAFT_APPEND_RESULT, 1) != NULL);
+        CHECK_EQ(sent(f, BOP_RAFT_APPEND_RESULT, 1)->append_result.rejected, 120);
+        CHECK_EQ(acknowledgements_of(f, 100), 1);
+    }
+    append(f, 1, 2, 100, 2, 100, &entry, 1);
+    persisted(f, 101);
+    append(f, 1, 2, 120, 2, 120, NULL, 0); /* It lacks something else. */
+    REQUIRE(sent(f, BOP_RAFT_APPEND_RESULT, 1) != NULL);
+    CHECK_EQ(f->update.message_count, 1);
+}
+
 /* ---- W7 and other snapshots ---- */
 
 TEST(libraft, takes_only_snapshots_that_it_can_stand_on)
