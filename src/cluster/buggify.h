@@ -28,6 +28,8 @@ enum buggify_point {
     BUGGIFY_WATCH_PIECES,       /* Events of an entry go in pieces. */
     BUGGIFY_WATCH_BEHIND,       /* A connection takes its events too slowly. */
     BUGGIFY_WATCH_SHARE,        /* Little of the history in one turn. */
+    BUGGIFY_SLICE_SMALL,        /* Of a snapshot, a record or two are written from one view. */
+    BUGGIFY_PAST_FULL,          /* No more can be kept of what was when it began. */
     BUGGIFY_COUNT,
 };
 

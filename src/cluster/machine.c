@@ -51,7 +51,7 @@ static int meta_get(struct bop_kv_txn *txn, const struct bop_kv_table *tables, c
 
 static int meta_put(struct machine *machine, const char *name, struct bop_slice value)
 {
-    return bop_kv_put(machine->txn, machine->tables[MACHINE_META], bop_slice_cstr(name), value);
+    return bop__machine_put_lasting(machine, MACHINE_META, bop_slice_cstr(name), value);
 }
 
 int bop__machine_tables_open(struct bop_kv_txn *txn, struct bop_kv_table tables[MACHINE_TABLES])

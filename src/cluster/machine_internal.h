@@ -138,12 +138,13 @@ struct machine {
     struct collection_cache collections;
     struct chunk_cache chunks;
     struct machine_undo undo;
-    struct bop_buf results; /* Of the operations of a transaction. */
-    struct bop_buf large;   /* The result of the entry under way, if its reply says LARGE. */
-    struct bop_buf *events; /* Where to tell what changes; NULL: nobody wants to know. */
-    uint64_t deadline_next; /* No deadline is earlier. UINT64_MAX: there is none. */
-    uint32_t level;         /* What the cluster agreed to speak of. */
-    struct {                /* The entry under way. */
+    struct machine_past *past; /* Being walked, and told before what changes; or NULL. */
+    struct bop_buf results;    /* Of the operations of a transaction. */
+    struct bop_buf large;      /* The result of the entry under way, if its reply says LARGE. */
+    struct bop_buf *events;    /* Where to tell what changes; NULL: nobody wants to know. */
+    uint64_t deadline_next;    /* No deadline is earlier. UINT64_MAX: there is none. */
+    uint32_t level;            /* What the cluster agreed to speak of. */
+    struct {                   /* The entry under way. */
         uint64_t index;
         uint64_t session; /* Of a write; 0: none. It is open. */
     } entry;
@@ -252,10 +253,16 @@ BOP_MUST_USE int bop__machine_lock_granted(struct machine_view *view, struct bop
 BOP_MUST_USE int bop__machine_compare(struct machine_view *view, const struct bop_compare *compare,
                                       struct bop_buf *scratch, bool *out_holds);
 
-/* ---- Changing the store: all of it goes through these, so that it can be taken back ---- */
+/* ---- Changing the store: all of it goes through these, so that it can be taken back, and a past
+ * that is being walked knows ---- */
 
 BOP_MUST_USE int bop__machine_put(struct machine *machine, enum machine_table table,
                                   struct bop_slice key, struct bop_slice value);
+/** Put what is not there: one search instead of two. 0, BOP_EEXISTS with what is there, borrowed
+ * until the next change, or another code. */
+BOP_MUST_USE int bop__machine_insert(struct machine *machine, enum machine_table table,
+                                     struct bop_slice key, struct bop_slice value,
+                                     struct bop_slice *out_existing);
 /** 0, BOP_ENOTFOUND or another code. */
 BOP_MUST_USE int bop__machine_del(struct machine *machine, enum machine_table table,
                                   struct bop_slice key);
@@ -263,6 +270,15 @@ BOP_MUST_USE int bop__machine_del(struct machine *machine, enum machine_table ta
 BOP_MUST_USE int bop__machine_cursor_del(struct machine *machine, enum machine_table table,
                                          struct bop_kv_cursor *cursor, struct bop_slice key,
                                          struct bop_slice value);
+
+/** The same of what no transaction takes back. */
+BOP_MUST_USE int bop__machine_put_lasting(struct machine *machine, enum machine_table table,
+                                          struct bop_slice key, struct bop_slice value);
+BOP_MUST_USE int bop__machine_del_lasting(struct machine *machine, enum machine_table table,
+                                          struct bop_slice key);
+BOP_MUST_USE int bop__machine_cursor_del_lasting(struct machine *machine, enum machine_table table,
+                                                 struct bop_kv_cursor *cursor, struct bop_slice key,
+                                                 struct bop_slice value);
 
 /** From here on all that changes can be taken back... */
 BOP_MUST_USE int bop__machine_undo_begin(struct machine *machine);
@@ -292,11 +308,18 @@ struct machine_owned {
 };
 BOP_MUST_USE int bop__machine_owned_put(struct machine *machine, const struct machine_owned *owned,
                                         struct bop_slice value);
+/** As bop__machine_insert(). */
+BOP_MUST_USE int bop__machine_owned_insert(struct machine *machine,
+                                           const struct machine_owned *owned,
+                                           struct bop_slice value, struct bop_slice *out_existing);
 /** 0, BOP_ENOTFOUND or another code. */
 BOP_MUST_USE int bop__machine_owned_del(struct machine *machine, const struct machine_owned *owned);
 /** The value, borrowed until the next change. 0, BOP_ENOTFOUND or another code. */
 BOP_MUST_USE int bop__machine_owned_get(struct machine *machine, const struct machine_owned *owned,
                                         struct bop_slice *out_value);
+/** Whether the session has as many of a kind as it may have. */
+BOP_MUST_USE int bop__machine_owned_full(struct machine *machine, uint64_t session,
+                                         enum machine_owned_kind kind, bool *out_full);
 /** Count one more of a kind, unless the session has as many as it may have: *out_full. */
 BOP_MUST_USE int bop__machine_owned_add(struct machine *machine, uint64_t session,
                                         enum machine_owned_kind kind, bool *out_full);
@@ -389,6 +412,10 @@ BOP_MUST_USE int bop__machine_entry_find(struct bop_kv_txn *txn, struct bop_kv_t
 BOP_MUST_USE int bop__machine_entry_put(struct machine *machine, struct collection *collection,
                                         const struct machine_key *store_key,
                                         const struct machine_entry *entry, bool existed);
+/** Put one that is not there, and count it; else BOP_EEXISTS. */
+BOP_MUST_USE int bop__machine_entry_insert(struct machine *machine, struct collection *collection,
+                                           const struct machine_key *store_key,
+                                           const struct machine_entry *entry);
 /** Delete one that is there. */
 BOP_MUST_USE int bop__machine_entry_delete(struct machine *machine, struct collection *collection,
                                            const struct machine_key *store_key);

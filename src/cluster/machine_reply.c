@@ -103,8 +103,8 @@ int bop__machine_replies_flush(struct machine *machine)
         }
         bop__machine_chunk_key(key, chunk->session, chunk->number);
         size = bop__machine_chunk_encode(bytes, &chunk->chunk);
-        rc = bop_kv_put(machine->txn, machine->tables[MACHINE_REPLIES], bop_slice(key, sizeof(key)),
-                        bop_slice(bytes, size));
+        rc = bop__machine_put_lasting(machine, MACHINE_REPLIES, bop_slice(key, sizeof(key)),
+                                      bop_slice(bytes, size));
         if (rc < 0) {
             return rc;
         }
@@ -179,7 +179,7 @@ static int remove_large(struct machine *machine, uint64_t session, uint64_t numb
                             &value);
     while (rc == 0 && key.size == MACHINE_CHUNK_KEY && memcmp(key.data, from, 8) == 0 &&
            machine_load_be64(key.data + 8) / MACHINE_CHUNK_REPLIES == number) {
-        rc = bop_kv_cursor_del(cursor, false);
+        rc = bop__machine_cursor_del_lasting(machine, MACHINE_RESULTS, cursor, key, value);
         if (rc == 0) {
             machine->large_results--;
             rc = bop_kv_cursor_seek(cursor, BOP_KV_NEXT, bop_slice(NULL, 0), &key, &value);
@@ -195,8 +195,8 @@ int bop__machine_large_put(struct machine *machine, uint64_t session, uint64_t s
 
     bop__machine_chunk_key(key, session, sequence);
     machine->large_results++;
-    return bop_kv_put(machine->txn, machine->tables[MACHINE_RESULTS], bop_slice(key, sizeof(key)),
-                      bop_buf_slice(&machine->large));
+    return bop__machine_put_lasting(machine, MACHINE_RESULTS, bop_slice(key, sizeof(key)),
+                                    bop_buf_slice(&machine->large));
 }
 
 int bop__machine_large_get(struct machine *machine, uint64_t session, uint64_t sequence)
@@ -234,8 +234,7 @@ int bop__machine_replies_remove(struct machine *machine, const struct session *s
             continue;
         }
         bop__machine_chunk_key(key, session->id, number);
-        rc = bop_kv_del(machine->txn, machine->tables[MACHINE_REPLIES],
-                        bop_slice(key, sizeof(key)));
+        rc = bop__machine_del_lasting(machine, MACHINE_REPLIES, bop_slice(key, sizeof(key)));
         if (rc < 0 && rc != BOP_ENOTFOUND) {
             return rc;
         }

@@ -265,8 +265,8 @@ int bop__machine_session_open(struct machine *machine, uint64_t index,
     }
     machine_store_be64(key, index);
     size = bop__machine_session_encode(bytes, &record);
-    rc = bop_kv_put(machine->txn, machine->tables[MACHINE_SESSIONS], bop_slice(key, sizeof(key)),
-                    bop_slice(bytes, size));
+    rc = bop__machine_put_lasting(machine, MACHINE_SESSIONS, bop_slice(key, sizeof(key)),
+                                  bop_slice(bytes, size));
     if (rc < 0) {
         return rc;
     }
@@ -303,8 +303,7 @@ static int end_session(struct machine *machine, struct session *session, uint8_t
     }
     if (rc == 0) {
         machine_store_be64(key, session->id);
-        rc = bop_kv_del(machine->txn, machine->tables[MACHINE_SESSIONS],
-                        bop_slice(key, sizeof(key)));
+        rc = bop__machine_del_lasting(machine, MACHINE_SESSIONS, bop_slice(key, sizeof(key)));
     }
     if (rc == 0) {
         table_remove(&machine->sessions, session);

@@ -3,6 +3,8 @@
  * way, what was there is written down before each change, and put back from the end
  * to the beginning if the transaction fails.
  *
+ * A past of the state that is being walked is told by the same functions (machine_past.h).
+ *
  * What lies in memory only (sizes of collections, how much sessions own) goes to the store
  * before the transaction begins, and is read from there again after it was taken back.
  *
@@ -10,7 +12,7 @@
  *
  *      table u8, existed B, key b, [value], size of all that u32
  */
-#include "machine_internal.h"
+#include "machine_past.h"
 
 /* ---- Writing down what was there ---- */
 
@@ -29,36 +31,113 @@ static int note_record(struct machine *machine, enum machine_table table, struct
     return writer.code;
 }
 
-static int note_what_is(struct machine *machine, enum machine_table table, struct bop_slice key)
+/* Whether a past that is being walked wants to know. */
+static bool past_wants(const struct machine *machine, enum machine_table table,
+                       struct bop_slice key, bool goes)
 {
-    struct bop_slice value = bop_slice(NULL, 0);
-    int rc = bop_kv_get(machine->txn, machine->tables[table], key, &value);
+    return BOP_UNLIKELY(machine->past != NULL) &&
+           bop__machine_past_wants(machine->past, table, key, goes);
+}
 
-    return rc < 0 && rc != BOP_ENOTFOUND ? rc : note_record(machine, table, key, rc == 0, value);
+/* What is there before it changes, to whoever may want it. */
+static int note_what_is(struct machine *machine, enum machine_table table, struct bop_slice key,
+                        bool goes, bool undo)
+{
+    bool past = past_wants(machine, table, key, goes);
+    struct bop_slice value = bop_slice(NULL, 0);
+    int rc;
+
+    if (BOP_LIKELY(!past && !undo)) {
+        return 0;
+    }
+    rc = bop_kv_get(machine->txn, machine->tables[table], key, &value);
+    if (rc < 0 && rc != BOP_ENOTFOUND) {
+        return rc;
+    }
+    if (past) {
+        bop__machine_past_note(
+            machine->past,
+            &(struct past_note){
+                .table = table, .existed = rc == 0, .goes = goes, .key = key, .value = value});
+    }
+    return undo ? note_record(machine, table, key, rc == 0, value) : 0;
+}
+
+static int put(struct machine *machine, enum machine_table table, struct bop_slice key,
+               struct bop_slice value, bool undo)
+{
+    int rc = note_what_is(machine, table, key, false, undo);
+
+    return rc ? rc : bop_kv_put(machine->txn, machine->tables[table], key, value);
+}
+
+static int del(struct machine *machine, enum machine_table table, struct bop_slice key, bool undo)
+{
+    int rc = note_what_is(machine, table, key, true, undo);
+
+    return rc ? rc : bop_kv_del(machine->txn, machine->tables[table], key);
+}
+
+static int cursor_del(struct machine *machine, enum machine_table table,
+                      struct bop_kv_cursor *cursor, struct bop_slice key, struct bop_slice value,
+                      bool undo)
+{
+    int rc = undo ? note_record(machine, table, key, true, value) : 0;
+
+    if (past_wants(machine, table, key, true)) {
+        bop__machine_past_note(
+            machine->past,
+            &(struct past_note){
+                .table = table, .existed = true, .goes = true, .key = key, .value = value});
+    }
+    return rc ? rc : bop_kv_cursor_del(cursor, false);
 }
 
 int bop__machine_put(struct machine *machine, enum machine_table table, struct bop_slice key,
                      struct bop_slice value)
 {
-    int rc = machine->undo.active ? note_what_is(machine, table, key) : 0;
+    return put(machine, table, key, value, machine->undo.active);
+}
 
-    return rc ? rc : bop_kv_put(machine->txn, machine->tables[table], key, value);
+int bop__machine_insert(struct machine *machine, enum machine_table table, struct bop_slice key,
+                        struct bop_slice value, struct bop_slice *out_existing)
+{
+    int rc = note_what_is(machine, table, key, false, machine->undo.active);
+
+    return rc ? rc
+              : bop_kv_put_with(machine->txn, machine->tables[table], key, value,
+                                BOP_KV_NO_OVERWRITE, out_existing);
 }
 
 int bop__machine_del(struct machine *machine, enum machine_table table, struct bop_slice key)
 {
-    int rc = machine->undo.active ? note_what_is(machine, table, key) : 0;
-
-    return rc ? rc : bop_kv_del(machine->txn, machine->tables[table], key);
+    return del(machine, table, key, machine->undo.active);
 }
 
 int bop__machine_cursor_del(struct machine *machine, enum machine_table table,
                             struct bop_kv_cursor *cursor, struct bop_slice key,
                             struct bop_slice value)
 {
-    int rc = machine->undo.active ? note_record(machine, table, key, true, value) : 0;
+    return cursor_del(machine, table, cursor, key, value, machine->undo.active);
+}
 
-    return rc ? rc : bop_kv_cursor_del(cursor, false);
+int bop__machine_put_lasting(struct machine *machine, enum machine_table table,
+                             struct bop_slice key, struct bop_slice value)
+{
+    return put(machine, table, key, value, false);
+}
+
+int bop__machine_del_lasting(struct machine *machine, enum machine_table table,
+                             struct bop_slice key)
+{
+    return del(machine, table, key, false);
+}
+
+int bop__machine_cursor_del_lasting(struct machine *machine, enum machine_table table,
+                                    struct bop_kv_cursor *cursor, struct bop_slice key,
+                                    struct bop_slice value)
+{
+    return cursor_del(machine, table, cursor, key, value, false);
 }
 
 /* ---- Taking it back ---- */
@@ -107,10 +186,9 @@ static int put_back(struct machine *machine, size_t end, size_t *out_begin)
 
     *out_begin = end - 4 - size;
     if (existed) {
-        return bop_kv_put(machine->txn, machine->tables[table], key,
-                          bop_slice(reader.at, bop_reader_left(&reader)));
+        return put(machine, table, key, bop_slice(reader.at, bop_reader_left(&reader)), false);
     }
-    rc = bop_kv_del(machine->txn, machine->tables[table], key);
+    rc = del(machine, table, key, false);
     return rc == BOP_ENOTFOUND ? 0 : rc;
 }
 

@@ -64,6 +64,9 @@
 #define WRITE_DEADLINE_MS  5000           /* Then the outcome is given as unknown. */
 #define SNAPSHOT_SEGMENTS  4 /* Of the log, applied since a snapshot: time for another. */
 #define SNAPSHOT_LARGE     (64u * 1024 * 1024) /* Bytes; below, one costs next to nothing. */
+#define SNAPSHOT_SLICE     (1024u * 1024) /* Bytes of records that are written from one view. */
+#define PAST_BYTES_MIN     (64u * 1024 * 1024) /* For what changes while a snapshot is written... */
+#define PAST_SHARE         4                   /* ...or this part of what the last one had. */
 #define TAKE_RETRY_MS      5000                /* After a snapshot that could not be taken. */
 #define APPLY_RETRY_MS     500                 /* After a full disk. */
 #define APPLY_GATHER_MS    10 /* Entries wait so long where nobody waits for them. */
@@ -144,7 +147,9 @@ struct snapshot_taking {
     bool active;
     uint64_t log_bytes; /* Applied between the snapshot before and this one. */
     struct bop_task task;
-    struct machine_view *view;
+    struct machine_past *past;      /* Of the machine as it was, */
+    struct snapshot_writer *writer; /* into here, slice by slice. NULL before the first one. */
+    bool more;                      /* The slice under way was not the last one. */
     struct bop_buf conf;
     struct snapshot_info info;
     char path[PATH_MAX_BYTES];

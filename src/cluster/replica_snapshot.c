@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "buggify.h"
+#include "machine_past.h"
 #include "replica_internal.h"
 
 static int snapshot_path(const struct replica *replica, char *out_path, uint64_t index,
@@ -335,14 +336,41 @@ int bop__replica_state_open(struct replica *replica, bool trusted, struct bop_er
 
 /* ---- Taking one ---- */
 
+static int take_open(struct replica *replica, struct snapshot_taking *taking)
+{
+    struct machine_position position = bop__machine_past_position(taking->past);
+
+    return bop__snapshot_writer_open(replica->options.allocator, &replica->writing.fs, taking->path,
+                                     &position, bop_buf_slice(&taking->conf), &taking->writer,
+                                     &taking->error);
+}
+
+static int take_slice(struct snapshot_taking *taking)
+{
+    int rc = bop__machine_past_walk(taking->past,
+                                    buggify(BUGGIFY_SLICE_SMALL) ? 32 : SNAPSHOT_SLICE,
+                                    bop__snapshot_writer_record, taking->writer, &taking->more);
+
+    return rc < 0 ? bop_error_set(&taking->error, rc, "write %s", taking->path) : 0;
+}
+
+/* A slice, and what comes before the first one and after the last. */
 static void take_run(struct bop_task *task)
 {
     struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
     struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
 
-    taking->rc = bop__snapshot_write(replica->options.allocator, &replica->writing.fs, taking->path,
-                                     taking->view, bop_buf_slice(&taking->conf), &taking->info,
-                                     &taking->error);
+    taking->more = false;
+    taking->rc = taking->writer ? 0 : take_open(replica, taking);
+    if (taking->rc == 0) {
+        taking->rc = take_slice(taking);
+    }
+    if (taking->rc == 0 && !taking->more) {
+        struct snapshot_writer *writer = taking->writer;
+
+        taking->writer = NULL;
+        taking->rc = bop__snapshot_writer_finish(writer, &taking->info, &taking->error);
+    }
 }
 
 /* Entries to keep below a new snapshot: as many as asked for, but about a segment at most. */
@@ -400,13 +428,34 @@ static void take_finish(struct replica *replica)
     bop__replica_digest_taken(replica, index, replica->snapshot.digest);
 }
 
+/* On to the next slice, which sees what is there by now and is told what was. */
+static void take_on(struct replica *replica)
+{
+    struct snapshot_taking *taking = &replica->taking;
+
+    taking->rc = bop__machine_past_turn(taking->past);
+    if (taking->rc == 0) {
+        bop_executor_submit(replica->options.work_executor, &taking->task);
+    } else {
+        bop_error_set(&taking->error, taking->rc, "look at the state");
+    }
+}
+
 static void take_done(struct bop_task *task)
 {
     struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
     struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
 
-    bop__machine_view_close(taking->view);
-    taking->view = NULL;
+    if (taking->rc == 0 && taking->more && replica->failed == 0) {
+        take_on(replica);
+        if (taking->rc == 0) {
+            return;
+        }
+    }
+    bop__snapshot_writer_drop(taking->writer);
+    taking->writer = NULL;
+    bop__machine_past_close(taking->past);
+    taking->past = NULL;
     taking->active = false;
     if (replica->failed != 0 || taking->rc == BOP_ECANCELED) {
         return;
@@ -422,6 +471,11 @@ static void take_done(struct bop_task *task)
     take_finish(replica);
 }
 
+static size_t past_bytes_max(const struct replica *replica)
+{
+    return bop_max_u64(PAST_BYTES_MIN, replica->snapshot.bytes / PAST_SHARE);
+}
+
 static void take(struct replica *replica)
 {
     struct snapshot_taking *taking = &replica->taking;
@@ -431,16 +485,23 @@ static void take(struct replica *replica)
     bop_buf_clear(&taking->conf);
     if (snapshot_path(replica, taking->path, position.index, position.term) < 0 ||
         bop_buf_append(&taking->conf, conf.data, conf.size) < 0 ||
-        bop__replica_view_open(replica, &taking->view) < 0) {
+        bop__replica_settle(replica) < 0 ||
+        bop__machine_past_open(replica->machine, past_bytes_max(replica), &taking->past) < 0) {
+        replica->take_again_ms = replica->now_ms + TAKE_RETRY_MS;
+        return;
+    }
+    memset(&taking->error, 0, sizeof(taking->error));
+    taking->task = (struct bop_task){.run = take_run, .done = take_done};
+    take_on(replica);
+    if (taking->rc < 0) {
+        bop__machine_past_close(taking->past);
+        taking->past = NULL;
         replica->take_again_ms = replica->now_ms + TAKE_RETRY_MS;
         return;
     }
     taking->active = true;
     taking->log_bytes = replica->applied_bytes;
     replica->applied_bytes = 0;
-    memset(&taking->error, 0, sizeof(taking->error));
-    taking->task = (struct bop_task){.run = take_run, .done = take_done};
-    bop_executor_submit(replica->options.work_executor, &taking->task);
 }
 
 /* ---- Installing one ---- */

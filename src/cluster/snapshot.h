@@ -11,6 +11,7 @@
 #include <bop/raft.h>
 
 #include "machine.h"
+#include "machine_record.h"
 
 /** Free bytes of the disk that no snapshot takes: the log's, so that a node whose disk is nearly
  * full can still be told who leads. */
@@ -36,6 +37,22 @@ BOP_MUST_USE int bop__snapshot_write(struct bop_allocator *allocator, struct bop
                                      const char *path, struct machine_view *view,
                                      struct bop_slice conf, struct snapshot_info *out_info,
                                      struct bop_error *err);
+
+/** The same in steps, with what was there at one position: open, then its records in order, then
+ * finish or drop. After a failure of open there is nothing to drop; finish ends the writer in any
+ * case. */
+struct snapshot_writer;
+BOP_MUST_USE int
+bop__snapshot_writer_open(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
+                          const struct machine_position *position, struct bop_slice conf,
+                          struct snapshot_writer **out_writer, struct bop_error *err);
+/** A machine_walk_fn; user is the writer. 0 or a code, and then the writer can only be dropped. */
+BOP_MUST_USE int bop__snapshot_writer_record(void *user, enum machine_table table,
+                                             struct bop_slice key, struct bop_slice value);
+BOP_MUST_USE int bop__snapshot_writer_finish(struct snapshot_writer *writer,
+                                             struct snapshot_info *out_info, struct bop_error *err);
+/** NULL is fine. */
+void bop__snapshot_writer_drop(struct snapshot_writer *writer);
 
 /** Read and check a whole file: BOP_ECORRUPT, BOP_EVERSION, BOP_ETRUNCATED. Memory is bounded
  * whatever it claims. */

@@ -1,6 +1,6 @@
 /*
- * Writing a snapshot: a view's records as they come, in blocks. Memory is one
- * block; a block is one write.
+ * Writing a snapshot: records as they come, in blocks. Memory is one block; a block is one
+ * write.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,7 +12,6 @@
 
 struct snapshot_writer {
     struct bop_fs *fs;
-    const char *path;
     int fd;
     uint64_t offset;
     uint64_t synced;
@@ -20,6 +19,9 @@ struct snapshot_writer {
     struct bop_buf buf; /* Of the block under way, head included. */
     size_t block_at;    /* Where it begins in buf: behind the preamble at first. */
     struct snapshot_tally tally;
+    struct snapshot_info info;
+    char path[SNAPSHOT_PATH_MAX];
+    char temporary[SNAPSHOT_PATH_MAX];
 };
 
 static void block_begin(struct snapshot_writer *writer, struct bop_writer *out)
@@ -34,7 +36,7 @@ static void block_begin(struct snapshot_writer *writer, struct bop_writer *out)
 static int look_at_room(struct snapshot_writer *writer)
 {
     uint64_t left;
-    int rc = writer->fs->free_bytes(writer->fs, writer->path, &left);
+    int rc = writer->fs->free_bytes(writer->fs, writer->temporary, &left);
 
     return rc == 0 && left < SNAPSHOT_ROOM_KEPT + writer->buf.size ? BOP_ENOROOM : rc;
 }
@@ -90,8 +92,8 @@ static int write_header(struct snapshot_writer *writer, const struct machine_pos
     return out.code ? out.code : block_end(writer, SNAPSHOT_HEADER);
 }
 
-static int write_record(void *user, enum machine_table table, struct bop_slice key,
-                        struct bop_slice value)
+int bop__snapshot_writer_record(void *user, enum machine_table table, struct bop_slice key,
+                                struct bop_slice value)
 {
     struct snapshot_writer *writer = user;
     struct bop_writer out = bop_writer(&writer->buf);
@@ -123,18 +125,10 @@ static int write_end(struct snapshot_writer *writer)
     return out.code ? out.code : block_end(writer, SNAPSHOT_END);
 }
 
-static int write_content(struct snapshot_writer *writer, struct machine_view *view,
-                         struct bop_slice conf)
+static int finish_content(struct snapshot_writer *writer)
 {
-    struct machine_position position = bop__machine_view_position(view);
-    int rc = write_header(writer, &position, conf);
+    int rc = writer->buf.size > 0 ? block_end(writer, SNAPSHOT_RECORDS) : 0;
 
-    if (rc == 0) {
-        rc = bop__machine_walk(view, write_record, writer);
-    }
-    if (rc == 0 && writer->buf.size > 0) {
-        rc = block_end(writer, SNAPSHOT_RECORDS);
-    }
     if (rc == 0) {
         rc = write_end(writer);
     }
@@ -169,22 +163,109 @@ static int publish(struct bop_fs *fs, const char *path, const char *temporary,
     return 0;
 }
 
-static int write_file(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
-                      struct machine_view *view, struct bop_slice conf,
-                      struct snapshot_writer *writer, struct bop_error *err)
+static int writer_open(struct snapshot_writer *writer, const struct machine_position *position,
+                       struct bop_slice conf, struct bop_error *err)
 {
-    int closed, rc = fs->open(fs, path, O_RDWR | O_CREAT | O_TRUNC);
+    int rc;
 
-    if (rc < 0) {
-        return bop_error_set(err, rc, "create %s", path);
+    if (conf.size > MACHINE_CONF_MAX) {
+        rc = BOP_ETOOBIG;
+    } else {
+        rc = conf.size > 0 ? bop_raft_configuration_decode(conf, &writer->info.raft.conf) : 0;
     }
-    *writer = (struct snapshot_writer){.fs = fs, .path = path, .fd = rc};
-    bop_buf_init(&writer->buf, allocator, 0);
-    rc = write_content(writer, view, conf);
+    if (rc < 0) {
+        return bop_error_set(err, rc, "configuration for %s", writer->path);
+    }
+    rc = writer->fs->open(writer->fs, writer->temporary, O_RDWR | O_CREAT | O_TRUNC);
+    if (rc < 0) {
+        return bop_error_set(err, rc, "create %s", writer->temporary);
+    }
+    writer->fd = rc;
+    writer->info.position = *position;
+    rc = write_header(writer, position, conf);
+    return rc < 0 ? bop_error_set(err, rc, "write %s", writer->temporary) : 0;
+}
+
+/* 0 or the code of the close, if the file was open. */
+static int writer_free(struct snapshot_writer *writer)
+{
+    int rc = writer->fd >= 0 ? writer->fs->close(writer->fs, writer->fd) : 0;
+
     bop_buf_deinit(&writer->buf);
-    closed = fs->close(fs, writer->fd);
+    return rc;
+}
+
+int bop__snapshot_writer_open(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
+                              const struct machine_position *position, struct bop_slice conf,
+                              struct snapshot_writer **out_writer, struct bop_error *err)
+{
+    struct snapshot_writer *writer;
+    int n, rc;
+
+    allocator = bop_allocator_or_tag(allocator, "cluster.snapshot");
+    writer = bop_alloc_zeroed(allocator, sizeof(*writer));
+    if (!writer) {
+        return bop_error_set(err, BOP_ENOMEM, "write %s", path);
+    }
+    writer->fs = fs;
+    writer->fd = -1;
+    bop_buf_init(&writer->buf, allocator, 0);
+    n = snprintf(writer->temporary, sizeof(writer->temporary), "%s.tmp", path);
+    if (n < 0 || (size_t)n >= sizeof(writer->temporary)) {
+        bop_free(allocator, writer, sizeof(*writer));
+        return bop_error_set(err, -ENAMETOOLONG, "%s", path);
+    }
+    memcpy(writer->path, writer->temporary, (size_t)n - 4);
+    rc = writer_open(writer, position, conf, err);
+    if (rc < 0) {
+        bop__snapshot_writer_drop(writer);
+        return rc;
+    }
+    *out_writer = writer;
+    return 0;
+}
+
+void bop__snapshot_writer_drop(struct snapshot_writer *writer)
+{
+    struct bop_allocator *allocator;
+
+    if (!writer) {
+        return;
+    }
+    allocator = writer->buf.allocator;
+    /* Best effort, both: the next one begins by emptying the file. */
+    BOP_IGNORE(writer_free(writer));
+    BOP_IGNORE(writer->fs->unlink(writer->fs, writer->temporary));
+    bop_free(allocator, writer, sizeof(*writer));
+}
+
+int bop__snapshot_writer_finish(struct snapshot_writer *writer, struct snapshot_info *out_info,
+                                struct bop_error *err)
+{
+    struct bop_allocator *allocator = writer->buf.allocator;
+    struct snapshot_info *info = &writer->info;
+    int closed, rc = finish_content(writer);
+
+    closed = writer_free(writer);
     rc = rc ? rc : closed;
-    return rc ? bop_error_set(err, rc, "write %s", path) : 0;
+    rc = rc < 0 ? bop_error_set(err, rc, "write %s", writer->temporary)
+                : publish(writer->fs, writer->path, writer->temporary, err);
+    if (rc < 0) {
+        BOP_IGNORE(writer->fs->unlink(writer->fs, writer->temporary));
+    } else {
+        info->raft.index = info->position.index;
+        info->raft.term = info->position.term;
+        info->raft.conf_index = info->position.conf_index;
+        info->bytes = writer->offset;
+        info->digest = writer->tally.digest;
+        info->format = MACHINE_FORMAT;
+        for (size_t i = 0; i < MACHINE_TABLES; i++) {
+            info->entries += writer->tally.records[i];
+        }
+        *out_info = *info;
+    }
+    bop_free(allocator, writer, sizeof(*writer));
+    return rc;
 }
 
 int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
@@ -192,41 +273,17 @@ int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs, cons
                         struct snapshot_info *out_info, struct bop_error *err)
 {
     struct machine_position position = bop__machine_view_position(view);
-    struct snapshot_info info = {.position = position};
-    char temporary[SNAPSHOT_PATH_MAX];
-    struct snapshot_writer writer = {0};
-    int n = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
-    int rc;
+    struct snapshot_writer *writer;
+    int rc = bop__snapshot_writer_open(allocator, fs, path, &position, conf, &writer, err);
 
-    if (n < 0 || (size_t)n >= sizeof(temporary)) {
-        return bop_error_set(err, -ENAMETOOLONG, "%s", path);
-    }
-    rc = conf.size > MACHINE_CONF_MAX ? BOP_ETOOBIG : 0;
-    if (rc == 0 && conf.size > 0) {
-        rc = bop_raft_configuration_decode(conf, &info.raft.conf);
-    }
     if (rc < 0) {
-        return bop_error_set(err, rc, "configuration for %s", path);
-    }
-    rc = write_file(bop_allocator_or_tag(allocator, "cluster.snapshot"), fs, temporary, view, conf,
-                    &writer, err);
-    if (rc == 0) {
-        rc = publish(fs, path, temporary, err);
-    }
-    if (rc < 0) {
-        /* Best effort: the next one begins by emptying it. */
-        BOP_IGNORE(fs->unlink(fs, temporary));
         return rc;
     }
-    info.raft.index = position.index;
-    info.raft.term = position.term;
-    info.raft.conf_index = position.conf_index;
-    info.bytes = writer.offset;
-    info.digest = writer.tally.digest;
-    info.format = MACHINE_FORMAT;
-    for (size_t i = 0; i < MACHINE_TABLES; i++) {
-        info.entries += writer.tally.records[i];
+    rc = bop__machine_walk(view, bop__snapshot_writer_record, writer);
+    if (rc < 0) {
+        bop_error_set(err, rc, "write %s", writer->temporary);
+        bop__snapshot_writer_drop(writer);
+        return rc;
     }
-    *out_info = info;
-    return 0;
+    return bop__snapshot_writer_finish(writer, out_info, err);
 }
