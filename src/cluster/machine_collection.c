@@ -232,6 +232,26 @@ int bop__machine_entry_put(struct machine *machine, struct collection *collectio
     return rc;
 }
 
+int bop__machine_entry_insert(struct machine *machine, struct collection *collection,
+                              const struct machine_key *store_key,
+                              const struct machine_entry *entry)
+{
+    struct bop_slice existing;
+    int rc = bop__machine_entry_encode(store_key, entry, &machine->scratch);
+
+    if (rc == 0) {
+        rc = bop__machine_insert(machine, MACHINE_ENTRIES,
+                                 bop_slice(store_key->bytes, store_key->size),
+                                 bop_buf_slice(&machine->scratch), &existing);
+    }
+    if (rc == 0) {
+        collection->record.entries++;
+        collection->dirty = true;
+        machine->batch_entries++;
+    }
+    return rc;
+}
+
 int bop__machine_entry_delete(struct machine *machine, struct collection *collection,
                               const struct machine_key *store_key)
 {

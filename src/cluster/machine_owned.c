@@ -29,6 +29,14 @@ int bop__machine_owned_put(struct machine *machine, const struct machine_owned *
     return bop__machine_put(machine, MACHINE_OWNED, make_key(key, owned), value);
 }
 
+int bop__machine_owned_insert(struct machine *machine, const struct machine_owned *owned,
+                              struct bop_slice value, struct bop_slice *out_existing)
+{
+    uint8_t key[MACHINE_OWNED_KEY];
+
+    return bop__machine_insert(machine, MACHINE_OWNED, make_key(key, owned), value, out_existing);
+}
+
 int bop__machine_owned_del(struct machine *machine, const struct machine_owned *owned)
 {
     uint8_t key[MACHINE_OWNED_KEY];
@@ -104,6 +112,16 @@ static int count_set(struct machine *machine, struct session *session, enum mach
     session->owned[kind - 1] = count;
     session->owned_dirty |= (uint8_t)bit_of(kind);
     return 0;
+}
+
+int bop__machine_owned_full(struct machine *machine, uint64_t session, enum machine_owned_kind kind,
+                            bool *out_full)
+{
+    struct session *found;
+    int rc = count_find(machine, session, kind, &found);
+
+    *out_full = rc == 0 && found->owned[kind - 1] >= MACHINE_SESSION_OWNED_MAX;
+    return rc;
 }
 
 int bop__machine_owned_add(struct machine *machine, uint64_t session, enum machine_owned_kind kind,

@@ -76,37 +76,89 @@ int bop__machine_registration_owned_check(struct bop_slice value)
     return owned_decode(value, &registry, &address);
 }
 
-static int owned_put(struct machine *machine, const struct machine_owned *owned,
-                     struct bop_slice registry, struct bop_slice address)
+/* What a session has of this sequence. *out_here: at this address. */
+static int owned_compare(struct bop_slice value, struct bop_slice address, bool *out_here)
 {
-    struct bop_writer writer = bop_writer(&machine->scratch);
+    struct bop_slice registry, known;
+    int rc = owned_decode(value, &registry, &known);
 
-    bop_buf_clear(&machine->scratch);
-    bop_write_bytes(&writer, registry);
-    bop_write_raw(&writer, address);
-    return writer.code ? writer.code
-                       : bop__machine_owned_put(machine, owned, bop_buf_slice(&machine->scratch));
+    *out_here = rc == 0 && bop_slice_equal(known, address);
+    return rc;
 }
 
 /* Does the session have this sequence? *out_here: at this address. */
 static int owned_look(struct machine *machine, const struct machine_owned *owned,
                       struct bop_slice address, bool *out_used, bool *out_here)
 {
-    struct bop_slice value, registry, known;
+    struct bop_slice value;
     int rc = bop__machine_owned_get(machine, owned, &value);
 
-    *out_used = *out_here = false;
+    *out_used = rc == 0;
+    *out_here = false;
     if (rc == 0) {
-        rc = owned_decode(value, &registry, &known);
-    }
-    if (rc == 0) {
-        *out_used = true;
-        *out_here = bop_slice_equal(known, address);
+        rc = owned_compare(value, address, out_here);
     }
     return rc == BOP_ENOTFOUND ? 0 : rc;
 }
 
+/* Give the session this sequence, unless it has it. */
+static int owned_insert(struct machine *machine, const struct machine_owned *owned,
+                        struct bop_slice registry, struct bop_slice address, bool *out_used,
+                        bool *out_here)
+{
+    struct bop_writer writer = bop_writer(&machine->scratch);
+    struct bop_slice existing;
+    int rc;
+
+    *out_used = *out_here = false;
+    bop_buf_clear(&machine->scratch);
+    bop_write_bytes(&writer, registry);
+    bop_write_raw(&writer, address);
+    rc = writer.code ? writer.code
+                     : bop__machine_owned_insert(machine, owned, bop_buf_slice(&machine->scratch),
+                                                 &existing);
+    *out_used = rc == BOP_EEXISTS;
+    return *out_used ? owned_compare(existing, address, out_here) : rc;
+}
+
 /* ---- Writes ---- */
+
+/* The status of one that cannot be added, or is there: its session has as many as it may. */
+static int judge_full(struct machine *machine, const struct machine_owned *owned,
+                      struct bop_slice address, enum bop_status *out_status)
+{
+    struct machine_entry entry, found;
+    struct machine_key store_key;
+    bool used, here;
+    int rc = owned_look(machine, owned, address, &used, &here);
+
+    *out_status = used && !here ? BOP_STATUS_BAD_REQUEST : BOP_STATUS_OK;
+    if (rc < 0 || used) {
+        return rc;
+    }
+    rc = make_entry(machine, address, owned, &entry, &store_key);
+    if (rc == 0) {
+        rc = bop__machine_entry_find(machine->txn, machine->tables[MACHINE_ENTRIES], &store_key,
+                                     entry.key, &found);
+    }
+    *out_status = rc == BOP_ENOTFOUND ? BOP_STATUS_BUSY : BOP_STATUS_BAD_REQUEST;
+    return rc == BOP_ENOTFOUND || rc == BOP_EEXISTS ? 0 : rc;
+}
+
+/* The entry of what the session was given. BOP_EEXISTS: another address has the same digest. */
+static int entry_insert(struct machine *machine, struct collection *registry,
+                        struct bop_slice address, const struct machine_owned *owned)
+{
+    struct machine_entry entry;
+    struct machine_key store_key;
+    int rc = make_entry(machine, address, owned, &entry, &store_key);
+
+    if (rc == 0) {
+        entry.version = machine->entry.index;
+        rc = bop__machine_entry_insert(machine, registry, &store_key, &entry);
+    }
+    return rc;
+}
 
 /* Add one. *out_added may stay false; a status other than OK: it cannot be, nothing was done. */
 static int add(struct machine *machine, struct collection *registry, struct bop_slice name,
@@ -117,37 +169,25 @@ static int add(struct machine *machine, struct collection *registry, struct bop_
                                   .kind = OWNED_REGISTRATION,
                                   .id = registry->record.id,
                                   .number = sequence};
-    struct machine_entry entry, found;
-    struct machine_key store_key;
     bool used, here, full;
-    int rc = owned_look(machine, &owned, address, &used, &here);
+    int rc = bop__machine_owned_full(machine, owned.session, OWNED_REGISTRATION, &full);
 
     *out_added = false;
+    if (rc < 0 || full) {
+        return rc ? rc : judge_full(machine, &owned, address, out_status);
+    }
+    rc = owned_insert(machine, &owned, name, address, &used, &here);
     *out_status = used && !here ? BOP_STATUS_BAD_REQUEST : BOP_STATUS_OK;
     if (rc < 0 || used) {
         return rc;
     }
-    rc = make_entry(machine, address, &owned, &entry, &store_key);
-    if (rc == 0) {
-        rc = bop__machine_entry_find(machine->txn, machine->tables[MACHINE_ENTRIES], &store_key,
-                                     entry.key, &found);
-    }
-    if (rc == 0 || rc == BOP_EEXISTS) { /* Of another address, with the same digest. */
+    rc = entry_insert(machine, registry, address, &owned);
+    if (rc == BOP_EEXISTS) {
         *out_status = BOP_STATUS_BAD_REQUEST;
-        return 0;
+        return bop__machine_owned_del(machine, &owned);
     }
-    if (rc != BOP_ENOTFOUND) {
-        return rc;
-    }
-    rc = bop__machine_owned_add(machine, owned.session, OWNED_REGISTRATION, &full);
-    if (rc < 0 || full) {
-        *out_status = BOP_STATUS_BUSY;
-        return rc;
-    }
-    entry.version = machine->entry.index;
-    rc = bop__machine_entry_put(machine, registry, &store_key, &entry, false);
     if (rc == 0) {
-        rc = owned_put(machine, &owned, name, address);
+        rc = bop__machine_owned_add(machine, owned.session, OWNED_REGISTRATION, &full);
     }
     *out_added = rc == 0;
     return rc ? rc : tell(machine, BOP_EVENT_REGISTRATION_ADD, 0, name, address, &owned);
