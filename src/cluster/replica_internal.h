@@ -56,7 +56,8 @@
 #define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
 #define SEND_AHEAD_US      5000 /* Of the rate that is allowed: turns are not on the microsecond. */
 #define SEND_AGAIN_MS      500  /* After a refusal; consensus asks with each heartbeat. */
-#define SEND_STALL_MS      10000 /* Without an acknowledgement; then a transfer is given up. */
+#define CATCH_UP_MS        120000 /* Entries are kept so long for one that loads a snapshot. */
+#define SEND_STALL_MS      10000  /* Without an acknowledgement; then a transfer is given up. */
 #define SNAPSHOT_BYTES_MAX (1ull << 40)   /* That a peer may announce. */
 #define CHUNK_WINDOW       (1024u * 1024) /* Sent and not acknowledged. */
 #define ALIVE_MAX          512            /* Sessions in one message to the leader. */
@@ -121,6 +122,12 @@ struct replica_peer {
         uint64_t refused_ms; /* When it would not have one; 0: it has not said so since. */
         uint64_t logged;     /* The newest whose sending was noted in the log. */
     } send;
+    /* It has all of a snapshot that we, who led in this term, sent: what follows is kept for it. */
+    struct {
+        uint64_t index; /* What it has, as far as we know; 0: nothing is kept. */
+        uint64_t term;
+        uint64_t ms; /* When that was last more. */
+    } catching_up;
 };
 
 /** A snapshot on its way to us. */

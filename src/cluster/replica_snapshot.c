@@ -383,16 +383,45 @@ static uint64_t trailing_entries(const struct replica *replica, uint64_t index)
                                       replica->options.segment_bytes / entry_bytes));
 }
 
+/* Who was sent a snapshot loads it, and is then sent what came meanwhile: if that were gone, it
+ * would be sent another one, and so on for as long as there are writes. Who gets no further for
+ * long, or would have it all from a full disk, is not waited for. */
+static bool catches_up(const struct replica *replica, struct replica_peer *peer, uint64_t first)
+{
+    uint64_t match;
+
+    if (peer->catching_up.index == 0) {
+        return false;
+    }
+    match = bop_raft_match_index(replica->raft, peer->id);
+    if (match > peer->catching_up.index) {
+        peer->catching_up.index = match;
+        peer->catching_up.ms = replica->now_ms;
+    }
+    if (match >= first || replica->disk_low || replica->status.state != BOP_RAFT_LEADER ||
+        replica->status.term != peer->catching_up.term ||
+        replica->now_ms - peer->catching_up.ms >= CATCH_UP_MS) {
+        peer->catching_up.index = 0;
+    }
+    return peer->catching_up.index != 0;
+}
+
 /* The first entry to keep in the log below a new snapshot: for followers a little
- * behind, and for those that are being sent an older snapshot. */
-static uint64_t first_kept(const struct replica *replica, uint64_t index)
+ * behind, and for those that are or were sent an older snapshot. With the last entry of
+ * that, by which they are asked whether they have it. */
+static uint64_t first_kept(struct replica *replica, uint64_t index)
 {
     uint64_t trailing = trailing_entries(replica, index);
-    uint64_t first = index > trailing ? index - trailing + 1 : 1;
+    uint64_t most = index > trailing ? index - trailing + 1 : 1, first = most;
 
     for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
-        if (replica->peers[n].send.active) {
-            first = bop_min_u64(first, replica->peers[n].send.index + 1);
+        struct replica_peer *peer = &replica->peers[n];
+
+        if (peer->send.active) {
+            first = bop_min_u64(first, peer->send.index);
+        }
+        if (catches_up(replica, peer, most)) {
+            first = bop_min_u64(first, peer->catching_up.index);
         }
     }
     return bop_max_u64(first, bop_aof_first(replica->aof));

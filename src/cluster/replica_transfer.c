@@ -253,6 +253,9 @@ void bop__replica_snapshot_ack(struct replica *replica, struct replica_peer *pee
     peer->send.acked = ack->offset;
     peer->send.acked_ms = replica->now_ms;
     if (peer->send.acked == peer->send.size) {
+        peer->catching_up.index = peer->send.index;
+        peer->catching_up.term = replica->status.term;
+        peer->catching_up.ms = replica->now_ms;
         bop__replica_snapshot_stop_sending(replica, peer);
     } else {
         send_window(replica, peer);

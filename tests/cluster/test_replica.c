@@ -688,6 +688,59 @@ TEST(replica, offers_no_snapshot_again_at_once)
     CHECK(peer->send.active);
 }
 
+/* All of the newest snapshot is there, as it says. */
+static void deliver_snapshot(struct world *w, struct replica_peer *peer)
+{
+    struct bop_raft_message message = {
+        .type = BOP_RAFT_INSTALL, .peer = peer->id, .term = w->replica->status.term};
+    struct peer_have have = {.index = w->replica->snapshot.raft.index,
+                             .term = w->replica->snapshot.raft.term};
+    struct peer_chunk_ack ack = {.index = have.index, .offset = w->replica->snapshot.bytes};
+
+    bop__replica_snapshot_send(w->replica, &message);
+    REQUIRE(peer->send.active);
+    bop__replica_snapshot_have(w->replica, peer, &have);
+    REQUIRE_EQ(peer->send.sent, ack.offset);
+    bop__replica_snapshot_ack(w->replica, peer, &ack);
+    CHECK(!peer->send.active);
+}
+
+static void fill_segments(struct world *w)
+{
+    for (int n = 0; n < 100; n++) {
+        world_added(w, 1);
+    }
+    take_snapshot(w);
+}
+
+/* While it loads that, the log must not go on without it. */
+TEST(replica, keeps_what_follows_a_snapshot_that_it_sent)
+{
+    struct world *w = &f->w;
+    struct replica_peer *peer;
+    uint64_t sent;
+
+    w->options.segment_bytes = 4096;
+    start(w);
+    fill_segments(w);
+    w->replica->options.trailing_entries = 1;
+    w->connected_peer = 2;
+    bop__replica_peer_connected(w->replica, 2);
+    peer = bop__replica_peer(w->replica, 2);
+    REQUIRE(peer);
+    deliver_snapshot(w, peer);
+    sent = w->replica->snapshot.raft.index;
+    for (unsigned n = 0; n < 2; n++) {
+        fill_segments(w);
+        CHECK(w->replica->snapshot.raft.index > sent);
+        CHECK(bop_aof_first(w->replica->aof) <= sent);
+    }
+    w->now_us += (uint64_t)CATCH_UP_MS * 1000; /* But not for ever. */
+    world_run(w, 2);
+    fill_segments(w);
+    CHECK(bop_aof_first(w->replica->aof) > sent);
+}
+
 /* The name is what it is found and sent by. */
 TEST(replica, passes_over_a_snapshot_with_a_wrong_name)
 {
