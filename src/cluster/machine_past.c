@@ -137,6 +137,16 @@ int bop__machine_past_turn(struct machine_past *past)
     return past->view ? 0 : bop__machine_view_open(past->machine, &past->view);
 }
 
+bool bop__machine_past_rest(struct machine_past *past)
+{
+    if (past->view_stays || past->held) {
+        return false;
+    }
+    bop__machine_view_close(past->view);
+    past->view = NULL;
+    return true;
+}
+
 void bop__machine_past_close(struct machine_past *past)
 {
     if (!past) {

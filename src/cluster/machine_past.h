@@ -36,6 +36,9 @@ BOP_MUST_USE int bop__machine_past_open(struct machine *machine, size_t bytes_ma
 struct machine_position bop__machine_past_position(const struct machine_past *past);
 /** Before each walk: give the slice a view and the notes. On a failure it can only be closed. */
 BOP_MUST_USE int bop__machine_past_turn(struct machine_past *past);
+/** No slice is begun for a while: let go of the view. False if one stays open up to the end, as
+ * there were too many notes: then there is no time to lose. */
+bool bop__machine_past_rest(struct machine_past *past);
 /** Walk a slice: call fn for each record, in the order of tables and keys, until they had so many
  * bytes. *out_more: it is not the end. 0, or what fn returned, or a code; then it can only be
  * closed. */

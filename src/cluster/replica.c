@@ -482,6 +482,7 @@ void bop__replica_close(struct replica *replica)
     }
     bop__replica_admins_deinit(replica);
     bop__replica_snapshot_deinit(replica);
+    bop__replica_snapshot_give_up(replica);
     bop__replica_verify_deinit(replica);
     bop__replica_backups_deinit(replica);
     if (replica->options.events.on_release) {
@@ -512,9 +513,9 @@ void bop__replica_stop(struct replica *replica)
 
 bool bop__replica_busy(const struct replica *replica)
 {
-    return bop_aof_busy(replica->aof) || replica->taking.active || replica->verify.running ||
-           bop__replica_backups_cutting(replica) || replica->install.phase == INSTALL_CHECKING ||
-           replica->install.phase == INSTALL_LOADING;
+    return bop_aof_busy(replica->aof) || (replica->taking.active && !replica->taking.resting) ||
+           replica->verify.running || bop__replica_backups_cutting(replica) ||
+           replica->install.phase == INSTALL_CHECKING || replica->install.phase == INSTALL_LOADING;
 }
 
 /* ---- Turning ---- */
@@ -613,6 +614,9 @@ uint64_t bop__replica_deadline_ms(const struct replica *replica)
     }
     deadline = bop_min_u64(deadline, bop__replica_snapshot_due_ms(replica));
     deadline = bop_min_u64(deadline, bop__replica_timers_due_ms(replica));
+    if (replica->taking.resting) {
+        deadline = bop_min_u64(deadline, replica->taking.rest_until_ms);
+    }
     if (replica->batch.open) {
         deadline = bop_min_u64(deadline, replica->batch.due_ms);
     }

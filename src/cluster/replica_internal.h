@@ -68,10 +68,12 @@
 #define SNAPSHOT_SLICE     (1024u * 1024) /* Bytes of records that are written from one view. */
 #define PAST_BYTES_MIN     (64u * 1024 * 1024) /* For what changes while a snapshot is written... */
 #define PAST_SHARE         4                   /* ...or this part of what the last one had. */
-#define TAKE_RETRY_MS      5000                /* After a snapshot that could not be taken. */
-#define APPLY_RETRY_MS     500                 /* After a full disk. */
-#define APPLY_GATHER_MS    10 /* Entries wait so long where nobody waits for them. */
-#define APPLY_TURN_MS      20 /* Of one turn; heartbeats must not wait longer. */
+#define SNAPSHOT_REST_MS   50    /* Between two slices at most, while entries come... */
+#define SNAPSHOT_REST_ALL  60000 /* ...and between all of them, by the last one's size. */
+#define TAKE_RETRY_MS      5000  /* After a snapshot that could not be taken. */
+#define APPLY_RETRY_MS     500   /* After a full disk. */
+#define APPLY_GATHER_MS    10    /* Entries wait so long where nobody waits for them. */
+#define APPLY_TURN_MS      20    /* Of one turn; heartbeats must not wait longer. */
 #define DISK_RESERVE       (32u * 1024 * 1024) /* Free bytes below which no write is taken. */
 #define DISK_LOOK          (4u * 1024 * 1024)  /* The log's bytes after which it is looked at. */
 #define DIGESTS_KEPT       4                   /* Of each node, to compare. */
@@ -157,6 +159,9 @@ struct snapshot_taking {
     struct machine_past *past;      /* Of the machine as it was, */
     struct snapshot_writer *writer; /* into here, slice by slice. NULL before the first one. */
     bool more;                      /* The slice under way was not the last one. */
+    bool resting;                   /* Between two slices: no task is under way. */
+    uint64_t rest_until_ms;
+    uint64_t applied; /* When the slice under way began. */
     struct bop_buf conf;
     struct snapshot_info info;
     char path[PATH_MAX_BYTES];
@@ -401,6 +406,8 @@ void bop__replica_frame_end(struct replica *replica, uint64_t peer, struct bop_b
 BOP_MUST_USE int bop__replica_state_open(struct replica *replica, bool trusted,
                                          struct bop_error *err);
 void bop__replica_snapshot_turn(struct replica *replica);
+/** Of one that is being written and rests; for the end. */
+void bop__replica_snapshot_give_up(struct replica *replica);
 void bop__replica_snapshot_install(struct replica *replica,
                                    const struct bop_raft_snapshot *snapshot);
 

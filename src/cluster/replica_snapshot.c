@@ -462,6 +462,8 @@ static void take_on(struct replica *replica)
 {
     struct snapshot_taking *taking = &replica->taking;
 
+    taking->resting = false;
+    taking->applied = replica->applied;
     taking->rc = bop__machine_past_turn(taking->past);
     if (taking->rc == 0) {
         bop_executor_submit(replica->options.work_executor, &taking->task);
@@ -470,22 +472,49 @@ static void take_on(struct replica *replica)
     }
 }
 
-static void take_done(struct bop_task *task)
+/*
+ * A slice takes processor, disk and caches from whatever goes on. So there is a rest behind each
+ * one while entries are applied, and a large state is written in about a minute, or in half a
+ * second for each 10 MiB if that is less.
+ */
+static bool take_rest(struct replica *replica)
 {
-    struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
-    struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
+    struct snapshot_taking *taking = &replica->taking;
+    uint64_t rest_ms = bop_min_u64(SNAPSHOT_REST_MS,
+                                   (uint64_t)SNAPSHOT_REST_ALL * SNAPSHOT_SLICE /
+                                       bop_max_u64(replica->snapshot.bytes, SNAPSHOT_SLICE));
 
-    if (taking->rc == 0 && taking->more && replica->failed == 0) {
-        take_on(replica);
-        if (taking->rc == 0) {
-            return;
-        }
+    if (replica->applied == taking->applied || !bop__machine_past_rest(taking->past)) {
+        return false;
     }
+    taking->resting = true;
+    taking->rest_until_ms = bop_clock_monotonic_ms(replica->options.clock) + rest_ms;
+    return true;
+}
+
+/* What the taking holds, given back. */
+static void take_end(struct snapshot_taking *taking)
+{
     bop__snapshot_writer_drop(taking->writer);
     taking->writer = NULL;
     bop__machine_past_close(taking->past);
     taking->past = NULL;
     taking->active = false;
+    taking->resting = false;
+}
+
+void bop__replica_snapshot_give_up(struct replica *replica)
+{
+    if (replica->taking.active && replica->taking.resting) {
+        take_end(&replica->taking);
+    }
+}
+
+static void take_ended(struct replica *replica)
+{
+    struct snapshot_taking *taking = &replica->taking;
+
+    take_end(taking);
     if (replica->failed != 0 || taking->rc == BOP_ECANCELED) {
         return;
     }
@@ -498,6 +527,41 @@ static void take_done(struct bop_task *task)
         return;
     }
     take_finish(replica);
+}
+
+static void take_done(struct bop_task *task)
+{
+    struct snapshot_taking *taking = BOP_CONTAINER_OF(task, struct snapshot_taking, task);
+    struct replica *replica = BOP_CONTAINER_OF(taking, struct replica, taking);
+
+    if (taking->rc == 0 && taking->more && replica->failed == 0) {
+        if (take_rest(replica)) {
+            return;
+        }
+        take_on(replica);
+        if (taking->rc == 0) {
+            return;
+        }
+    }
+    take_ended(replica);
+}
+
+/* The rest is over. */
+static void take_turn(struct replica *replica)
+{
+    struct snapshot_taking *taking = &replica->taking;
+
+    if (!taking->resting) {
+        return;
+    }
+    if (replica->install.phase == INSTALL_WAITING) {
+        bop__replica_snapshot_give_up(replica); /* A newer one is there. */
+    } else if (replica->now_ms >= taking->rest_until_ms) {
+        take_on(replica);
+        if (taking->rc < 0) {
+            take_ended(replica);
+        }
+    }
 }
 
 static size_t past_bytes_max(const struct replica *replica)
@@ -659,6 +723,7 @@ static bool take_is_due(const struct replica *replica)
 
 void bop__replica_snapshot_turn(struct replica *replica)
 {
+    take_turn(replica);
     if (replica->install.phase == INSTALL_WAITING && !replica->taking.active &&
         !bop__replica_backups_cutting(replica)) {
         install_load(replica);
