@@ -545,6 +545,7 @@ static void look_at_disk(struct replica *replica)
     replica->disk_taken = 0;
     bop_aof_look_for_room(replica->aof);
     bop_aof_status(replica->aof, &log);
+    replica->log_full = log.no_room;
     low |= log.no_room;
     if (low != replica->disk_low) {
         replica->disk_low = low;

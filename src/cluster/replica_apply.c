@@ -104,9 +104,10 @@ static void give_up_batch(struct replica *replica, int code, bool begun)
 }
 
 /*
- * While a snapshot is written nothing that a transaction gives back can be used again: each copy of
- * a page is one of those that were not touched for long, or never, which costs several times as
- * much. Longer transactions copy the upper pages of the trees less often.
+ * While a snapshot is written what transactions give back is used again later than else, or, while
+ * a view is long open, not at all: each copy of a page is one of those that were not touched for
+ * long, or never, which costs several times as much. Longer transactions copy the upper pages of
+ * the trees less often.
  */
 static uint64_t settle_ms(const struct replica *replica)
 {

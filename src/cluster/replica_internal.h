@@ -268,6 +268,7 @@ struct replica {
     bool apply_stopped;      /* At an entry of which a snapshot is to be taken. */
     uint64_t apply_due_ms;   /* Committed entries gather until then; 0: there are none. */
     bool disk_low;           /* Less than DISK_RESERVE is free. */
+    bool log_full;           /* None is: what is to be appended waits. */
     uint64_t disk_taken;     /* Bytes that went to the log since the disk was looked at. */
     bool state_full;         /* The last batch found no room... */
     uint64_t apply_again_ms; /* ...and is tried again then. */

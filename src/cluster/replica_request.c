@@ -139,7 +139,8 @@ uint8_t bop__replica_write(struct replica *replica, struct replica_write *write,
     if (*write_slot(replica, id) || (leads && proposals_full(replica))) {
         return BOP_STATUS_BUSY;
     }
-    if (replica->state_full || (leads && replica->disk_low)) {
+    /* Whoever follows and cannot append would never hear of its being done. */
+    if (replica->state_full || replica->log_full || (leads && replica->disk_low)) {
         return BOP_STATUS_NO_ROOM;
     }
     if (!leads && replica->status.leader == 0) {
