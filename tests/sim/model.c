@@ -681,6 +681,26 @@ bool sim_model_watch_is_late(const struct sim *sim, const struct sim_watch *watc
 
 /* ---- What nodes show ---- */
 
+/* A committed entry, of a node whose disk has stopped since it applied it: another one's copy, for
+ * the clients may hear of it nevertheless. NULL: nobody else who is up has it. */
+static const struct bop_raft_entry *others_entry(const struct sim_node *node, uint64_t index,
+                                                 struct bop_raft_entry *storage)
+{
+    struct sim *sim = node->sim;
+
+    for (unsigned n = 0; n < sim->node_count; n++) {
+        const struct sim_node *other = &sim->nodes[n];
+
+        if (other != node && other->up && other->replica && other->replica->failed == 0 &&
+            other->stop_at == 0 && other->replica->status.commit >= index &&
+            bop_aof_first(other->replica->aof) <= index &&
+            bop_aof_last(other->replica->aof) >= index) {
+            return bop__replica_log_get(other->replica, index, storage);
+        }
+    }
+    return NULL;
+}
+
 /* Returns false if the entry cannot be read: nothing behind it may be shown before it. */
 static bool check_entry(struct sim_node *node, uint64_t index)
 {
@@ -691,6 +711,9 @@ static bool check_entry(struct sim_node *node, uint64_t index)
     struct sim_entry *known;
     uint64_t payload;
 
+    if (!entry) {
+        entry = others_entry(node, index, &storage);
+    }
     if (!entry) {
         return false; /* Its disk has stopped, and it with it. */
     }
