@@ -570,6 +570,7 @@ static void tick(struct replica *replica)
     if (replica->now_ms >= replica->housekeeping_ms) {
         replica->housekeeping_ms = replica->now_ms + HOUSEKEEPING_MS;
         look_at_disk(replica);
+        bop__replica_catching_up_turn(replica);
         bop__replica_requests_housekeeping(replica);
         bop__replica_members_turn(replica);
         bop__replica_join_turn(replica);

@@ -454,6 +454,8 @@ void bop__replica_backups_deinit(struct replica *replica);
 
 /** May one be taken now? */
 bool bop__replica_snapshot_may_take(const struct replica *replica);
+/** Find out who of those that were sent a snapshot has caught up since. */
+void bop__replica_catching_up_turn(struct replica *replica);
 
 /* replica_digest.c */
 /** A snapshot was taken: its content has this digest. */

@@ -406,6 +406,18 @@ static bool catches_up(const struct replica *replica, struct replica_peer *peer,
     return peer->catching_up.index != 0;
 }
 
+/* Looked at all the time: who has caught up and is lost later is nobody the log waits for. */
+void bop__replica_catching_up_turn(struct replica *replica)
+{
+    uint64_t trailing = replica->options.trailing_entries;
+    uint64_t first = replica->applied > trailing ? replica->applied - trailing + 1 : 1;
+
+    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
+        /* What it says is kept with the peer. */
+        BOP_IGNORE(catches_up(replica, &replica->peers[n], first));
+    }
+}
+
 /* The first entry to keep in the log below a new snapshot: for followers a little
  * behind, and for those that are or were sent an older snapshot. With the last entry of
  * that, by which they are asked whether they have it. */
