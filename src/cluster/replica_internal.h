@@ -420,6 +420,8 @@ void bop__replica_verify_turn(struct replica *replica);
 bool bop__replica_verify_passed(const struct replica *replica);
 /** It is known not to be whole. */
 bool bop__replica_verify_failed(const struct replica *replica);
+/** The damaged one was written anew. */
+void bop__replica_verify_replaced(struct replica *replica);
 void bop__replica_verify_deinit(struct replica *replica);
 
 /* replica_transfer.c */

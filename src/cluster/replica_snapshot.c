@@ -447,6 +447,13 @@ static void take_finish(struct replica *replica)
     uint64_t keep;
     int rc;
 
+    if (index == replica->snapshot.raft.index && bop__replica_verify_failed(replica)) {
+        bop__replica_verify_replaced(replica); /* For consensus it is the one that was there. */
+        replica->snapshot = replica->taking.info;
+        bop_log(replica->options.log, BOP_LOG_INFO, "snapshot", "taken again index=%" PRIu64,
+                index);
+        return;
+    }
     if (index <= replica->snapshot.raft.index || replica->install.phase > INSTALL_CHECKING) {
         return; /* A newer one came from a peer meanwhile. */
     }
@@ -725,7 +732,8 @@ static bool take_is_due(const struct replica *replica)
     uint64_t since;
 
     if (replica->applied <= last->raft.index) {
-        return false;
+        /* One that is damaged is written anew, at the same place if need be. */
+        return replica->applied == last->raft.index && bop__replica_verify_failed(replica);
     }
     since = replica->applied - last->raft.index;
     return bop__replica_verify_failed(replica) ||

@@ -119,6 +119,11 @@ bool bop__replica_verify_failed(const struct replica *replica)
     return replica->verify.phase == VERIFY_DAMAGED && is_newest(replica);
 }
 
+void bop__replica_verify_replaced(struct replica *replica)
+{
+    replica->verify.phase = VERIFY_IDLE;
+}
+
 void bop__replica_verify_deinit(struct replica *replica)
 {
     close_reader(replica);

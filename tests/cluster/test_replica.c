@@ -605,6 +605,29 @@ TEST(replica, takes_another_snapshot_for_one_that_is_damaged)
     CHECK_EQ(world_counter(&f->w), 1);
 }
 
+/* ... though nothing was applied since. */
+TEST(replica, takes_the_snapshot_again_that_is_damaged)
+{
+    struct world *w = &f->w;
+    struct snapshot_info info;
+    char path[256];
+    uint64_t index;
+
+    start(w);
+    world_added(w, 1);
+    take_snapshot(w);
+    index = w->replica->snapshot.raft.index;
+    REQUIRE_EQ(index, w->replica->applied);
+    snapshot_file(w, path);
+    REQUIRE_EQ(bop_fs_sim_flip_bit(w->disk, path, (uint64_t)200 * 8), 0);
+    bop__replica_verify_begin(w->replica);
+    world_run(w, 10);
+    CHECK(bop__replica_verify_passed(w->replica));
+    CHECK_EQ(w->replica->snapshot.raft.index, index);
+    CHECK_EQ(bop__snapshot_check(NULL, w->options.fs, path, &info, NULL), 0);
+    CHECK_EQ(info.raft.index, index);
+}
+
 /* Where the state has to be made from it, it is read first. */
 TEST(replica, loads_no_snapshot_that_is_damaged)
 {
