@@ -227,6 +227,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
         peer->incarnation = hello.incarnation;
         peer->level = hello.level;
         peer->since = hello.since;
+        peer->heard_ms = replica->now_ms; /* Or the next new one would get its place. */
         peer->impostor = false;
         peer->outdated = false;
         replica->members.introductions = true;

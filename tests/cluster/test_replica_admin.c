@@ -248,6 +248,14 @@ TEST(replica_member, tells_one_that_was_removed_from_one_that_joins)
     CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000aa;m=1000"), INTRODUCTION_ACCEPTED);
 }
 
+/* Its removal is not committed yet. It will be told, whoever else comes by then. */
+TEST(replica_member, remembers_who_said_hello_when_others_come)
+{
+    CHECK_EQ(hello(&f->w, 9, "host:9;i=00000000000000aa;m=1000"), INTRODUCTION_ACCEPTED);
+    CHECK(bop__replica_peer(f->w.replica, 4) != NULL);
+    CHECK_EQ(bop__replica_peer(f->w.replica, 9)->since, 1000);
+}
+
 /* A node asks to be added, by what it says of itself. */
 static void ask_to_join(struct world *f, uint64_t id, const char *text)
 {
