@@ -157,6 +157,7 @@ struct client_locks {
     uint64_t poll_ms;
     struct bop_client_watch *watch; /* Of the session; NULL: none. */
     uint64_t watched;               /* The session it was opened for. */
+    uint64_t watch_again_ms;        /* When to open it again, having been denied; 0: not. */
     uint64_t sync_session;          /* Of the sync under way; 0: none. */
     uint64_t sync_ms;               /* When it, or the last one, began. */
     uint64_t confirmed_ms;          /* When the last one began that came to its end. */

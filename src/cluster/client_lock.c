@@ -17,7 +17,8 @@
  * lost. A sync is about requests that were WAITING, HELD or STRAY when it began.
  *
  * A watch of the session tells of grants and of the ends of requests as they happen; syncs are
- * for what it misses, and for clusters that know no watches.
+ * for what it misses, and for clusters that know no watches. A node that has not yet heard of the
+ * session denies it its watch, so it is asked again after a while.
  *
  * A sync asks a majority, so it confirms that the session is there. Signs of life are given each
  * third of the session's timeout; so the cluster does not end the session before half of the
@@ -585,6 +586,10 @@ static void on_news(void *user, const struct bop_client_news *news)
 
     if (news->code != 0) {
         client->locks.watch = NULL;
+        if (news->code == BOP_EDENIED) {
+            client->locks.watch_again_ms = bop_loop_now_ms(client->loop) + CLIENT_LOCK_WATCH_MS;
+            schedule(client);
+        }
         return;
     }
     /* The session may be lost meanwhile, by what a callback does; then nothing is found any more.
@@ -604,22 +609,41 @@ static void watch_end(struct bop_client *client)
     client->locks.watch = NULL;
 }
 
-/* Once a session: where there are no watches, syncs do. */
-static void watch_begin(struct bop_client *client)
+static void watch_open(struct bop_client *client)
 {
     uint8_t id[8];
     struct bop_slice key = bop_slice(id, sizeof(id));
     struct bop_client_watch_options options = {.what = BOP_WATCH_SESSION, .key = &key};
 
+    bop_store_u64(id, __builtin_bswap64(client->session.id));
+    client->locks.watched = client->session.id;
+    client->locks.watch_again_ms = 0;
+    if (bop_client_watch_open(client, &options, on_news, client, &client->locks.watch) != 0) {
+        client->locks.watch = NULL;
+    }
+}
+
+/* Once a session: where there are no watches, syncs do. */
+static void watch_begin(struct bop_client *client)
+{
     if (client->session.id == 0 || client->locks.watched == client->session.id) {
         return;
     }
     watch_end(client);
-    bop_store_u64(id, __builtin_bswap64(client->session.id));
-    client->locks.watched = client->session.id;
-    if (bop_client_watch_open(client, &options, on_news, client, &client->locks.watch) != 0) {
-        client->locks.watch = NULL;
-    }
+    watch_open(client);
+}
+
+static bool is_to_watch_again(const struct bop_client *client)
+{
+    return client->locks.watch_again_ms != 0 && client->locks.watched == client->session.id;
+}
+
+/* The token once more: what the node made of it when it was shown may be why it denied. */
+static void watch_again(struct bop_client *client)
+{
+    bop__client_session_resume(client);
+    watch_open(client);
+    client->locks.poll_ms = CLIENT_LOCK_POLL_MIN_MS; /* For what came meanwhile. */
 }
 
 /* ---- The timer ---- */
@@ -678,6 +702,11 @@ static void schedule(struct bop_client *client)
         /* One under way may take its time. */
         delay_ms = due_ms > now_ms ? due_ms - now_ms : CLIENT_LOCK_POLL_MIN_MS;
     }
+    if (delay_ms != UINT64_MAX && is_to_watch_again(client)) {
+        uint64_t again_ms = client->locks.watch_again_ms;
+
+        delay_ms = bop_min_u64(delay_ms, again_ms > now_ms ? again_ms - now_ms : 0);
+    }
     if (delay_ms == UINT64_MAX || client->closing) {
         bop_timer_stop(client->loop, &client->locks.timer);
     } else if (!bop_timer_is_running(&client->locks.timer) ||
@@ -711,6 +740,9 @@ static void on_timer(struct bop_timer *timer)
     uint64_t now_ms = bop_loop_now_ms(client->loop);
 
     give_up_waiting(client);
+    if (is_to_watch_again(client) && now_ms >= client->locks.watch_again_ms) {
+        watch_again(client);
+    }
     if (holds(client) && now_ms >= life_ends_ms(client)) {
         bop__client_session_lost(client);
     } else if (any(client, LOCK_WAITING, LOCK_STRAY)) {

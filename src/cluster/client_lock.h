@@ -8,6 +8,7 @@
 
 #define CLIENT_LOCK_POLL_MIN_MS 10    /* While a request waits: from so often, doubled each */
 #define CLIENT_LOCK_POLL_MAX_MS 100   /* time, to so often. */
+#define CLIENT_LOCK_WATCH_MS    500   /* After a node denied the watch of the session. */
 #define CLIENT_LOCK_STRAY_MS    60000 /* Requests whose answer never came are looked for so long. */
 #define CLIENT_LOCK_PAGE        1000
 #define CLIENT_LOCK_SYNCS       3   /* In the time for which what is held counts as held, */

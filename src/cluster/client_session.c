@@ -84,8 +84,8 @@ void bop__client_session_resume(struct bop_client *client)
 {
     struct client_session *session = &client->session;
 
-    if (session->state == CLIENT_SESSION_OPEN &&
-        send_token(client, BOP_WIRE_KIND_SESSION_RESUME_REQUEST)) {
+    if (session->state == CLIENT_SESSION_OPEN && session->resume_asked == 0 &&
+        bop__client_ready(client) && send_token(client, BOP_WIRE_KIND_SESSION_RESUME_REQUEST)) {
         session->resume_asked = session->id;
         session->life_ms = bop_loop_now_ms(client->loop);
     }

@@ -218,6 +218,9 @@ static void execute(struct fake_cluster *cluster, const struct bop_operation *op
         cluster->bulks++;
         cluster->registrations += operation->count;
         result.size = operation->count;
+    } else if (operation->op == BOP_OP_LOCK_ACQUIRE) {
+        result.ticket = cluster->executed; /* It waits. */
+        result.position = 1;
     } else if (operation->op == BOP_OP_REGISTRATION_REMOVE) {
         cluster->removed++;
         result.existed = true;

@@ -26,7 +26,7 @@ struct fake_reply {
     bool done;
     uint32_t operation_hash;
     uint8_t status;
-    uint8_t result[16];
+    uint8_t result[24];
     size_t result_size;
 };
 

@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 
+#include <bop/client_lock.h>
 #include <bop/client_watch.h>
 
 #include "fake_cluster.h"
@@ -450,6 +451,54 @@ TEST(client_watch, ends_when_it_is_refused)
     say_opened(open_of(f, 1), BOP_STATUS_DENIED, 0);
     CHECK_EQ(news_of(f, 1)->code, bop_status_code(BOP_STATUS_DENIED));
     CHECK(f->watch == NULL);
+}
+
+static void on_granted(void *user, struct bop_client_lock *lock, int code)
+{
+    CHECK_EQ(code, 0);
+    CHECK_EQ(bop_client_lock_token(lock), 9);
+    ++*(unsigned *)user;
+}
+
+static void say_granted(const struct opened *opened, uint64_t revision, uint64_t ticket)
+{
+    struct bop_event event = {
+        .type = BOP_EVENT_LOCK_GRANT, .name = bytes("l"), .number = (int64_t)ticket, .token = 9};
+    struct bop_buf buf;
+    struct bop_writer writer = bop_writer(&buf);
+
+    bop_buf_init(&buf, NULL, 0);
+    bop_write_u64(&writer, revision);
+    bop_write_u8(&writer, 0);
+    bop_event_encode(&writer, &event);
+    fake_node_say(opened->tcp, BOP_WIRE_KIND_WATCH_EVENTS, opened->id, bop_buf_slice(&buf));
+    bop_buf_deinit(&buf);
+}
+
+/* Of the session, which a node that lags does not know yet. No read tells of the grant. */
+TEST(client_watch, of_locks_is_opened_again_where_it_was_denied)
+{
+    struct bop_client_lock_options options = {.name = bytes("l")};
+    struct bop_client_lock *lock;
+    struct opened *opened;
+    unsigned grants = 0;
+
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        f->cluster.nodes[i].read_status = BOP_STATUS_RETRY;
+    }
+    REQUIRE_EQ(bop_client_lock_acquire(f->client, &options, on_granted, NULL, &grants, &lock), 0);
+    opened = open_of(f, 1);
+    CHECK_EQ(opened->node->resumes, 0);
+    say_opened(opened, BOP_STATUS_DENIED, 0);
+    opened = open_of(f, 2);
+    CHECK_EQ(opened->node->resumes, 1); /* What makes it known as ours there. */
+    say_opened(opened, BOP_STATUS_DENIED, 0);
+    opened = open_of(f, 3);
+    CHECK_EQ(opened->node->resumes, 2);
+    say_opened(opened, BOP_STATUS_OK, 5);
+    say_granted(opened, 6, bop_client_lock_ticket(lock));
+    REQUIRE(turn_until(f, &grants, 1));
+    CHECK_EQ(f->open_count, 3);
 }
 
 TEST(client_watch, ends_with_its_client)
