@@ -78,7 +78,10 @@ typedef void (*bop_client_settled_fn)(void *user, int code);
  * Wait until all who watch this with BOP_WATCH_ACKNOWLEDGE, on all servers, have heard what it is
  * now, and their callbacks have returned; at most timeout_ms (0: 5,000; at most 60,000). key
  * is empty where the kind has none. Servers that are down, and their clients, are not waited for;
- * then it is BOP_EUNCERTAIN. Returns as bop_client_execute().
+ * then it is BOP_EUNCERTAIN. Nor are servers whose removal from the cluster was committed
+ * before the request came; these are no part of it any more, so that code 0 says nothing of clients
+ * that are still on one. Of one that is removed meanwhile the answer counts; without it, it is
+ * BOP_EUNCERTAIN. Returns as bop_client_execute().
  */
 BOP_API BOP_MUST_USE int bop_client_watch_settle(struct bop_client *client,
                                                  enum bop_watch_what what, struct bop_slice name,
