@@ -100,7 +100,7 @@ def run_row(row, seconds, seed, out, **more):
 
 def short(arguments):
     for row in rows.ROWS:
-        if row.number in rows.SHORT and (not arguments.rows or row.name in arguments.rows):
+        if row.name in rows.SHORT and (not arguments.rows or row.name in arguments.rows):
             tap.test(short_test(row, arguments))
     if not arguments.rows:
         prove(arguments)

@@ -763,7 +763,8 @@ def exhaust_memory(c, node, pid):
         resource.prlimit(pid, resource.RLIMIT_DATA, usual)
 
 
-SHORT = (1, 2, 3, 4, 10, 13, 15, 16)
+SHORT = ("kill", "pause", "isolate", "one-way", "disk-full", "power", "membership", "snapshot",
+         "certificates", "allocator")
 
 
 def by_name(name):
