@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -27,6 +28,8 @@ FAILOVERS = 3  # In a round.
 WRITES = (1, 64, 1024)
 READS = (64, 1024)
 OTHERS = ("counter", "lock", "register")  # Of ours alone, with 64 outstanding.
+SESSION_OWNS = 131072  # Registrations, at most: so more of them a run take more sessions.
+REGISTRATIONS_S = 100000  # More than there will be.
 WATCHES = 100000  # On so many connections...
 WATCH_CONNECTIONS = 100
 PR_SET_PDEATHSIG = 1
@@ -114,15 +117,17 @@ class Cluster:
         """Whom the load is told of."""
         raise NotImplementedError
 
-    def clients(self, mode, outstanding):
+    def clients(self, mode, outstanding, seconds):
         """Connections of the load, each of which has a session."""
-        # A session may own so many registrations only.
-        return 16 if mode == "register" else self.connections.get(outstanding, 1)
+        connections = self.connections.get(outstanding, 1)
+        if mode == "register":
+            connections = max(connections, math.ceil(seconds * REGISTRATIONS_S / SESSION_OWNS))
+        return connections
 
     def load_argv(self, mode, outstanding, seconds, warmup=1.0, keys=KEYS):
         return [self.program, "--servers", self.servers(mode, self.leader()), "--mode", mode,
                 "--outstanding", str(outstanding), "--seconds", str(seconds), "--warmup",
-                str(warmup), "--clients", str(self.clients(mode, outstanding)),
+                str(warmup), "--clients", str(self.clients(mode, outstanding, seconds + warmup)),
                 "--keys", str(keys), "--size", str(SIZE)]
 
     @contextlib.contextmanager
