@@ -18,6 +18,8 @@ from tap import check
 
 CHECK_CAP_S = 120
 LOAD_PATIENCE_S = 180
+BULK_BYTES = 65536  # So large a value is written so often each second, a larger one less so.
+BULK_RATE = 200
 # What no log may say unless files were damaged on purpose.
 WATCHERS = 2
 MAPS = ("chaos-registers", "chaos-lists", "chaos-pairs", "chaos-watch")
@@ -151,7 +153,8 @@ class Campaign:
                                          os.path.join(self.directory, "watcher-{}.txt"))
         self.start_load()
         if self.bulk:
-            self.start_load(workloads="bulk", bulk=self.bulk, bulk_state=self.bulk_state, rate=200)
+            self.start_load(workloads="bulk", bulk=self.bulk, bulk_state=self.bulk_state,
+                            rate=max(1, BULK_RATE * BULK_BYTES // max(BULK_BYTES, self.bulk)))
 
     def run(self, row, seconds):
         self.start()

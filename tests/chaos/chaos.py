@@ -2,11 +2,13 @@
 """Real clusters under faults. See docs/design/chaos.md.
 
     chaos.py BOPD BOP LOAD CHECK SHIM short [ROW...]          the short rows, as TAP
-    chaos.py BOPD BOP LOAD CHECK SHIM row ROW [--seconds N] [--seed N]
+    chaos.py BOPD BOP LOAD CHECK SHIM row ROW [--seconds N] [--seed N] [--snapshot-mib N]
     chaos.py BOPD BOP LOAD CHECK SHIM mix [--minutes N] [--seed N]
     chaos.py BOPD BOP LOAD CHECK SHIM list
 
 --old BOPD: the row "rolling" begins with an older version and ends with this one.
+--snapshot-mib N: how large the snapshots of the row "snapshot" are (64). A mix of 30 minutes or
+more ends with it at 1,024, where the disk has room.
 --out DIR says where histories, logs and plots go (build/chaos). A campaign that failed leaves
 them, and the command that runs it again with the same seed; row and mix leave them in any case.
 """
@@ -38,6 +40,9 @@ LIED_ENTRIES = 300
 COMPANIONS = ("slow-sync", "garbage")  # Rows that start no process and cut no link.
 COMPANY = ("kill", "pause", "isolate", "one-way", "flap", "loss")
 MIX_NODES_MB = 1024
+LONG_MINUTES = 30
+LARGE_MIB = 1024
+LARGE_SECONDS = 180
 
 ARGV = list(sys.argv)
 
@@ -85,7 +90,10 @@ def guarded(campaign, command, work, quiet=False, passing=False):
 
 def run_row(row, seconds, seed, out, **more):
     directory = os.path.join(out, f"{row.name}-{seed}")
-    command = again("row", [row.name], seed, ["--seconds", f"{seconds:.0f}"])
+    length = ["--seconds", f"{seconds:.0f}"]
+    if row.name == "snapshot":
+        length += ["--snapshot-mib", str(row.bulk_state >> 20)]
+    command = again("row", [row.name], seed, length)
     with cluster_of(row) as cluster:
         if row.name == "rolling" and Programs.old:
             for node in cluster.nodes:
@@ -212,11 +220,21 @@ def chapter(campaign, end):
     campaign.settle()
 
 
+def large_snapshots(seed, arguments):
+    if not rows.room_for(LARGE_MIB):
+        tap.say(f"the disk has no room for snapshots of {LARGE_MIB} MiB")
+        return
+    tap.say(f"snapshots of {LARGE_MIB} MiB")
+    run_row(rows.snapshot_of(LARGE_MIB), LARGE_SECONDS, seed, arguments.out)
+
+
 def mix(arguments):
     seed = arguments.seed or random.SystemRandom().randrange(1, 10 ** 6)
     end = time.monotonic() + arguments.minutes * 60
     command = again("mix", [], seed, ["--minutes", str(arguments.minutes)])
     number = 0
+    if arguments.minutes >= LONG_MINUTES:
+        end -= LARGE_SECONDS
     while time.monotonic() < end:
         chance = random.Random(f"chapter {seed} {number}")
         spaced = places.enter() is None
@@ -232,6 +250,8 @@ def mix(arguments):
             until = min(end, time.monotonic() + chance.uniform(*CHAPTER_S))
             guarded(campaign, command, lambda c=campaign, u=until: chapter(c, u))
         number += 1
+    if arguments.minutes >= LONG_MINUTES:
+        large_snapshots(seed, arguments)
     print(f"{number} chapters of seed {seed}: all well; see {arguments.out}/mix-{seed}")
 
 
@@ -244,6 +264,7 @@ def main():
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--snapshot-mib", type=int)
     parser.add_argument("--old", type=os.path.abspath)
     parser.add_argument("--out", default="build/chaos")
     arguments = parser.parse_args()
@@ -261,6 +282,8 @@ def main():
     else:
         for name in arguments.rows or [r.name for r in rows.ROWS]:
             row = rows.by_name(name)
+            if row.name == "snapshot" and arguments.snapshot_mib:
+                row = rows.snapshot_of(arguments.snapshot_mib)
             why = why_not(row)
             if why:
                 print(f"{name}: skipped: {why}")

@@ -6,8 +6,11 @@ A row may leave nodes down, paused or cut off; and nodes that it marks as doomed
 
 import os
 import resource
+import shutil
 import socket
 import struct
+import tempfile
+import time
 
 import admin
 import cluster
@@ -453,40 +456,61 @@ def remove_surely(c, node):
 
 
 SNAPSHOT_BYTES = 64 << 20
+SNAPSHOT_VALUES = 4096  # At most, of 64 KiB or more.
+FILL_BYTES_PER_S = 2 << 20  # No disk is as slow as that.
+SNAPSHOT_ROOM = 24        # All nodes' logs and snapshots, old and new, in snapshots.
 MEMORY_BYTES = 256 << 20  # That a node may have besides files; it sends a snapshot in pieces.
 
 
 @row(16, "snapshot", "snapshots are sent while sender and receiver die", bulk=65536,
      bulk_state=SNAPSHOT_BYTES, config=config(snapshot=3000, trailing=50))
 def snapshot(c):
-    fill_state(c)
+    size = c.bulk_state or 0  # None in a mix of rows, which does not fill it.
+    slow = max(1, size // SNAPSHOT_BYTES // 4)  # What is larger is written and read for longer.
+    if size:
+        fill_state(c, size)
     while not c.over():
         leader = c.leader_or_any()
         node = c.random.choice([n for n in c.nodes if n is not leader])
         c.note(f"node {node.number} falls behind")
         node.kill()
-        c.wait(2.0, 4.0)
+        c.wait(2.0 * slow, 4.0 * slow)
         node.start_again()
         for _ in range(c.random.randint(1, 3)):
-            c.wait(0.02, 0.8)
+            c.wait(0.02, 0.8 * slow)
             victim = c.random.choice((node, node, c.leader_or_any()))
             c.note(f"kill {victim.number}")
             victim.kill()
             c.wait(0.0, 0.5)
             victim.start_again()
-        c.wait(1.0, 4.0)
+        c.wait(1.0 * slow, 4.0 * slow)
         check_memory(c)
 
 
-def fill_state(c):
-    """Until a snapshot is so large that it is under way for a while; where there is room for it."""
-    if c.bulk_state != SNAPSHOT_BYTES:
-        return  # A mix of rows.
-    extra = c.start_load(workloads="bulk", bulk=65536, bulk_state=SNAPSHOT_BYTES, rate=3000)
-    wait_until(lambda: disk.largest_snapshot(c.leader_or_any()) >= SNAPSHOT_BYTES * 3 / 4,
-               "the snapshots are large")
+def snapshot_of(mib):
+    """Row 16 with snapshots of about so many MiB."""
+    usual = by_name("snapshot")
+    size = mib << 20
+    entries = 3000 * max(1, size // SNAPSHOT_BYTES // 4)
+    return Row(usual.number, usual.name, usual.title, usual.run,
+               bulk=max(65536, size // SNAPSHOT_VALUES), bulk_state=size,
+               config=config(snapshot=entries, trailing=50))
+
+
+def room_for(mib):
+    """Whether the disk has it."""
+    return shutil.disk_usage(tempfile.gettempdir()).free >= SNAPSHOT_ROOM * (mib << 20)
+
+
+def fill_state(c, size):
+    """Until a snapshot is so large that it is under way for a while."""
+    began = time.monotonic()
+    extra = c.start_load(workloads="bulk", bulk=c.bulk, bulk_state=size, rate=3000)
+    wait_until(lambda: disk.largest_snapshot(c.leader_or_any()) >= size * 3 / 4,
+               "the snapshots are large", seconds=max(60, size / FILL_BYTES_PER_S))
     c.stop_load(extra)
     c.note(f"snapshots of {disk.largest_snapshot(c.leader_or_any()) >> 20} MiB")
+    c.end += time.monotonic() - began  # Which is no part of the row's time.
 
 
 def check_memory(c):
@@ -774,4 +798,4 @@ def by_name(name):
     raise SystemExit(f"no row is called {name}: {' '.join(r.name for r in ROWS)}")
 
 
-__all__ = ["ROWS", "Row", "SHORT", "by_name", "config"]
+__all__ = ["ROWS", "Row", "SHORT", "by_name", "config", "room_for", "snapshot_of"]
