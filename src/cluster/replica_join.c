@@ -133,6 +133,9 @@ int bop__replica_join_asked(struct replica *replica, uint64_t peer, struct bop_s
         conf.count == BOP_RAFT_SERVERS_MAX) {
         return 0;
     }
+    if (bop__replica_was_removed(replica, &member)) {
+        return 0; /* It asked while it was a member, and that took its time to come here. */
+    }
     /* What it says of itself beyond that counts for its connection only. */
     member.priority = BOP_ADMIN_PRIORITY;
     member.since = 0;

@@ -182,8 +182,22 @@ static void outdate_hellos(struct replica *replica, const struct bop_raft_config
     }
 }
 
-static bool is_removed(const struct replica *replica, const struct member *hello)
+/* An incarnation is a member once. */
+static bool is_gone(const struct replica_members *members, uint64_t incarnation)
 {
+    for (size_t n = 0; n < BOP_COUNT_OF(members->gone); n++) {
+        if (members->gone[n] == incarnation) {
+            return incarnation != 0;
+        }
+    }
+    return false;
+}
+
+bool bop__replica_was_removed(const struct replica *replica, const struct member *hello)
+{
+    if (is_gone(&replica->members, hello->incarnation)) {
+        return true;
+    }
     return hello->since != 0 && hello->since < replica->members.committed_index &&
            !replica->status.changing;
 }
@@ -213,7 +227,7 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
                  id, id);
         return INTRODUCTION_REPLACED;
     }
-    if (server ? is_of_before(server, &hello) : is_removed(replica, &hello)) {
+    if (server ? is_of_before(server, &hello) : bop__replica_was_removed(replica, &hello)) {
         snprintf(out_refusal, refusal_size, "node %" PRIu64 " was removed from this cluster", id);
         return INTRODUCTION_REMOVED;
     }
@@ -433,6 +447,27 @@ static void judge_self(struct replica *replica)
     }
 }
 
+/* Remember who left with it. */
+static void note_gone(struct replica_members *members, const struct bop_raft_configuration *conf,
+                      uint64_t index)
+{
+    for (unsigned n = 0; n < members->committed.count; n++) {
+        const struct bop_raft_server *server = &members->committed.servers[n];
+        const struct bop_raft_server *now = bop__member_find(conf, server->id);
+        struct member was, is = {.incarnation = 0};
+
+        bop__member_of(server, &was);
+        if (now) {
+            bop__member_of(now, &is);
+        }
+        if (was.incarnation != 0 && is.incarnation != was.incarnation) {
+            members->gone[members->gone_count++ % MEMBERS_GONE] = was.incarnation;
+        }
+    }
+    members->committed = *conf;
+    members->gone_index = index;
+}
+
 /* Keep up with what is committed. */
 static void note_committed(struct replica *replica)
 {
@@ -448,6 +483,9 @@ static void note_committed(struct replica *replica)
     bop_raft_configuration(replica->raft, &conf, &index);
     if (replica->status.changing || index == 0 || index > replica->status.commit) {
         return;
+    }
+    if (replica->members.gone_index != index) {
+        note_gone(&replica->members, &conf, index);
     }
     if (replica->members.committed_index != index) {
         replica->members.committed_index = index;

@@ -18,19 +18,25 @@ enum introduction {
     INTRODUCTION_REPLACED, /* ...or that its place is taken. */
 };
 
+#define MEMBERS_GONE 16
+
 /** The replica's part of it. */
 struct replica_members {
     struct member_file file;
     uint64_t committed_index; /* Of the newest configuration known to be committed. */
-    uint64_t conf_index;      /* ...when the newest one was last another. */
-    bool belongs;             /* A committed configuration had this node, perhaps not saved yet: */
-    uint64_t belongs_index;   /* the one of this entry. */
-    bool hellos;              /* Peers say hello: this is not a test that has none. */
-    bool introductions;       /* A peer said who it is: this cluster keeps incarnations. */
-    bool complained;          /* Of another incarnation under our id. */
-    uint64_t led_since_ms;    /* 0: this node does not lead. */
-    uint64_t prefer_ms;       /* When to look next for a leader that is preferred. */
-    uint64_t tell_ms;         /* When to tell removed ones again. */
+    struct bop_raft_configuration committed; /* The newest that is so; empty: none in this run. */
+    uint64_t gone_index;                     /* Its entry. */
+    uint64_t gone[MEMBERS_GONE];             /* Incarnations that left it, the oldest goes first. */
+    unsigned gone_count;                     /* All that were. */
+    uint64_t conf_index;                     /* ...when the newest one was last another. */
+    bool belongs;           /* A committed configuration had this node, perhaps not saved yet: */
+    uint64_t belongs_index; /* the one of this entry. */
+    bool hellos;            /* Peers say hello: this is not a test that has none. */
+    bool introductions;     /* A peer said who it is: this cluster keeps incarnations. */
+    bool complained;        /* Of another incarnation under our id. */
+    uint64_t led_since_ms;  /* 0: this node does not lead. */
+    uint64_t prefer_ms;     /* When to look next for a leader that is preferred. */
+    uint64_t tell_ms;       /* When to tell removed ones again. */
 };
 
 /** What this node says of itself in a hello. */
@@ -40,6 +46,10 @@ void bop__replica_introduction(const struct replica *replica, char out_text[MEMB
 enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
                                           struct bop_slice text, char *out_refusal,
                                           size_t refusal_size);
+
+/** It was a member, by what it says or as this node remembers, and is none by the newest committed
+ * configuration. */
+bool bop__replica_was_removed(const struct replica *replica, const struct member *hello);
 
 /** The entry of the newest committed configuration: what a node is told that is not in it. */
 uint64_t bop__replica_configuration_index(const struct replica *replica);

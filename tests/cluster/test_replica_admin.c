@@ -277,6 +277,24 @@ static int say_alive(struct world *f, uint64_t id)
     return bop__replica_peer_frame(f->replica, id, &frame);
 }
 
+/* It asked while it was one, and the network kept that for a while: the next directory under its id
+ * would find its place taken. */
+TEST(replica_member, adds_none_that_was_removed_by_what_it_asked_before)
+{
+    struct bop_admin_change_request drop = {.action = BOP_ADMIN_REMOVE, .node = 2};
+
+    ask_to_join(&f->w, 2, "host:2;i=00000000000000aa");
+    world_run(&f->w, 1000);
+    CHECK_EQ(change(&f->w, drop, "removed"), BOP_ADMIN_OK);
+    world_run(&f->w, 200);
+    ask_to_join(&f->w, 2, "host:2;i=00000000000000cc;m=2"); /* By what it says. */
+    CHECK_EQ(f->w.replica->conf.count, 1);
+    ask_to_join(&f->w, 2, "host:2;i=00000000000000aa"); /* It had not heard that it was one. */
+    CHECK_EQ(f->w.replica->conf.count, 1);
+    ask_to_join(&f->w, 2, "host:2;i=00000000000000bb");
+    CHECK_EQ(f->w.replica->conf.count, 2);
+}
+
 /* Its place was another's all the time, as we learn only now. */
 TEST(replica_member, hangs_up_on_one_that_turns_out_to_be_another)
 {
