@@ -18,12 +18,13 @@
 #include <bop/presence.h>
 #include <bop/socket.h>
 
-#include "fuzz_round_trip.h"
-#include "make_operation.h"
+#define FUZZ_HEAP_MAX (64u * 1024 * 1024)
+#define REQUESTS_MAX  12
+#define TURNS_MAX     400
+#define TURNS_IDLE    4 /* Turns in which nothing happens, and then nothing more will. */
 
-#define REQUESTS_MAX 12
-#define TURNS_MAX    400
-#define TURNS_IDLE   4 /* Turns in which nothing happens, and then nothing more will. */
+#include "fuzz_heap.h"
+#include "make_operation.h"
 
 static struct bop_loop *loop;
 static struct bop_listener *listener;
@@ -34,34 +35,6 @@ static unsigned steps;                     /* Whatever happens counts here. */
 static unsigned asked, told;
 static struct bop_client_lock *lock;
 static struct bop_client *client;
-
-/* ---- A heap that counts ---- */
-
-static size_t heap_live;
-
-static void *heap_alloc(struct bop_allocator *self, size_t size)
-{
-    heap_live += size;
-    return malloc(size);
-}
-
-static void *heap_realloc(struct bop_allocator *self, void *memory, size_t old_size,
-                          size_t new_size)
-{
-    heap_live = heap_live - old_size + new_size;
-    return realloc(memory, new_size);
-}
-
-static void heap_free(struct bop_allocator *self, void *memory, size_t size)
-{
-    if (memory) {
-        heap_live -= size;
-        free(memory);
-    }
-}
-
-static struct bop_allocator heap = {
-    .alloc = heap_alloc, .realloc = heap_realloc, .free = heap_free};
 
 /* ---- The server ---- */
 

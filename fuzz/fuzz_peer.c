@@ -20,19 +20,12 @@
 
 #include "replica_internal.h"
 
-#define HEAP_MAX   (64u * 1024 * 1024) /* Of one replica with an input of a few KiB. */
-#define STEPS_MAX  400
-#define STORE_SIZE (4u * 1024 * 1024)
+#define FUZZ_HEAP_MAX (64u * 1024 * 1024) /* Of one replica with an input of a few KiB. */
+#define STEPS_MAX     400
+#define RESTARTS_MAX  16 /* Each costs as much as hundreds of steps. */
+#define STORE_SIZE    (4u * 1024 * 1024)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define require(condition) ((condition) ? (void)0 : failed(#condition, __LINE__))
-
-static BOP_NORETURN void failed(const char *condition, int line)
-{
-    fprintf(stderr, "fuzz_peer.c:%d: %s\n", line, condition);
-    abort();
-}
+#include "fuzz_heap.h"
 
 /* ---- Decoders ---- */
 
@@ -132,36 +125,6 @@ static void try_decoder(uint8_t which, struct bop_slice payload)
     free(copy);
 }
 
-/* ---- A heap that is bounded ---- */
-
-static size_t heap_live;
-
-static void *heap_alloc(struct bop_allocator *self, size_t size)
-{
-    heap_live += size;
-    require(heap_live <= HEAP_MAX);
-    return malloc(size);
-}
-
-static void *heap_realloc(struct bop_allocator *self, void *memory, size_t old_size,
-                          size_t new_size)
-{
-    heap_live = heap_live - old_size + new_size;
-    require(heap_live <= HEAP_MAX);
-    return realloc(memory, new_size);
-}
-
-static void heap_free(struct bop_allocator *self, void *memory, size_t size)
-{
-    if (memory) {
-        heap_live -= size;
-        free(memory);
-    }
-}
-
-static struct bop_allocator heap = {
-    .alloc = heap_alloc, .realloc = heap_realloc, .free = heap_free};
-
 /* ---- The world of a replica ---- */
 
 struct world {
@@ -177,6 +140,7 @@ struct world {
     uint64_t commit;
     char boot[16];
     unsigned boots;
+    unsigned restarts;
 };
 
 static uint64_t monotonic_us(struct bop_clock *self)
@@ -480,6 +444,7 @@ static void pass_time(struct world *world, uint64_t ms)
 
 static void restart(struct world *world, uint8_t how)
 {
+    world->restarts++;
     if (how % 4 == 0) {
         world_close(world); /* In order. */
     } else {
@@ -547,7 +512,8 @@ static void live(struct bop_reader input)
     struct world world;
 
     world_init(&world);
-    for (unsigned n = 0; n < STEPS_MAX && bop_reader_left(&input) > 0; n++) {
+    for (unsigned n = 0;
+         n < STEPS_MAX && world.restarts < RESTARTS_MAX && bop_reader_left(&input) > 0; n++) {
         step(&world, &input);
         check(&world);
     }

@@ -21,46 +21,16 @@
 #include "replica_internal.h"
 #include "service.h"
 
-#include "fuzz_round_trip.h"
+#define FUZZ_HEAP_MAX (96u * 1024 * 1024)
+#define STEPS_MAX     200
+#define STORE_SIZE    (8u * 1024 * 1024)
+#define PEERS         2
+#define ANSWERS_MS    70000 /* By then everything that waits was given up. */
+#define AGAIN_MAX     20    /* Attempts to have a request taken. */
+#define TOKEN         "fuzz"
+
+#include "fuzz_heap.h"
 #include "make_operation.h"
-
-#define HEAP_MAX   (96u * 1024 * 1024)
-#define STEPS_MAX  200
-#define STORE_SIZE (8u * 1024 * 1024)
-#define PEERS      2
-#define ANSWERS_MS 70000 /* By then everything that waits was given up. */
-#define AGAIN_MAX  20    /* Attempts to have a request taken. */
-#define TOKEN      "fuzz"
-
-/* ---- A heap that is bounded ---- */
-
-static size_t heap_live;
-
-static void *heap_alloc(struct bop_allocator *self, size_t size)
-{
-    heap_live += size;
-    require(heap_live <= HEAP_MAX);
-    return malloc(size);
-}
-
-static void *heap_realloc(struct bop_allocator *self, void *memory, size_t old_size,
-                          size_t new_size)
-{
-    heap_live = heap_live - old_size + new_size;
-    require(heap_live <= HEAP_MAX);
-    return realloc(memory, new_size);
-}
-
-static void heap_free(struct bop_allocator *self, void *memory, size_t size)
-{
-    if (memory) {
-        heap_live -= size;
-        free(memory);
-    }
-}
-
-static struct bop_allocator heap = {
-    .alloc = heap_alloc, .realloc = heap_realloc, .free = heap_free};
 
 /* ---- The world ---- */
 
