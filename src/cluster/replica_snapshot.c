@@ -476,19 +476,21 @@ static void take_finish(struct replica *replica)
     bop__replica_digest_taken(replica, index, replica->snapshot.digest);
 }
 
-/* On to the next slice, which sees what is there by now and is told what was. */
-static void take_on(struct replica *replica)
+/* On to the next slice, which sees what is there by now and is told what was. False: it is not
+ * begun, and taking->rc says why; after true that is the lane's until the slice is done. */
+static bool take_on(struct replica *replica)
 {
     struct snapshot_taking *taking = &replica->taking;
 
     taking->resting = false;
     taking->applied = replica->applied;
     taking->rc = bop__machine_past_turn(taking->past);
-    if (taking->rc == 0) {
-        bop_executor_submit(replica->options.work_executor, &taking->task);
-    } else {
+    if (taking->rc < 0) {
         bop_error_set(&taking->error, taking->rc, "look at the state");
+        return false;
     }
+    bop_executor_submit(replica->options.work_executor, &taking->task);
+    return true;
 }
 
 /*
@@ -557,8 +559,7 @@ static void take_done(struct bop_task *task)
         if (take_rest(replica)) {
             return;
         }
-        take_on(replica);
-        if (taking->rc == 0) {
+        if (take_on(replica)) {
             return;
         }
     }
@@ -576,8 +577,7 @@ static void take_turn(struct replica *replica)
     if (replica->install.phase == INSTALL_WAITING) {
         bop__replica_snapshot_give_up(replica); /* A newer one is there. */
     } else if (replica->now_ms >= taking->rest_until_ms) {
-        take_on(replica);
-        if (taking->rc < 0) {
+        if (!take_on(replica)) {
             take_ended(replica);
         }
     }
@@ -604,8 +604,7 @@ static void take(struct replica *replica)
     }
     memset(&taking->error, 0, sizeof(taking->error));
     taking->task = (struct bop_task){.run = take_run, .done = take_done};
-    take_on(replica);
-    if (taking->rc < 0) {
+    if (!take_on(replica)) {
         bop__machine_past_close(taking->past);
         taking->past = NULL;
         replica->take_again_ms = replica->now_ms + TAKE_RETRY_MS;
