@@ -154,6 +154,23 @@ static void open_session(struct fixture *f)
     json_decref(json);
 }
 
+TEST(http, sessions_have_the_terms_that_were_asked_for)
+{
+    static const char *const bad[] = {"{\"timeout_ms\":0}", "{\"grace_ms\":-1}",
+                                      "{\"grace_ms\":\"1\"}", "{\"grace\":1}", "[]"};
+
+    start_led(f);
+    CHECK_EQ(ask(f, "POST", "/v1/sessions", ""), 201);
+    CHECK_STR_HAS(body_of(f), "\"timeout_ms\":10000,\"grace_ms\":0}");
+    CHECK_EQ(ask(f, "POST", "/v1/sessions", "{\"grace_ms\":20000}"),
+             201); /* Its timeout at most. */
+    CHECK_STR_HAS(body_of(f), "\"timeout_ms\":10000,\"grace_ms\":10000}");
+    for (unsigned n = 0; n < BOP_COUNT_OF(bad); n++) {
+        CHECK_EQ(ask(f, "POST", "/v1/sessions", bad[n]), 400);
+        CHECK_STR_HAS(body_of(f), "grace_ms");
+    }
+}
+
 TEST(http, locks_members_and_registrations_of_a_session)
 {
     char path[64];

@@ -758,3 +758,107 @@ TEST(socket, a_node_may_go_in_the_middle)
     }
     start_led(f);
 }
+
+/* ---- Standing for a session ---- */
+
+struct owned {
+    uint64_t session;
+    char token[64];
+};
+
+/* A session with a grace, and an address registered by it. */
+static void open_owned(struct fixture *f, unsigned grace_ms, struct owned *out)
+{
+    char text[64];
+    json_t *json;
+
+    snprintf(text, sizeof(text), "{\"timeout_ms\":600000,\"grace_ms\":%u}", grace_ms);
+    CHECK_EQ(ask(f, "POST", "/v1/sessions", text), 201);
+    json = json_loads(body_of(f), 0, NULL);
+    CHECK_EQ(json_integer_value(json_object_get(json, "timeout_ms")), 600000);
+    CHECK_EQ(json_integer_value(json_object_get(json, "grace_ms")), grace_ms);
+    out->session = (uint64_t)json_integer_value(json_object_get(json, "session"));
+    snprintf(out->token, sizeof(out->token), "%s",
+             json_string_value(json_object_get(json, "token")));
+    json_decref(json);
+    f->session = out->session;
+    f->sequence = 0;
+    CHECK_EQ(ask(f, "PUT", "/v1/registries/r/addresses/a?sequence=1", ""), 201);
+    f->session = 0;
+}
+
+static bool is_registered(struct fixture *f)
+{
+    CHECK_EQ(ask(f, "GET", "/v1/registries/r/addresses", ""), 200);
+    return strstr(body_of(f), "\"address\":\"a\"") != NULL;
+}
+
+static void show(struct peer *peer, uint64_t session, const char *token)
+{
+    char text[256];
+
+    snprintf(text, sizeof(text), "{\"session\":%" PRIu64 ",\"token\":\"%s\",\"id\":7}", session,
+             token);
+    send(peer, text);
+}
+
+static void stand_for(struct fixture *f, struct peer *peer, const struct owned *owned)
+{
+    json_t *answer;
+
+    show(peer, owned->session, owned->token);
+    answer = next(f, peer);
+    CHECK_EQ(json_integer_value(json_object_get(answer, "id")), 7);
+    CHECK_EQ((uint64_t)json_integer_value(json_object_get(answer, "session")), owned->session);
+    CHECK(json_is_true(json_object_get(answer, "alive")));
+}
+
+/* The last one on which its token was shown counts, and no other. */
+TEST(socket, that_breaks_leaves_its_session_the_grace)
+{
+    struct peer before, last;
+    struct owned owned;
+
+    start_led(f);
+    open_owned(f, 1, &owned);
+    connect_to(f, &before);
+    connect_to(f, &last);
+    stand_for(f, &before, &owned);
+    stand_for(f, &before, &owned);
+    stand_for(f, &last, &owned);
+    disconnect(f, &before);
+    for (unsigned n = 0; n < 20; n++) {
+        CHECK(is_registered(f));
+    }
+    bop_ws_terminate(last.ws);
+    for (unsigned n = 0; n < TURNS && is_registered(f); n++) {
+        turn(f);
+    }
+    CHECK(!is_registered(f));
+    await_closed(f, &last);
+    disconnect(f, &last);
+}
+
+TEST(socket, stands_for_a_session_by_its_token_alone)
+{
+    struct owned owned;
+    struct peer peer;
+
+    start_led(f);
+    open_owned(f, 600000, &owned);
+    connect_to(f, &peer);
+    show(&peer, owned.session, "AAAAAAAAAAAAAAAAAAAAAA");
+    CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:refused");
+    show(&peer, owned.session + 1000000, owned.token);
+    CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:no-session");
+    show(&peer, owned.session, "none");
+    CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:bad-request");
+    send(&peer, "{\"session\":1,\"id\":1}");
+    CHECK_STR_EQ(next_problem(f, &peer), "urn:bop:error:bad-request");
+    stand_for(f, &peer, &owned);
+    show(&peer, owned.session, owned.token); /* And it goes before that is known. */
+    bop_ws_terminate(peer.ws);
+    await_closed(f, &peer);
+    disconnect(f, &peer);
+    CHECK(is_registered(f));
+}

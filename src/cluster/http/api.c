@@ -246,6 +246,7 @@ int bop__http_api_create(const struct http_api_options *options, struct http_api
     }
     api->options = *options;
     api->allocator = allocator;
+    bop_list_init(&api->standing);
     api->local = !options->tls && is_loopback(options->host);
     rc = start(api, err);
     if (rc < 0) {
@@ -275,11 +276,13 @@ static void on_stopped(struct bop_http_server *server, void *user)
 
 void bop__http_api_stop(struct http_api *api)
 {
+    api->stopping = true;
     bop_http_server_stop(api->server, STOP_GRACE_MS, on_stopped, api);
 }
 
 void bop__http_api_close(struct http_api *api)
 {
+    api->stopping = true;
     bop_http_server_destroy(api->server);
     api->server = NULL;
     api->closed = true;

@@ -529,6 +529,18 @@ static int take_watch_id(struct taking *taking, const char *member, uint32_t *ou
     return rc == 0 && id == 0 ? bad(taking, member, "to be at least 1") : rc;
 }
 
+static int take_standing(struct taking *taking, struct http_watch_message *out)
+{
+    const json_t *token = take(taking, "token");
+    int rc = take_watch_id(taking, "id", &out->id);
+
+    rc = rc < 0 ? rc : take_unsigned(taking, "session", true, INT64_MAX, &out->session);
+    return rc < 0 || (json_is_string(token) &&
+                      bop__http_take_token(taking->call, text_of(token), out->token))
+               ? rc
+               : bad(taking, "token", "to be that of the session");
+}
+
 static int take_message(struct taking *taking, struct http_watch_message *out)
 {
     json_t *open = take(taking, "open");
@@ -543,6 +555,9 @@ static int take_message(struct taking *taking, struct http_watch_message *out)
     } else if (json_object_get(taking->object, "close")) {
         out->kind = WATCH_MESSAGE_CLOSE;
         rc = take_watch_id(taking, "close", &out->id);
+    } else if (json_object_get(taking->object, "session")) {
+        out->kind = WATCH_MESSAGE_SESSION;
+        rc = take_standing(taking, out);
     } else {
         out->kind = WATCH_MESSAGE_ACK;
         rc = take_unsigned(taking, "ack", true, INT64_MAX, &out->ack.revision);

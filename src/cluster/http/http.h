@@ -293,10 +293,13 @@ struct http_watch_message {
         WATCH_MESSAGE_OPEN,
         WATCH_MESSAGE_CLOSE,
         WATCH_MESSAGE_ACK,
+        WATCH_MESSAGE_SESSION,
     } kind;
     uint32_t id; /* 0: there is none, or none that can be read. */
     struct http_watch watch;
     struct bop_watch_ack ack;
+    uint64_t session; /* That the WebSocket stands for from now on, and its token. */
+    uint8_t token[BOP_TOKEN_SIZE];
 };
 
 /** enum bop_watch_what of its name; 0: there is none. */
@@ -314,6 +317,10 @@ BOP_MUST_USE int bop__http_watch_authorise(struct auth_who *who, struct bop_slic
 BOP_MUST_USE int bop__http_take_watch_message(struct http_call *call, struct bop_slice text,
                                               struct http_watch_message *out,
                                               struct http_problem *out_problem);
+
+/** translate.c: a session's token, from text. */
+BOP_MUST_USE bool bop__http_take_token(struct http_call *call, struct bop_slice text,
+                                       uint8_t out_token[BOP_TOKEN_SIZE]);
 
 /** condition.c: the conditional headers. */
 BOP_MUST_USE int bop__http_condition(struct http_call *call, const struct bop_http_head *head,
@@ -351,11 +358,13 @@ struct http_api {
     struct bop_http_server *server;
     struct bop_listener *listener;
     uint16_t port;
-    bool local;  /* Listens on loopback, in the clear. */
-    bool closed; /* The backend may be gone. */
+    bool local;    /* Listens on loopback, in the clear. */
+    bool stopping; /* What breaks from now on breaks for that. */
+    bool closed;   /* The backend may be gone. */
     struct bop_router *router;
-    size_t requests;   /* That live. */
-    size_t body_bytes; /* That they hold. */
+    struct bop_list standing; /* WebSockets that stand for sessions. */
+    size_t requests;          /* That live. */
+    size_t body_bytes;        /* That they hold. */
 };
 
 struct http_request {

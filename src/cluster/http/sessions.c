@@ -13,6 +13,7 @@
 /* What is told of a session that was opened; the stream of its request. */
 struct opening {
     uint32_t timeout_ms;
+    uint32_t grace_ms;
     uint8_t token[BOP_TOKEN_SIZE];
 };
 
@@ -39,6 +40,7 @@ static void tell(struct http_request *request, uint64_t session)
     }
     bop__json_raw(&json, "\"");
     bop__json_u64(&json, "timeout_ms", opening->timeout_ms);
+    bop__json_u64(&json, "grace_ms", opening->grace_ms);
     bop__json_close(&json, '}');
     request->answer.status = 201;
     bop__http_send_text(request, "application/json", json.code);
@@ -60,20 +62,37 @@ static void open_done(struct replica_write *write, uint8_t status, struct bop_sl
     }
 }
 
-/* {"timeout_ms": 10000}. 0, or -1. */
-static int take_timeout(struct bop_slice body, uint32_t *out_timeout_ms)
+/* A whole number under this name, if there is one. 0, or -1. */
+static int take_ms(const json_t *object, const char *name, json_int_t least, size_t *taken,
+                   uint32_t *out_ms)
+{
+    const json_t *value = json_object_get(object, name);
+    json_int_t number = json_integer_value(value);
+
+    if (!value) {
+        return 0;
+    }
+    ++*taken;
+    *out_ms = (uint32_t)bop_min_u64((uint64_t)number, UINT32_MAX);
+    return json_is_integer(value) && number >= least ? 0 : -1;
+}
+
+/* {"timeout_ms": 10000, "grace_ms": 0}. 0, or -1. */
+static int take_terms(struct bop_slice body, struct command *command)
 {
     json_t *object = body.size == 0 ? json_object()
                                     : json_loadb((const char *)body.data, body.size,
                                                  JSON_REJECT_DUPLICATES, NULL);
-    const json_t *value = json_object_get(object, "timeout_ms");
-    json_int_t number = value ? json_integer_value(value) : TIMEOUT_DEFAULT_MS;
-    bool good = json_is_object(object) && json_object_size(object) == (value != NULL) &&
-                (!value || json_is_integer(value)) && number > 0;
+    uint32_t timeout_ms = TIMEOUT_DEFAULT_MS, grace_ms = 0;
+    size_t taken = 0;
+    bool good = json_is_object(object) &&
+                take_ms(object, "timeout_ms", 1, &taken, &timeout_ms) == 0 &&
+                take_ms(object, "grace_ms", 0, &taken, &grace_ms) == 0 &&
+                json_object_size(object) == taken;
 
     json_decref(object);
-    *out_timeout_ms = bop__machine_session_timeout(
-        (uint32_t)bop_min_u64((uint64_t)number, UINT32_MAX));
+    command->timeout_ms = bop__machine_session_timeout(timeout_ms);
+    command->grace_ms = (uint32_t)bop_min_u64(grace_ms, command->timeout_ms);
     return good ? 0 : -1;
 }
 
@@ -83,8 +102,9 @@ void bop__http_serve_session_open(struct http_request *request)
     struct opening *opening;
     uint8_t status;
 
-    if (take_timeout(bop_buf_slice(&request->body), &command.timeout_ms) < 0) {
-        bop__http_fail_with(request, HTTP_BAD_REQUEST, "write {\"timeout_ms\": 10000}");
+    if (take_terms(bop_buf_slice(&request->body), &command) < 0) {
+        bop__http_fail_with(request, HTTP_BAD_REQUEST,
+                            "write {\"timeout_ms\": 10000, \"grace_ms\": 2000}, or one of them");
         return;
     }
     opening = bop_alloc_zeroed(request->api->allocator, sizeof(*opening));
@@ -94,6 +114,7 @@ void bop__http_serve_session_open(struct http_request *request)
         return;
     }
     opening->timeout_ms = command.timeout_ms;
+    opening->grace_ms = command.grace_ms;
     memcpy(opening->token, command.token, sizeof(command.token));
     request->stream = opening;
     request->stream_end = end;

@@ -438,23 +438,30 @@ static int choose(struct http_call *call, struct http_problem *out_problem)
     return 0;
 }
 
+bool bop__http_take_token(struct http_call *call, struct bop_slice text,
+                          uint8_t out_token[BOP_TOKEN_SIZE])
+{
+    struct bop_buf buf;
+    bool good;
+
+    bop_buf_init(&buf, &call->arena->allocator, 0);
+    good = text.size > 0 && bop__base64_decode(&buf, text, true) == 0 && buf.size == BOP_TOKEN_SIZE;
+    if (good) {
+        memcpy(out_token, buf.data, BOP_TOKEN_SIZE);
+    }
+    return good;
+}
+
 /* The session of a path, and the token that goes with it. */
 static int take_id(struct http_call *call, const struct bop_http_head *head,
                    const struct bop_router_match *match, struct http_problem *out_problem)
 {
     struct bop_slice id = bop_router_param(match, "id");
-    struct bop_slice token = bop_http_find(head, "BOP-Token");
-    struct bop_buf buf;
 
     if (!id.data) {
         return 0;
     }
-    bop_buf_init(&buf, &call->arena->allocator, 0);
-    if (token.size > 0 && bop__base64_decode(&buf, token, true) == 0 &&
-        buf.size == sizeof(call->token)) {
-        memcpy(call->token, buf.data, buf.size);
-        call->has_token = true;
-    }
+    call->has_token = bop__http_take_token(call, bop_http_find(head, "BOP-Token"), call->token);
     return parse_number(id, 1, UINT64_MAX, "the session", &call->session, out_problem);
 }
 

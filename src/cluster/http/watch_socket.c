@@ -4,6 +4,10 @@
  * What is slow is bounded as for its own connections: above WATCH_QUEUE_HIGH the hub
  * queues nothing more, and goes on from its history when there is room again. What cannot
  * be queued for want of memory ends the connection: nothing is left out in silence.
+ *
+ * A WebSocket on which the token of a session was shown stands for it, as a client's
+ * connection does: when it breaks, the session has its grace from then on. The last one on
+ * which it was shown is the one that counts.
  */
 #include <bop/ws.h>
 
@@ -14,6 +18,16 @@
 #define KEPT_BYTES (64u * 1024) /* Of the buffer that messages are written to. */
 
 struct watcher {
+    struct bop_list standing; /* Of the api's, while it stands for... */
+    uint64_t session;         /* ...this one. */
+    struct replica_read read; /* Whether the token that was shown... */
+    struct {
+        bool busy;
+        uint32_t id;
+        uint64_t session;
+        uint8_t token[BOP_TOKEN_SIZE];
+    } shown;     /* ...is that of this one. */
+    bool closed; /* The read is waited for, and nothing else. */
     struct http_api *api;
     struct bop_ws *ws;
     struct watch_conn *watches;
@@ -162,6 +176,86 @@ static void open_watch(struct watcher *watcher, struct http_call *call,
     answer_open(watcher, message->id, status, revision);
 }
 
+/* ---- Standing for a session ---- */
+
+static void stand_for_nothing(struct watcher *watcher)
+{
+    bop_list_remove(&watcher->standing);
+    bop_list_init(&watcher->standing);
+    watcher->session = 0;
+}
+
+static void stand_for(struct watcher *watcher, uint64_t session)
+{
+    struct bop_list *all = &watcher->api->standing;
+
+    BOP_LIST_FOR_EACH(link, all) {
+        struct watcher *other = BOP_CONTAINER_OF(link, struct watcher, standing);
+
+        if (other->session == session) {
+            stand_for_nothing(other);
+            break;
+        }
+    }
+    stand_for_nothing(watcher);
+    watcher->session = session;
+    bop_list_push_back(all, &watcher->standing);
+    bop__replica_session_alive(watcher->api->backend.replica, session);
+}
+
+static void free_watcher(struct watcher *watcher);
+
+/* What a session is can only be told as of now: through a read. */
+static void shown(struct replica_read *read, int code, struct machine_view *view)
+{
+    struct watcher *watcher = BOP_CONTAINER_OF(read, struct watcher, read);
+    uint64_t session = watcher->shown.session;
+    struct machine *machine;
+    struct http_json json;
+
+    watcher->shown.busy = false;
+    if (watcher->closed) {
+        free_watcher(watcher);
+        return;
+    }
+    machine = bop__replica_machine(watcher->api->backend.replica);
+    if (code < 0 || !machine) {
+        send_problem_with(watcher, watcher->shown.id, HTTP_RETRY, "");
+    } else if (!bop__machine_session_check(machine, session, NULL)) {
+        send_problem_with(watcher, watcher->shown.id, HTTP_NO_SESSION, "");
+    } else if (!bop__machine_session_check(machine, session, watcher->shown.token)) {
+        send_problem_with(watcher, watcher->shown.id, HTTP_REFUSED, "the token is another one's");
+    } else {
+        stand_for(watcher, session);
+        json = begin(watcher);
+        bop__json_u64(&json, "id", watcher->shown.id);
+        bop__json_u64(&json, "session", session);
+        bop__json_bool(&json, "alive", true);
+        send(watcher, &json);
+    }
+}
+
+static void show(struct watcher *watcher, const struct http_watch_message *message)
+{
+    if (!bop__auth_known(&watcher->who)) {
+        send_problem_with(watcher, message->id, HTTP_DENIED,
+                          "the token that was shown is not known any more");
+        return;
+    }
+    if (watcher->shown.busy) {
+        send_problem_with(watcher, message->id, HTTP_BUSY, "one is being looked at already");
+        return;
+    }
+    watcher->shown.busy = true;
+    watcher->shown.id = message->id;
+    watcher->shown.session = message->session;
+    memcpy(watcher->shown.token, message->token, sizeof(message->token));
+    watcher->read = (struct replica_read){.done = shown};
+    bop__replica_read(watcher->api->backend.replica, &watcher->read);
+}
+
+/* ---- What is asked ---- */
+
 static void close_watch(struct watcher *watcher, uint32_t id)
 {
     bool existed = watcher->watches && bop__watch_close(watcher->watches, id);
@@ -193,6 +287,9 @@ static void serve(struct watcher *watcher, struct http_call *call, struct bop_sl
         if (watcher->watches) {
             bop__watch_acked(watcher->watches, &message.ack);
         }
+        break;
+    case WATCH_MESSAGE_SESSION:
+        show(watcher, &message);
         break;
     }
 }
@@ -228,7 +325,6 @@ static void free_watcher(struct watcher *watcher)
 {
     struct http_api *api = watcher->api;
 
-    bop__watch_disconnect(watcher->watches);
     bop_buf_deinit(&watcher->text);
     api->requests--;
     bop_free(api->allocator, watcher, sizeof(*watcher));
@@ -241,7 +337,17 @@ static void on_open(struct bop_ws *ws, void *user)
 
 static void on_close(struct bop_ws *ws, void *user, unsigned code, struct bop_slice reason)
 {
-    free_watcher(user);
+    struct watcher *watcher = user;
+
+    bop__watch_disconnect(watcher->watches);
+    if (watcher->session != 0 && !watcher->api->stopping) {
+        bop__replica_session_cut(watcher->api->backend.replica, watcher->session);
+    }
+    stand_for_nothing(watcher);
+    watcher->closed = true;
+    if (!watcher->shown.busy) {
+        free_watcher(watcher);
+    }
 }
 
 /* The hub sees to slow readers. Compressing would be the loop's time, which is the log's. */
@@ -275,6 +381,7 @@ void bop__http_watch_upgrade(struct http_request *request, const struct bop_http
     api->requests++;
     watcher->api = api;
     watcher->who = request->who;
+    bop_list_init(&watcher->standing);
     bop_buf_init(&watcher->text, api->allocator, 0);
     bop_http_on_abort(http, NULL, NULL); /* It answers by itself from here on. */
     bop__http_over(request);
