@@ -8,6 +8,8 @@ import contextlib
 import gzip
 import hashlib
 import os
+import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -154,6 +156,30 @@ def curl_gets_its_bodies_back():
                 out = curl("-X", method, "-H", "Transfer-Encoding: chunked", "-d", "in chunks",
                            url + path)
                 check_equal(out, b"in chunks", f"{method} {path}, chunked")
+
+
+@test
+def a_body_in_chunks_comes_back_with_its_length():
+    with example(HTTP_ECHO) as url, tempfile.TemporaryDirectory() as directory:
+        for size in (1, 65536, 65537, 300000):
+            body = random.Random(size).randbytes(size)
+            path = pathlib.Path(directory) / "body"
+            path.write_bytes(body)
+            out = curl("-i", "-H", "Transfer-Encoding: chunked", "-H", "Expect:", "--data-binary",
+                       f"@{path}", url)
+            head, got = out.split(b"\r\n\r\n", 1)
+            check_bytes(got, body, f"{size} bytes")
+            length = f"content-length: {size}".encode() in head.lower()
+            check_equal(length, size <= 65536, f"the length of {size} bytes is said")
+        port = int(url.rsplit(":", 1)[1].strip("/"))
+        for end in (b"", b"no chunk\r\n"):  # It goes, or is refused, before its body is whole.
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                               b"5\r\nhello\r\n" + end)
+                client.shutdown(socket.SHUT_WR)
+                got = client.recv(65536)
+                check(not got or got.startswith(b"HTTP/1.1 400 "), "no answer, or a refusal")
+        check_equal(curl("-d", "others", url), b"others", "others are served")
 
 
 @test
