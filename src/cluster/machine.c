@@ -231,6 +231,7 @@ static int rebuild(struct machine *machine)
     bop__machine_owned_forget(machine);
     bop__machine_replies_forget(machine);
     bop__machine_undo_drop(machine);
+    machine->lock_id_known = false;
     rc = bop_kv_begin(machine->kv, false, &txn);
     if (rc < 0) {
         return rc;

@@ -152,6 +152,8 @@ struct machine {
     struct bop_buf pair;    /* The key of its entry, if it is of a multimap. */
     uint64_t garbage;       /* Collections of which something is left over. */
     uint64_t large_results; /* Records in the table of results. */
+    bool lock_id_known;     /* Set when the first lock takes an id: */
+    uint32_t lock_id_max;   /* No request there is lies under one above it. */
 
     uint64_t batch_applied; /* Entries of the batch under way. */
     uint64_t batch_replays;

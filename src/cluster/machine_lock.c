@@ -312,21 +312,37 @@ static int release(struct work *work, uint64_t ticket, struct machine_reply *rep
         return 0;
     }
     deadline = deadline_of(work, ticket, request.deadline_ms);
-    rc = disown(work, request.session, ticket);
+    rc = leave(work, ticket, &request, 0);
+    work->lock.id = deadline.id; /* The lock may be gone by now. */
+    rc = rc ? rc : disown(work, work->machine->entry.session, ticket);
     if (rc == 0 && deadline.time_ms != 0) {
         rc = missing_is_corrupt(bop__machine_deadline_del(work->machine, &deadline));
     }
-    /* Those were changes: what was borrowed has to be looked for anew. */
-    if (rc == 0) {
-        rc = missing_is_corrupt(request_find(work, ticket, &request));
-    }
-    return answer(rc ? rc : leave(work, ticket, &request, 0), true, reply);
+    return answer(rc, true, reply);
 }
 
 /* ---- Acquiring ---- */
 
-/* An id for a lock that gets its first request. */
-static int id_find(struct work *work, uint64_t ticket)
+/* The id of the last request there is, or 0. */
+static int id_last(struct machine *machine, uint32_t *out_id)
+{
+    struct bop_kv_cursor *cursor;
+    struct bop_slice key, value;
+    int rc = bop_kv_cursor_open(machine->txn, machine->tables[MACHINE_LOCK_REQUESTS], &cursor);
+
+    *out_id = 0;
+    if (rc < 0) {
+        return rc;
+    }
+    rc = bop_kv_cursor_seek(cursor, BOP_KV_LAST, bop_slice(NULL, 0), &key, &value);
+    if (rc == 0) {
+        *out_id = __builtin_bswap32(bop_load_u32(key.data));
+    }
+    bop_kv_cursor_close(cursor);
+    return rc == BOP_ENOTFOUND ? 0 : rc;
+}
+
+static int id_search(struct work *work, uint32_t from, uint32_t *out_id)
 {
     struct machine_lock_walk walk;
     int rc = bop__machine_lock_walk_begin(&walk, work->machine->txn, work->machine->tables, 0);
@@ -334,15 +350,37 @@ static int id_find(struct work *work, uint64_t ticket)
     if (rc < 0) {
         return rc;
     }
-    for (walk.id = (uint32_t)ticket;; walk.id++) {
+    for (walk.id = from;; walk.id++) {
         rc = walk.id == 0 ? 0 : bop__machine_lock_walk_seek(&walk, 0);
         if (rc < 0) {
             break;
         }
     }
     bop__machine_lock_walk_end(&walk);
-    work->lock.id = walk.id;
+    *out_id = walk.id;
     return rc == BOP_ENOTFOUND ? 0 : rc;
+}
+
+/* An id for a lock that gets its first request. What is above all that were used since the store
+ * was last read is not searched for; tickets rise, so that is nearly every one. */
+static int id_find(struct work *work, uint64_t ticket)
+{
+    struct machine *machine = work->machine;
+    uint32_t id = (uint32_t)ticket;
+    int rc = 0;
+
+    if (!machine->lock_id_known) {
+        rc = id_last(machine, &machine->lock_id_max);
+        machine->lock_id_known = rc == 0;
+    }
+    if (rc == 0 && id <= machine->lock_id_max) {
+        rc = id_search(work, id, &id);
+    }
+    if (rc == 0) {
+        machine->lock_id_max = (uint32_t)bop_max_u64(machine->lock_id_max, id);
+        work->lock.id = id;
+    }
+    return rc;
 }
 
 static int told(int rc, uint64_t ticket, uint64_t token, uint64_t position,

@@ -735,6 +735,50 @@ TEST(lock, requests_are_bounded)
     lock_check_empty(w);
 }
 
+/* The id of a lock that has requests. */
+static uint32_t id_of(struct fixture *f, const char *name)
+{
+    struct machine_lock lock = {0};
+    struct machine_view *view;
+
+    REQUIRE_EQ(bop__machine_view_open(f->world.machine, &view), 0);
+    CHECK_EQ(bop__machine_lock_find(view->txn, view->tables, bytes(name), &lock), 0);
+    bop__machine_view_close(view);
+    return lock.id;
+}
+
+TEST(lock, ids_come_round_and_pass_by_those_in_use)
+{
+    struct world *w = &f->world;
+    uint64_t round = UINT64_C(1) << 32;
+    uint64_t first = lock_acquire(w, &f->a, "a", LOCK_FOREVER).ticket;
+    uint64_t second = lock_acquire(w, &f->a, "b", LOCK_FOREVER).ticket;
+    uint64_t third, fourth;
+
+    CHECK_EQ(id_of(f, "a"), first);
+    CHECK_EQ(id_of(f, "b"), second);
+    for (unsigned again = 0; again < 2; again++) {
+        w->machine->position.index = round + first - 1;
+        third = lock_acquire(w, &f->b, "c", LOCK_FOREVER).ticket;
+        CHECK_EQ(third, round + first);
+        CHECK_EQ(id_of(f, "c"), second + 1);
+        round *= 2;
+        w->machine->position.index = round - 1;
+        fourth = lock_acquire(w, &f->b, "d", LOCK_FOREVER).ticket;
+        CHECK_EQ(fourth, round);
+        CHECK_EQ(id_of(f, "d"), 1);
+        CHECK(lock_release(w, &f->b, "c", third));
+        CHECK(lock_release(w, &f->b, "d", fourth));
+        world_reopen(w);
+    }
+    CHECK(lock_release(w, &f->a, "a", first));
+    CHECK(lock_release(w, &f->a, "b", second));
+    end(f, &f->a);
+    end(f, &f->b);
+    end(f, &f->c);
+    lock_check_empty(w);
+}
+
 /* ---- Faults ---- */
 
 static void log_add(struct world *w, struct bop_buf *log)
