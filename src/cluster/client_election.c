@@ -272,6 +272,8 @@ void bop_client_election_unobserve(struct bop_client_observer *observer)
         return;
     }
     observer->ended = true;
+    bop_client_watch_close(observer->watch); /* Whatever is still asked. */
+    observer->watch = NULL;
     if (!observer->asking) {
         free_observer(observer);
     }
