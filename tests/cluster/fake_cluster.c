@@ -408,15 +408,13 @@ static void answer_node_status(struct fake_connection *connection,
     struct bop_status_response status = {.node = connection->node->id,
                                          .health = bytes("ok"),
                                          .leader = connection->node->cluster->leader};
-    char addresses[FAKE_NODES][32];
+    const struct fake_node *nodes = connection->node->cluster->nodes;
     struct bop_buf buf;
     struct bop_writer writer = bop_writer(&buf);
 
-    for (unsigned i = 0; i < FAKE_NODES && connection->node->cluster->nodes[i].port; i++) {
-        snprintf(addresses[i], sizeof(addresses[i]), "127.0.0.1:%u",
-                 connection->node->cluster->nodes[i].port);
+    for (unsigned i = 0; i < FAKE_NODES && nodes[i].port; i++) {
         status.peers[i].id = i + 1;
-        status.peers[i].address = bop_slice_cstr(addresses[i]);
+        status.peers[i].address = bop_slice_cstr(nodes[i].address);
         status.peer_count++;
     }
     bop_buf_init(&buf, NULL, 0);
@@ -573,6 +571,7 @@ void fake_cluster_start(struct fake_cluster *cluster, struct bop_loop *loop, uns
         bop_list_init(&node->connections);
         REQUIRE_EQ(bop_listen(loop, &options, &node->listener, NULL), 0);
         node->port = bop_listener_port(node->listener);
+        snprintf(node->address, sizeof(node->address), "127.0.0.1:%u", node->port);
     }
 }
 

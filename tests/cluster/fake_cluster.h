@@ -45,6 +45,7 @@ struct fake_node {
     uint64_t id;
     struct bop_listener *listener;
     uint16_t port;
+    char address[32]; /* With it. */
     struct bop_list connections;
     size_t connection_count;
 

@@ -22,7 +22,6 @@ struct fixture {
     pthread_t server;
     bool serving;
     struct bop_client_blocking *client;
-    char endpoint[32];
     const char *endpoints[1];
     struct bop_client_options options;
 };
@@ -42,8 +41,7 @@ static void setup(struct fixture *f)
     test_heap_init(&f->heap, NULL);
     REQUIRE_EQ(bop_loop_create(&options, &f->loop), 0);
     fake_cluster_start(&f->cluster, f->loop, 1);
-    snprintf(f->endpoint, sizeof(f->endpoint), "127.0.0.1:%u", f->cluster.nodes[0].port);
-    f->endpoints[0] = f->endpoint;
+    f->endpoints[0] = f->cluster.nodes[0].address;
     f->options = (struct bop_client_options){
         .allocator = &f->heap.allocator,
         .endpoints = f->endpoints,

@@ -12,9 +12,7 @@
 #include <bop/presence.h>
 #include <bop/transaction.h>
 
-#include "tap.h"
-
-#define PATIENCE_MS 60000 /* Nothing takes so long but a bug. */
+#include "client_help.h"
 
 struct fixture {
     struct bop_faults faults;
@@ -33,24 +31,13 @@ struct fixture {
     bool over; /* The watch. */
 };
 
-static void on_failed(void *user, int code, const char *message)
-{
-    test_note("the node failed: %s", message);
-    CHECK_EQ(code, 0);
-}
-
 static void setup(struct fixture *f)
 {
     struct bop_loop_options loop = {0};
-    struct bop_node_options options = {
-        .data = test_path(NULL, "node"), .id = 1, .on_failed = on_failed};
-    struct bop_error err = {0};
 
     test_heap_init(&f->heap, &f->faults);
     REQUIRE_EQ(bop_loop_create(&loop, &f->loop), 0);
-    options.loop = f->loop;
-    REQUIRE_EQ(bop_node_start(&options, &f->node, NULL, &err), 0);
-    snprintf(f->endpoint, sizeof(f->endpoint), "127.0.0.1:%u", bop_node_port(f->node));
+    f->node = start_one_node(f->loop, f->endpoint);
     f->endpoints[0] = f->endpoint;
     f->options = (struct bop_client_options){.allocator = &f->heap.allocator,
                                              .loop = f->loop,
@@ -73,15 +60,7 @@ static void teardown(struct fixture *f)
 
 FIXTURE(setup, teardown)
 
-#define TURN_UNTIL(condition)                                                                      \
-    do {                                                                                           \
-        uint64_t end_ = bop_clock_monotonic_ms(bop_clock_system()) + PATIENCE_MS;                  \
-                                                                                                   \
-        while (!(condition)) {                                                                     \
-            REQUIRE(bop_clock_monotonic_ms(bop_clock_system()) < end_);                            \
-            REQUIRE_EQ(bop_loop_run_once(f->loop, 10), 0);                                         \
-        }                                                                                          \
-    } while (0)
+#define TURN_UNTIL(condition) TURN_LOOP_UNTIL(f->loop, condition)
 
 /* A call was made. True if it was taken; else for lack of memory, which there was indeed. */
 static bool took(struct fixture *f, int rc)

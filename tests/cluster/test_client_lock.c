@@ -8,11 +8,10 @@
 #include <bop/client_election.h>
 #include <bop/node.h>
 
+#include "client_help.h"
 #include "client_internal.h"
-#include "tap.h"
 
 #define CLIENTS         3
-#define PATIENCE_MS     20000 /* Nothing takes so long but a bug. */
 #define SESSION_TIMEOUT 3000
 
 /* A request for a lock, and what was heard of it. */
@@ -36,24 +35,14 @@ struct fixture {
     struct ask asks[4];
 };
 
-static void on_failed(void *user, int code, const char *message)
-{
-    test_note("the node failed: %s", message);
-    CHECK_EQ(code, 0);
-}
-
 static void setup(struct fixture *f)
 {
     struct bop_loop_options loop = {0};
-    struct bop_node_options options = {
-        .data = test_path(NULL, "node"), .id = 1, .on_failed = on_failed};
     struct bop_error err = {0};
 
     test_heap_init(&f->heap, NULL);
     REQUIRE_EQ(bop_loop_create(&loop, &f->loop), 0);
-    options.loop = f->loop;
-    REQUIRE_EQ(bop_node_start(&options, &f->node, NULL, &err), 0);
-    snprintf(f->endpoint, sizeof(f->endpoint), "127.0.0.1:%u", bop_node_port(f->node));
+    f->node = start_one_node(f->loop, f->endpoint);
     f->endpoints[0] = f->endpoint;
     f->options = (struct bop_client_options){.allocator = &f->heap.allocator,
                                              .loop = f->loop,

@@ -11,7 +11,7 @@
 #include <bop/client_watch.h>
 #include <bop/node.h>
 
-#include "tap.h"
+#include "client_help.h"
 
 struct fixture {
     pthread_t thread;
@@ -44,26 +44,16 @@ static void *run_loop(void *user)
     return NULL;
 }
 
-static void on_failed(void *user, int code, const char *message)
-{
-    test_note("the node failed: %s", message);
-    CHECK_EQ(code, 0);
-}
-
 static void setup(struct fixture *f)
 {
     struct bop_loop_options loop = {0};
-    struct bop_node_options options = {
-        .data = test_path(NULL, "node"), .id = 1, .on_failed = on_failed};
     char endpoint[64];
     const char *endpoints[] = {endpoint};
     struct bop_client_options client = {.endpoints = endpoints, .endpoint_count = 1};
 
     bop_buf_init(&f->buf, NULL, 0);
     REQUIRE_EQ(bop_loop_create(&loop, &f->loop), 0);
-    options.loop = f->loop;
-    REQUIRE_EQ(bop_node_start(&options, &f->node, NULL, &f->err), 0);
-    snprintf(endpoint, sizeof(endpoint), "127.0.0.1:%u", bop_node_port(f->node));
+    f->node = start_one_node(f->loop, endpoint);
     f->stop.fn = stop;
     REQUIRE_EQ(pthread_create(&f->thread, NULL, run_loop, f), 0);
     REQUIRE_EQ(bop_client_blocking_open(&client, &f->client, &f->err), 0);

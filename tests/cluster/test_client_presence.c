@@ -6,10 +6,9 @@
 
 #include <bop/presence.h>
 
+#include "client_help.h"
 #include "client_internal.h"
 #include "fake_cluster.h"
-
-#define PATIENCE_MS 20000 /* Nothing takes so long but a bug. */
 
 struct fixture {
     struct test_heap heap;
@@ -18,7 +17,6 @@ struct fixture {
     struct bop_client *client;
     struct bop_presence *presence;
     struct bop_client_options options;
-    char endpoint[32];
     const char *endpoints[1];
     unsigned there, lost, taken, failed;
     unsigned sessions_lost;
@@ -58,8 +56,7 @@ static void setup(struct fixture *f)
     test_heap_init(&f->heap, NULL);
     REQUIRE_EQ(bop_loop_create(&options, &f->loop), 0);
     fake_cluster_start(&f->cluster, f->loop, 1);
-    snprintf(f->endpoint, sizeof(f->endpoint), "127.0.0.1:%u", f->cluster.nodes[0].port);
-    f->endpoints[0] = f->endpoint;
+    f->endpoints[0] = f->cluster.nodes[0].address;
     f->options = (struct bop_client_options){
         .allocator = &f->heap.allocator,
         .loop = f->loop,
@@ -86,11 +83,7 @@ FIXTURE(setup, teardown)
 /* Turn the loop until the condition holds. */
 #define TURN_UNTIL(condition)                                                                      \
     do {                                                                                           \
-        uint64_t end_ = bop_clock_monotonic_ms(bop_clock_system()) + PATIENCE_MS;                  \
-        while (!(condition)) {                                                                     \
-            REQUIRE(bop_clock_monotonic_ms(bop_clock_system()) < end_);                            \
-            REQUIRE_EQ(bop_loop_run_once(f->loop, 10), 0);                                         \
-        }                                                                                          \
+        TURN_LOOP_UNTIL(f->loop, condition);                                                       \
         bop__client_check(f->client);                                                              \
     } while (0)
 

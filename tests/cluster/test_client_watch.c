@@ -7,12 +7,11 @@
 #include <bop/client_lock.h>
 #include <bop/client_watch.h>
 
+#include "client_help.h"
 #include "fake_cluster.h"
-#include "tap.h"
 
-#define PATIENCE_MS 20000
-#define NEWS_MAX    64
-#define OPENS_MAX   32
+#define NEWS_MAX  64
+#define OPENS_MAX 32
 
 struct told {
     int code;
@@ -39,7 +38,6 @@ struct fixture {
     struct bop_loop *loop;
     struct fake_cluster cluster;
     struct bop_client *client;
-    char endpoint_texts[FAKE_NODES][32];
     const char *endpoints[FAKE_NODES];
     struct bop_client_watch *watch;
     struct told news[NEWS_MAX];
@@ -134,9 +132,7 @@ static void setup(struct fixture *f)
     f->cluster.on_watch = on_watch;
     f->cluster.watch_user = f;
     for (unsigned i = 0; i < FAKE_NODES; i++) {
-        snprintf(f->endpoint_texts[i], sizeof(f->endpoint_texts[i]), "127.0.0.1:%u",
-                 f->cluster.nodes[i].port);
-        f->endpoints[i] = f->endpoint_texts[i];
+        f->endpoints[i] = f->cluster.nodes[i].address;
     }
     client.loop = f->loop;
     REQUIRE_EQ(bop_client_create(&client, &f->client, NULL), 0);

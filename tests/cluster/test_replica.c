@@ -1189,6 +1189,34 @@ static void make_changes(struct bop_buf bufs[2], struct bop_raft_entry entries[2
     }
 }
 
+/* A node that joins has the entry before its addition. */
+static void join_with(struct fixture *f, const struct bop_raft_entry changes[2])
+{
+    f->w.options.join = true;
+    REQUIRE_EQ(world_open(&f->w), 0);
+    give_append(&f->w, &changes[0], 0, 1);
+    world_run(&f->w, 5);
+}
+
+/* It dies, and comes back with the first entry only... */
+static void forget_addition(struct fixture *f)
+{
+    world_kill(&f->w);
+    REQUIRE_EQ(cut_log(f->w.options.fs, WORLD_DATA "/log", f->w.options.segment_bytes, 1), 0);
+    REQUIRE_EQ(world_open(&f->w), 0);
+}
+
+/* ...and is told of the second one again, by which it is not ended. */
+static void hear_of_addition(struct fixture *f, const struct bop_raft_entry changes[2])
+{
+    give_append(&f->w, NULL, 1, 1);
+    world_run(&f->w, 2 * HOUSEKEEPING_MS);
+    CHECK_EQ(f->w.failed, 0);
+    give_append(&f->w, &changes[1], 1, 2);
+    world_run(&f->w, 2 * HOUSEKEEPING_MS);
+    CHECK_EQ(f->w.failed, 0);
+}
+
 /* Nothing that was committed and has yet to come again is a removal. */
 TEST(replica, that_forgets_its_addition_with_the_power_was_not_removed)
 {
@@ -1196,10 +1224,7 @@ TEST(replica, that_forgets_its_addition_with_the_power_was_not_removed)
     struct bop_buf bufs[2];
 
     make_changes(bufs, changes);
-    f->w.options.join = true;
-    REQUIRE_EQ(world_open(&f->w), 0);
-    give_append(&f->w, &changes[0], 0, 1);
-    world_run(&f->w, 5);
+    join_with(f, changes);
     REQUIRE_EQ(f->w.replica->durable, 1);
     give_append(&f->w, &changes[1], 1, 2);
     for (unsigned n = 0; n < 2; n++) { /* And its disk does nothing. */
@@ -1210,16 +1235,9 @@ TEST(replica, that_forgets_its_addition_with_the_power_was_not_removed)
     REQUIRE_EQ(f->w.replica->durable, 1);
     CHECK(f->w.replica->members.belongs);
     CHECK_EQ(f->w.replica->members.file.state, MEMBER_NO);
-    world_kill(&f->w);
-    REQUIRE_EQ(cut_log(f->w.options.fs, WORLD_DATA "/log", f->w.options.segment_bytes, 1), 0);
-    REQUIRE_EQ(world_open(&f->w), 0);
+    forget_addition(f);
     REQUIRE_EQ(bop_aof_last(f->w.replica->aof), 1);
-    give_append(&f->w, NULL, 1, 1);
-    world_run(&f->w, 2 * HOUSEKEEPING_MS);
-    CHECK_EQ(f->w.failed, 0);
-    give_append(&f->w, &changes[1], 1, 2);
-    world_run(&f->w, 2 * HOUSEKEEPING_MS);
-    CHECK_EQ(f->w.failed, 0);
+    hear_of_addition(f, changes);
     CHECK_EQ(f->w.replica->members.file.state, MEMBER_YES);
     bop_buf_deinit(&bufs[0]);
     bop_buf_deinit(&bufs[1]);
@@ -1268,23 +1286,13 @@ TEST(replica, is_not_removed_by_what_its_log_lost)
     struct bop_buf bufs[2];
 
     make_changes(bufs, changes);
-    f->w.options.join = true;
-    REQUIRE_EQ(world_open(&f->w), 0);
-    give_append(&f->w, &changes[0], 0, 1);
-    world_run(&f->w, 5);
+    join_with(f, changes);
     give_append(&f->w, &changes[1], 1, 2);
     world_run(&f->w, SETTLE_MS + 2 * HOUSEKEEPING_MS);
     REQUIRE_EQ(f->w.replica->members.file.state, MEMBER_YES);
-    world_kill(&f->w);
-    REQUIRE_EQ(cut_log(f->w.options.fs, WORLD_DATA "/log", f->w.options.segment_bytes, 1), 0);
-    REQUIRE_EQ(world_open(&f->w), 0);
+    forget_addition(f);
     REQUIRE_EQ(f->w.replica->lost.index, 2);
-    give_append(&f->w, NULL, 1, 1);
-    world_run(&f->w, 2 * HOUSEKEEPING_MS);
-    CHECK_EQ(f->w.failed, 0);
-    give_append(&f->w, &changes[1], 1, 2);
-    world_run(&f->w, 2 * HOUSEKEEPING_MS);
-    CHECK_EQ(f->w.failed, 0);
+    hear_of_addition(f, changes);
     CHECK_EQ(f->w.replica->lost.index, 0);
     give_append(&f->w, &changes[0], 2, 3); /* And this one is new. */
     world_run(&f->w, 2 * HOUSEKEEPING_MS);

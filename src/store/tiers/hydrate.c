@@ -26,30 +26,15 @@ static int fetch_file(struct bop__job *job, const char *path)
     return rc;
 }
 
-static int check_file(struct bop__job *job, const char *path)
-{
-    struct bop_tiers *tiers = job->tiers;
-    struct bop__warm_facts facts;
-    struct bop__packed *packed;
-    int rc;
-
-    rc = bop__packed_file_open(tiers->allocator, tiers->options.fs, path, &packed, &job->err);
-    if (rc < 0) {
-        return rc;
-    }
-    rc = bop__warm_verify(tiers->allocator, packed, job->segment->facts.root, &facts, &job->err);
-    packed->close(packed);
-    return rc;
-}
-
 static int hydrate(struct bop__job *job, const char *temporary, const char *path)
 {
     struct bop_fs *fs = job->tiers->options.fs;
+    struct bop__warm_facts facts;
     int rc;
 
     rc = fetch_file(job, temporary);
     if (rc == 0) {
-        rc = check_file(job, temporary);
+        rc = bop__packed_check(job, temporary, &facts);
     }
     if (rc < 0) {
         return rc;

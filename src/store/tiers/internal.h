@@ -352,6 +352,8 @@ void bop__remove_run(struct bop__job *job);
 void bop__remove_done(struct bop__job *job);
 void bop__evict_run(struct bop__job *job);
 void bop__evict_done(struct bop__job *job);
+/** Read a packed file whole, and compare it with what the segment's root says. */
+int bop__packed_check(struct bop__job *job, const char *path, struct bop__warm_facts *out_facts);
 void bop__pack_run(struct bop__job *job);
 void bop__pack_done(struct bop__job *job);
 void bop__upload_run(struct bop__job *job);

@@ -8,11 +8,9 @@
 
 #include "internal.h"
 
-/* Verify the file that was just written, from what the disk gives back. */
-static int verify(struct bop__job *job, const char *path)
+int bop__packed_check(struct bop__job *job, const char *path, struct bop__warm_facts *out_facts)
 {
     struct bop_tiers *tiers = job->tiers;
-    struct bop__warm_facts facts;
     struct bop__packed *packed;
     int rc;
 
@@ -20,8 +18,17 @@ static int verify(struct bop__job *job, const char *path)
     if (rc < 0) {
         return rc;
     }
-    rc = bop__warm_verify(tiers->allocator, packed, job->segment->facts.root, &facts, &job->err);
+    rc = bop__warm_verify(tiers->allocator, packed, job->segment->facts.root, out_facts, &job->err);
     packed->close(packed);
+    return rc;
+}
+
+/* Verify the file that was just written, from what the disk gives back. */
+static int verify(struct bop__job *job, const char *path)
+{
+    struct bop__warm_facts facts;
+    int rc = bop__packed_check(job, path, &facts);
+
     if (rc == 0 && (facts.packed_size != job->facts.packed_size ||
                     memcmp(facts.sha256, job->facts.sha256, sizeof(facts.sha256)) != 0)) {
         rc = bop_error_set(&job->err, BOP_ECORRUPT, "%s is not what was written", path);
