@@ -1,7 +1,7 @@
 /*
  * What bench/aof measures of our log.
  *
- *     append DIRECTORY durable|fast SIZE COUNT WAITERS SECONDS
+ *     append DIRECTORY durable|fast|rolling SIZE COUNT WAITERS SECONDS
  *     fill DIRECTORY SIZE BYTES SEGMENT_BYTES     make a log for what follows
  *     scan DIRECTORY                              GB/s of payload, warm, by a reader
  *     random DIRECTORY SIZE COUNT                 reads/s of single records, cold, by a reader
@@ -11,7 +11,8 @@
  * append has one thread, which is how a log is used; a waiter is a commit of COUNT records that
  * is on its way, and is followed by another when it is durable. One waiter waits in
  * bop_aof_commit(). fast: records appended at level OS, from the first append until the last record
- * is written, waits for room included.
+ * is written, waits for room included, in one segment and no more than the page cache takes.
+ * rolling: the same over many segments, each of which waits until the one before is on disk.
  */
 #include <dirent.h>
 #include <sys/eventfd.h>
@@ -21,11 +22,12 @@
 
 #include "common.h"
 
-#define WAITERS_MAX  64
-#define WRITES       8 /* On their way to the disk at once. */
-#define FILES_MAX    64
-#define CALLS_A_LOOK 64 /* At the clock. */
-#define LARGE        (1u << 20)
+#define WAITERS_MAX 64
+#define WRITES      8 /* On their way to the disk at once. */
+#define FILES_MAX   64
+#define LARGE       (1u << 20)
+/* Payload of a run that the page cache takes: less than what the kernel has a writer wait for. */
+#define CACHED_BYTES (UINT64_C(1) << 30)
 
 struct commit {
     uint64_t began_ns;
@@ -70,7 +72,8 @@ static void on_failed(void *user, int code, const char *message)
 }
 
 static enum bop_aof_level level = BOP_AOF_DISK;
-static bool alone; /* A lane of the log's own: the program waits in it for each commit. */
+static uint64_t bytes_max; /* Of payload, not durable. */
+static bool alone;         /* A lane of the log's own: the program waits in it for each commit. */
 static enum bop_aof_layout layout; /* What suits the workload, as a user would choose. */
 
 static void log_open(const char *directory, uint64_t segment_bytes)
@@ -176,13 +179,10 @@ static void append_fast(const struct bop_aof_record *records, unsigned count, do
     uint64_t end = began + (uint64_t)(seconds * 1e9);
     uint64_t appended = 0;
 
-    while (now_ns() < end) {
-        int rc = 0;
+    while (now_ns() < end && appended * records->body.size < bytes_max) {
+        int rc = bop_aof_append(job.aof, records, count);
 
-        for (unsigned i = 0; i < CALLS_A_LOOK && rc == 0; i++) {
-            rc = bop_aof_append(job.aof, records, count);
-            appended += rc == 0 ? count : 0;
-        }
+        appended += rc == 0 ? count : 0;
         if (rc == BOP_EFULL)
             turn();
         else if (rc < 0)
@@ -198,6 +198,7 @@ static void append_fast(const struct bop_aof_record *records, unsigned count, do
 static void append(char **arguments)
 {
     bool durable = strcmp(arguments[1], "durable") == 0;
+    bool rolls = strcmp(arguments[1], "rolling") == 0;
     size_t size = strtoul(arguments[2], NULL, 10);
     unsigned count = (unsigned)strtoul(arguments[3], NULL, 10);
     unsigned waiters = (unsigned)strtoul(arguments[4], NULL, 10);
@@ -212,7 +213,8 @@ static void append(char **arguments)
     layout = durable && (count == 1 || job.commit_bytes >= LARGE) ? BOP_AOF_ALIGNED
                                                                   : BOP_AOF_PACKED;
     alone = durable && waiters == 1;
-    log_open(arguments[0], durable ? 0 : (uint64_t)2 << 30);
+    bytes_max = rolls ? BYTES_MAX : CACHED_BYTES;
+    log_open(arguments[0], durable || rolls ? 0 : 4 * CACHED_BYTES);
     if (alone)
         append_alone(records, count, seconds);
     else if (durable)

@@ -320,6 +320,14 @@ void bop__aof_begin_segment(struct bop_aof *aof, struct bop__batch *batch,
 
 /* ---- Records ---- */
 
+/* Zeros and the end mark: what is left of the record's last eight bytes, or all of them. */
+static void put_end(uint8_t *end, size_t padding)
+{
+    uint64_t word = padding < 8 ? bop_load_u64(end - 8) & UINT64_MAX >> 8 * padding : 0;
+
+    bop_store_u64(end - 8, word | (uint64_t)BOP__AOF_END_MARK << 56);
+}
+
 /* Make the bytes at the end of the open batch a record: its payload is there. */
 static void finish_record(struct bop_aof *aof, size_t length, uint64_t tag, uint64_t time_us)
 {
@@ -337,10 +345,10 @@ static void finish_record(struct bop_aof *aof, size_t length, uint64_t tag, uint
         .length = BOP__AOF_HEADER_MARK | (uint32_t)length,
     };
 
-    header.header_crc = bop__aof_header_crc(segment->salt, &header);
-    memcpy(at, &header, sizeof(header));
-    memset(at + BOP__AOF_RECORD_HEADER + length, 0, size - BOP__AOF_RECORD_HEADER - length);
-    at[size - 1] = BOP__AOF_END_MARK;
+    bop__aof_header_store(at, &header, 0);
+    header.header_crc = bop_crc32c(segment->salt, at, BOP__AOF_RECORD_HEADER);
+    bop__aof_header_store(at, &header, header.header_crc);
+    put_end(at + size, size - BOP__AOF_RECORD_HEADER - length);
     if (segment->end - segment->indexed_end >= BOP__AOF_INDEX_BYTES) {
         bop__segment_index_add(aof->allocator, segment, header.seq, segment->end);
     }

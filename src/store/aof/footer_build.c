@@ -16,12 +16,35 @@ struct build {
     struct bop__merkle merkle;
     bool mixed;           /* The leaf that is open has fillers, or records of several sizes. */
     uint32_t record_link; /* Of the last record. */
+    /* The last of the leaf that is open, one piece of memory, not hashed yet: a call for each entry
+     * would take longer than hashing small ones. */
+    const uint8_t *run;
+    size_t run_size;
 };
+
+/* Before the memory of what came last is given up, or the leaf ends. */
+static void hash_run(struct build *b)
+{
+    if (b->run_size > 0) {
+        bop__merkle_leaf_add(&b->merkle, b->run, b->run_size);
+    }
+    b->run_size = 0;
+}
+
+static void add_bytes(struct build *b, const uint8_t *bytes, size_t size)
+{
+    if (b->run_size == 0 || bytes != b->run + b->run_size) {
+        hash_run(b);
+        b->run = bytes;
+    }
+    b->run_size += size;
+}
 
 static void end_leaf(struct build *b)
 {
     struct bop__footer_leaf *leaf = &b->footer.leaves[b->footer.leaf_count - 1];
 
+    hash_run(b);
     bop__merkle_leaf_end(&b->merkle, leaf->hash);
     if (b->mixed) {
         leaf->stride = 0;
@@ -60,7 +83,7 @@ static int begin_leaf(struct build *b, uint64_t offset, const struct bop__aof_re
     return 0;
 }
 
-/* Take in the next entry, which was checked. */
+/* Take in the next entry, which was checked. Its bytes stay until hash_run(). */
 static int add_entry(struct build *b, uint64_t offset, const struct bop__aof_record_header *header,
                      const uint8_t *bytes)
 {
@@ -79,7 +102,7 @@ static int add_entry(struct build *b, uint64_t offset, const struct bop__aof_rec
         }
     }
     b->mixed = b->mixed || filler || size != b->footer.leaves[b->footer.leaf_count - 1].stride;
-    bop__merkle_leaf_add(&b->merkle, bytes, size);
+    add_bytes(b, bytes, size);
     if (!filler) {
         if (header->seq == facts->base) {
             struct bop__footer_leaf *first = &b->footer.leaves[0];
@@ -94,6 +117,18 @@ static int add_entry(struct build *b, uint64_t offset, const struct bop__aof_rec
     return 0;
 }
 
+/* True if fetching the next entry asks nothing of the source, so that what it gave stays. */
+static bool is_held(const struct bop__walk *walk)
+{
+    struct bop__aof_record_header header;
+
+    if (walk->held < sizeof(header)) {
+        return false;
+    }
+    memcpy(&header, walk->at, sizeof(header));
+    return walk->held >= bop__aof_record_size(bop__aof_record_length(&header));
+}
+
 /* Of about so many bytes. 1: there are more. */
 static int add_entries(struct build *b, struct bop__walk *walk, struct bop__segment_source *source,
                        uint64_t bytes, struct bop_error *err)
@@ -103,9 +138,13 @@ static int add_entries(struct build *b, struct bop__walk *walk, struct bop__segm
 
     while (walk->offset < until) {
         struct bop__aof_record_header header = {0};
-        int rc = bop__walk_fetch(walk, source, facts->end, 0, &header, err);
         const char *wrong = NULL;
+        int rc;
 
+        if (!is_held(walk)) {
+            hash_run(b);
+        }
+        rc = bop__walk_fetch(walk, source, facts->end, 0, &header, err);
         if (rc < 0) {
             return rc;
         }
@@ -349,6 +388,7 @@ void bop__footer_draft_add(struct bop__footer_draft *draft, uint64_t offset, con
         bytes += step;
         size -= step;
     }
+    hash_run(&draft->build);
 }
 
 int bop__footer_draft_finish(struct bop__footer_draft *draft, struct bop__footer *out_footer)

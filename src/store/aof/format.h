@@ -105,13 +105,27 @@ static inline uint32_t bop__aof_record_length(const struct bop__aof_record_heade
     return header->length & BOP__AOF_LENGTH_MASK;
 }
 
+/** Write the header with this header_crc. By words of eight bytes, which are read again at once: of
+ * smaller ones the processor would have to wait until they are in its cache. */
+static inline void bop__aof_header_store(uint8_t out_bytes[BOP__AOF_RECORD_HEADER],
+                                         const struct bop__aof_record_header *header,
+                                         uint32_t header_crc)
+{
+    bop_store_u64(out_bytes, header->seq);
+    bop_store_u64(out_bytes + 8, header->tag);
+    bop_store_u64(out_bytes + 16, header->time_us);
+    bop_store_u64(out_bytes + 24, header->durable_seq);
+    bop_store_u64(out_bytes + 32, header->payload_crc | (uint64_t)header->chain << 32);
+    bop_store_u64(out_bytes + 40, header_crc | (uint64_t)header->length << 32);
+}
+
 static inline uint32_t bop__aof_header_crc(uint32_t salt,
                                            const struct bop__aof_record_header *header)
 {
-    struct bop__aof_record_header copy = *header;
+    uint8_t bytes[BOP__AOF_RECORD_HEADER];
 
-    copy.header_crc = 0;
-    return bop_crc32c(salt, &copy, sizeof(copy));
+    bop__aof_header_store(bytes, header, 0);
+    return bop_crc32c(salt, bytes, sizeof(bytes));
 }
 
 /** True if what has this header only fills a block up: it has no number of its own. */
@@ -142,9 +156,11 @@ static inline bool bop__aof_header_valid(uint32_t salt, const struct bop__aof_re
 /** What the next record's chain must be. */
 static inline uint32_t bop__aof_link(const struct bop__aof_record_header *header)
 {
-    const uint32_t words[3] = {header->header_crc, header->payload_crc, header->chain};
+    uint8_t bytes[12];
 
-    return bop_crc32c(0, words, sizeof(words));
+    bop_store_u64(bytes, header->header_crc | (uint64_t)header->payload_crc << 32);
+    bop_store_u32(bytes + 8, header->chain);
+    return bop_crc32c(0, bytes, sizeof(bytes));
 }
 
 /** What tells the records of one segment from all others; also its first record's chain. */
