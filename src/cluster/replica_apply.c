@@ -103,17 +103,6 @@ static void give_up_batch(struct replica *replica, int code, bool begun)
     replica->apply_again_ms = replica->now_ms + APPLY_RETRY_MS;
 }
 
-/*
- * While a snapshot is written what transactions give back is used again later than else, or, while
- * a view is long open, not at all: each copy of a page is one of those that were not touched for
- * long, or never, which costs several times as much. Longer transactions copy the upper pages of
- * the trees less often.
- */
-static uint64_t settle_ms(const struct replica *replica)
-{
-    return replica->taking.active ? SETTLE_VIEWED_MS : SETTLE_MS;
-}
-
 static int begin_batch(struct replica *replica)
 {
     int rc = replica->batch.open ? 0 : bop__machine_begin(replica->machine);
@@ -124,7 +113,7 @@ static int begin_batch(struct replica *replica)
         replica->batch.open = true;
         replica->batch.entries = 0;
         replica->batch.bytes = 0;
-        replica->batch.due_ms = replica->now_ms + settle_ms(replica);
+        replica->batch.due_ms = replica->now_ms + SETTLE_MS;
     }
     return rc;
 }

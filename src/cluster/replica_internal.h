@@ -47,10 +47,9 @@
 #define LOG_READ_BYTES     (256u * 1024) /* ...and their bytes. */
 #define APPLY_ENTRIES_MAX  4096          /* At once. */
 #define APPLY_BYTES_MAX    (2u * 1024 * 1024)
-#define SETTLE_ENTRIES     8192 /* In one transaction... */
+#define SETTLE_ENTRIES     16384 /* In one transaction... */
 #define SETTLE_BYTES       (4u * 1024 * 1024)
-#define SETTLE_MS          20            /* ...which stays open so long at most... */
-#define SETTLE_VIEWED_MS   100           /* ...or so long, while a snapshot is written. */
+#define SETTLE_MS          100           /* ...which stays open so long at most. */
 #define READ_BATCHES_MAX   8             /* Asked for and not granted; later reads join the next. */
 #define READ_GATHER_MS     50            /* Patient reads wait so long for more. */
 #define CHUNK_BYTES        (128u * 1024) /* Of a snapshot on its way. */
