@@ -19,7 +19,7 @@ FILL_S = 900  # At most.
 FOREVER_S = 3600  # Of a load that is told to end.
 KEY_BYTES_ON_DISK = 1000  # Of each key at each node: log, state, two snapshots. Rounded up.
 NEVER = 1 << 40  # As many entries between two snapshots.
-QUIET_S = 5.0  # Of load without a snapshot, before and after one.
+BESIDE_S = 20.0  # Of load without a snapshot, before and after one: what it is held against.
 LEVEL_S = 10
 PROMPT_S = 900  # At most, until all nodes have written one.
 OFTEN = 1000  # Entries between two snapshots, where a state is small.
@@ -154,7 +154,10 @@ def await_quiet(cluster, patience_s=300):
 
 
 def rates(lines, spans):
-    """Answers a second (without, with) a snapshot, from the trace of a load."""
+    """Answers a second (without, with) a snapshot, from the trace of a load. Without: just before
+    and just after, as long each. The rate falls by a fifth in the first minute or two of random
+    writes to very many keys, once the system writes back what they changed; that is not the
+    snapshot's."""
     trace = [(float(line.split()[1]), float(line.split()[2])) for line in lines
              if line.startswith("# ")]
     begun, slot = trace[0][0] + 1.0, trace[1][0] - trace[0][0]
@@ -165,7 +168,8 @@ def rates(lines, spans):
         if any(start <= at and at + slot <= end for start, end in spans):
             within.append(answers / slot)
         elif all(at + slot < start - MARGIN_S or at > end + MARGIN_S for start, end in spans):
-            without.append(answers / slot)
+            if spans[0][0] - BESIDE_S <= at <= spans[-1][1] + BESIDE_S:
+                without.append(answers / slot)
     if len(within) < 4 or len(without) < 20:
         raise RuntimeError("the snapshot was too short, or never, to see what it costs: more keys")
     return statistics.mean(without), statistics.mean(within)
@@ -188,12 +192,12 @@ def snapshot_cost(cluster, keys):
     before = snapshots(cluster)
     with Snapshots(cluster) as watched:
         with cluster.background("write", 64, FOREVER_S, keys=keys) as lines:
-            time.sleep(1.0 + QUIET_S)
+            time.sleep(1.0 + BESIDE_S)
             let_be(cluster, OFTEN)
             await_snapshots(cluster, before)
             let_be(cluster, NEVER)
             await_quiet(cluster)
-            time.sleep(QUIET_S)
+            time.sleep(BESIDE_S)
     without, within = rates(lines, watched.spans)
     if values_of(lines)["failed"]:
         raise RuntimeError("requests failed while a snapshot was taken")

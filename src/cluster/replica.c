@@ -514,8 +514,9 @@ void bop__replica_stop(struct replica *replica)
 bool bop__replica_busy(const struct replica *replica)
 {
     return bop_aof_busy(replica->aof) || (replica->taking.active && !replica->taking.resting) ||
-           replica->verify.running || bop__replica_backups_cutting(replica) ||
-           replica->install.phase == INSTALL_CHECKING || replica->install.phase == INSTALL_LOADING;
+           replica->verify.running || replica->removing.running ||
+           bop__replica_backups_cutting(replica) || replica->install.phase == INSTALL_CHECKING ||
+           replica->install.phase == INSTALL_LOADING;
 }
 
 /* ---- Turning ---- */

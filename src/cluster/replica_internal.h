@@ -10,6 +10,7 @@
  *      replica_time.c      the cluster's time, and what is due by it
  *      replica_peer.c      frames from and messages to peers
  *      replica_snapshot.c  taking and installing snapshots, the state at start
+ *      replica_remove.c    removing snapshots that a newer one stands for
  *      replica_transfer.c  snapshots on their way to and from peers
  *      replica_backup.c    snapshots that clients take with them
  *      replica_join.c      a node that asks to be added
@@ -168,6 +169,15 @@ struct snapshot_taking {
     struct bop_error error;
 };
 
+/** Snapshots that a newer one stands for, being removed one at a time. */
+struct snapshot_removing {
+    bool wanted; /* There may be some. */
+    bool running;
+    struct bop_task task;
+    char path[PATH_MAX_BYTES];
+    int rc;
+};
+
 enum verify_phase {
     VERIFY_IDLE,
     VERIFY_UNDER_WAY,
@@ -313,6 +323,7 @@ struct replica {
     struct incoming_snapshot incoming;
     struct stoppable_fs writing; /* What snapshots of our own are written through. */
     struct snapshot_taking taking;
+    struct snapshot_removing removing;
     struct snapshot_verify verify;
     struct snapshot_install install;
     struct replica_backup backups[BACKUPS_MAX];
@@ -406,10 +417,15 @@ void bop__replica_frame_end(struct replica *replica, uint64_t peer, struct bop_b
 BOP_MUST_USE int bop__replica_state_open(struct replica *replica, bool trusted,
                                          struct bop_error *err);
 void bop__replica_snapshot_turn(struct replica *replica);
+/** Of what index and term a snapshot with such a name is; false: it is no name of one. */
+bool bop__replica_snapshot_name(const char *name, uint64_t *out_index, uint64_t *out_term);
 /** Of one that is being written and rests; for the end. */
 void bop__replica_snapshot_give_up(struct replica *replica);
 void bop__replica_snapshot_install(struct replica *replica,
                                    const struct bop_raft_snapshot *snapshot);
+
+/* replica_remove.c */
+void bop__replica_remove_turn(struct replica *replica);
 
 /* replica_verify.c */
 /** The newest snapshot is believed by its header alone: read the rest when there is time. */

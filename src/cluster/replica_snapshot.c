@@ -1,7 +1,7 @@
 /*
  * Snapshots: taking our own, finding the newest at start, and making the state
  * from one. How they travel is replica_transfer.c; replica_verify.c reads through what a
- * start had no need to.
+ * start had no need to, and replica_remove.c removes older ones.
  *
  * A file is named by index and term, so that the newest is found by name:
  * snapshots/<index as %016x>-<term as %016x>.snap.
@@ -32,7 +32,7 @@ static void machine_options(const struct replica *replica, struct machine_option
 
 /* ---- What lies in the directory ---- */
 
-static bool parse_name(const char *name, uint64_t *out_index, uint64_t *out_term)
+bool bop__replica_snapshot_name(const char *name, uint64_t *out_index, uint64_t *out_term)
 {
     char expected[64];
     unsigned long long index, term;
@@ -57,7 +57,8 @@ static int newest_visit(void *user, const char *name)
     struct newest_search *search = user;
     uint64_t index, term;
 
-    if (parse_name(name, &index, &term) && index < search->below && index >= search->index) {
+    if (bop__replica_snapshot_name(name, &index, &term) && index < search->below &&
+        index >= search->index) {
         search->index = index;
         search->term = term;
     }
@@ -125,41 +126,6 @@ static int find_newest(struct replica *replica, snapshot_check_fn *check, struct
         rc = 0;
     }
     return rc < 0 ? bop_error_set(err, rc, "look for snapshots in %s", directory) : 0;
-}
-
-static bool is_being_sent(const struct replica *replica, uint64_t index)
-{
-    for (size_t n = 0; n < BOP_COUNT_OF(replica->peers); n++) {
-        if (replica->peers[n].send.active && replica->peers[n].send.index == index) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int old_visit(void *user, const char *name)
-{
-    struct replica *replica = user;
-    char path[PATH_MAX_BYTES];
-    uint64_t index, term;
-
-    if (parse_name(name, &index, &term) && index < replica->snapshot.raft.index &&
-        !is_being_sent(replica, index) &&
-        bop__replica_path(replica, path, "snapshots/%s", name) == 0) {
-        /* Best effort: it is looked for again after the next snapshot. */
-        BOP_IGNORE(replica->fs->unlink(replica->fs, path));
-    }
-    return 0;
-}
-
-static void remove_old(struct replica *replica)
-{
-    char directory[PATH_MAX_BYTES];
-
-    if (bop__replica_path(replica, directory, "snapshots") == 0) {
-        /* Best effort, as above. */
-        BOP_IGNORE(replica->fs->list(replica->fs, directory, old_visit, replica));
-    }
 }
 
 /* ---- At start ---- */
@@ -341,8 +307,8 @@ static int take_open(struct replica *replica, struct snapshot_taking *taking)
     struct machine_position position = bop__machine_past_position(taking->past);
 
     return bop__snapshot_writer_open(replica->options.allocator, &replica->writing.fs, taking->path,
-                                     &position, bop_buf_slice(&taking->conf), &taking->writer,
-                                     &taking->error);
+                                     &position, bop_buf_slice(&taking->conf), false,
+                                     &taking->writer, &taking->error);
 }
 
 static int take_slice(struct snapshot_taking *taking)
@@ -472,7 +438,7 @@ static void take_finish(struct replica *replica)
     if (rc < 0) {
         bop__replica_fail(replica, rc, "truncate the log: %s", bop_strerror(rc));
     }
-    remove_old(replica);
+    replica->removing.wanted = true;
     bop__replica_digest_taken(replica, index, replica->snapshot.digest);
 }
 
@@ -706,7 +672,7 @@ static void install_finish(struct replica *replica)
             install->info.raft.index, install->info.bytes, install->from);
     /* A failure is kept in the replica. */
     BOP_IGNORE(bop__replica_step(replica, &event));
-    remove_old(replica);
+    replica->removing.wanted = true;
 }
 
 /* True after so many entries or bytes since the last snapshot. */
@@ -753,6 +719,7 @@ void bop__replica_snapshot_turn(struct replica *replica)
     if (bop__replica_snapshot_may_take(replica) && take_is_due(replica)) {
         take(replica);
     }
+    bop__replica_remove_turn(replica);
     bop__replica_verify_turn(replica);
     replica->apply_stopped = false;
 }

@@ -39,13 +39,15 @@ BOP_MUST_USE int bop__snapshot_write(struct bop_allocator *allocator, struct bop
                                      struct bop_error *err);
 
 /** The same in steps, with what was there at one position: open, then its records in order, then
- * finish or drop. After a failure of open there is nothing to drop; finish ends the writer in any
- * case. */
+ * finish or drop. What is not read soon is kept out of the page cache. After a failure of open
+ * there is nothing to drop; finish ends the writer in any case. */
 struct snapshot_writer;
-BOP_MUST_USE int
-bop__snapshot_writer_open(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
-                          const struct machine_position *position, struct bop_slice conf,
-                          struct snapshot_writer **out_writer, struct bop_error *err);
+BOP_MUST_USE int bop__snapshot_writer_open(struct bop_allocator *allocator, struct bop_fs *fs,
+                                           const char *path,
+                                           const struct machine_position *position,
+                                           struct bop_slice conf, bool read_soon,
+                                           struct snapshot_writer **out_writer,
+                                           struct bop_error *err);
 /** A machine_walk_fn; user is the writer. 0 or a code, and then the writer can only be dropped. */
 BOP_MUST_USE int bop__snapshot_writer_record(void *user, enum machine_table table,
                                              struct bop_slice key, struct bop_slice value);

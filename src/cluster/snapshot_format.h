@@ -36,7 +36,8 @@
 #define SNAPSHOT_END_SIZE(tables) (8 * (tables) + 8)
 #define SNAPSHOT_BLOCK_BYTES      (256 * 1024)       /* A RECORDS block ends once it has these. */
 #define SNAPSHOT_BLOCK_MAX        (16 * 1024 * 1024) /* Of a payload; that and the largest record fit. */
-#define SNAPSHOT_SYNC_BYTES       (16 * 1024 * 1024) /* Written and not synced. */
+#define SNAPSHOT_CHUNK_BYTES      (256 * 1024)       /* Of a file that are written at once. */
+#define SNAPSHOT_SYNC_BYTES       (16 * 1024 * 1024) /* In the page cache and not synced. */
 #define SNAPSHOT_PATH_MAX         4096
 
 enum snapshot_block {

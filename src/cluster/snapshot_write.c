@@ -1,6 +1,11 @@
 /*
- * Writing a snapshot: records as they come, in blocks. Memory is one block; a block is one
- * write.
+ * Writing a snapshot: records as they come, in blocks, and these in chunks. Memory is a block and
+ * a chunk; a chunk is one write.
+ *
+ * A snapshot is not read soon. So it can be written past the page cache, where there is such a
+ * thing: nothing is copied into pages that have to be found, written back and freed, there is no
+ * pile of them for the log's syncs to wait behind, and no sync that forces the file system's
+ * journal while the log, on the same disk, is in use.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,12 +15,18 @@
 
 #include "snapshot_format.h"
 
+#define CHUNK_MEMORY (SNAPSHOT_CHUNK_BYTES + BOP_FS_ALIGN)
+
 struct snapshot_writer {
     struct bop_fs *fs;
     int fd;
+    bool direct; /* Past the page cache: only whole pages can be written. */
     uint64_t offset;
     uint64_t synced;
     uint32_t crc;
+    void *memory;   /* What the chunk lies in. */
+    uint8_t *chunk; /* To be written there. */
+    size_t chunk_size;
     struct bop_buf buf; /* Of the block under way, head included. */
     size_t block_at;    /* Where it begins in buf: behind the preamble at first. */
     struct snapshot_tally tally;
@@ -32,16 +43,68 @@ static void block_begin(struct snapshot_writer *writer, struct bop_writer *out)
     bop_write_raw(out, bop_slice(head, sizeof(head)));
 }
 
-/* What is in the buffer may be written: the log's room is left to it. */
+/* What is in the chunk may be written: the log's room is left to it. */
 static int look_at_room(struct snapshot_writer *writer)
 {
     uint64_t left;
     int rc = writer->fs->free_bytes(writer->fs, writer->temporary, &left);
 
-    return rc == 0 && left < SNAPSHOT_ROOM_KEPT + writer->buf.size ? BOP_ENOROOM : rc;
+    return rc == 0 && left < SNAPSHOT_ROOM_KEPT + writer->chunk_size ? BOP_ENOROOM : rc;
 }
 
-/* Fill in the head and write what is in the buffer. */
+static int write_chunk(struct snapshot_writer *writer)
+{
+    int rc = look_at_room(writer);
+
+    if (rc == 0) {
+        rc = bop_fs_write_all(writer->fs, writer->fd, writer->chunk, writer->chunk_size,
+                              writer->offset);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    writer->offset += writer->chunk_size;
+    writer->chunk_size = 0;
+    if (writer->direct || writer->offset - writer->synced < SNAPSHOT_SYNC_BYTES) {
+        return 0;
+    }
+    /* By and by: a gigabyte at once in the end would keep the log, on the same disk, waiting. */
+    writer->synced = writer->offset;
+    return writer->fs->sync(writer->fs, writer->fd);
+}
+
+static int put(struct snapshot_writer *writer, struct bop_slice bytes)
+{
+    const uint8_t *from = bytes.data;
+    int rc = 0;
+
+    for (size_t left = bytes.size, size; left > 0 && rc == 0; left -= size) {
+        size = bop_min_u64(left, SNAPSHOT_CHUNK_BYTES - writer->chunk_size);
+        memcpy(writer->chunk + writer->chunk_size, from, size);
+        writer->chunk_size += size;
+        from += size;
+        rc = writer->chunk_size == SNAPSHOT_CHUNK_BYTES ? write_chunk(writer) : 0;
+    }
+    return rc;
+}
+
+/* The last chunk, and no more than belongs to the file. */
+static int put_end(struct snapshot_writer *writer)
+{
+    uint64_t size = writer->offset + writer->chunk_size;
+    size_t beyond = writer->direct ? (size_t)(-size % BOP_FS_ALIGN) : 0;
+    int rc = 0;
+
+    memset(writer->chunk + writer->chunk_size, 0, beyond);
+    writer->chunk_size += beyond;
+    if (writer->chunk_size > 0) {
+        rc = write_chunk(writer);
+    }
+    writer->offset = size;
+    return rc == 0 && beyond > 0 ? writer->fs->truncate(writer->fs, writer->fd, size) : rc;
+}
+
+/* Fill in the head and pass on what is in the buffer. */
 static int block_end(struct snapshot_writer *writer, enum snapshot_block kind)
 {
     uint8_t *head = writer->buf.data + writer->block_at;
@@ -53,22 +116,9 @@ static int block_end(struct snapshot_writer *writer, enum snapshot_block kind)
     writer->crc = bop_crc32c(writer->crc, head, 8);
     writer->crc = bop_crc32c(writer->crc, head + SNAPSHOT_BLOCK_HEAD, size);
     bop_store_u32(head + 8, writer->crc);
-    rc = look_at_room(writer);
-    if (rc == 0) {
-        rc = bop_fs_write_all(writer->fs, writer->fd, writer->buf.data, writer->buf.size,
-                              writer->offset);
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    writer->offset += writer->buf.size;
+    rc = put(writer, bop_buf_slice(&writer->buf));
     bop_buf_clear(&writer->buf);
-    if (writer->offset - writer->synced < SNAPSHOT_SYNC_BYTES) {
-        return 0;
-    }
-    /* By and by: a gigabyte at once in the end would keep the log, on the same disk, waiting. */
-    writer->synced = writer->offset;
-    return writer->fs->sync(writer->fs, writer->fd);
+    return rc;
 }
 
 static int write_header(struct snapshot_writer *writer, const struct machine_position *position,
@@ -132,6 +182,9 @@ static int finish_content(struct snapshot_writer *writer)
     if (rc == 0) {
         rc = write_end(writer);
     }
+    if (rc == 0) {
+        rc = put_end(writer);
+    }
     return rc ? rc : writer->fs->sync(writer->fs, writer->fd);
 }
 
@@ -163,6 +216,18 @@ static int publish(struct bop_fs *fs, const char *path, const char *temporary,
     return 0;
 }
 
+static int create_file(struct snapshot_writer *writer)
+{
+    int flags = O_RDWR | O_CREAT | O_TRUNC;
+    int rc = -EINVAL;
+
+    if (writer->direct) {
+        rc = writer->fs->open(writer->fs, writer->temporary, flags | O_DIRECT);
+        writer->direct = rc != -EINVAL;
+    }
+    return writer->direct ? rc : writer->fs->open(writer->fs, writer->temporary, flags);
+}
+
 static int writer_open(struct snapshot_writer *writer, const struct machine_position *position,
                        struct bop_slice conf, struct bop_error *err)
 {
@@ -176,7 +241,7 @@ static int writer_open(struct snapshot_writer *writer, const struct machine_posi
     if (rc < 0) {
         return bop_error_set(err, rc, "configuration for %s", writer->path);
     }
-    rc = writer->fs->open(writer->fs, writer->temporary, O_RDWR | O_CREAT | O_TRUNC);
+    rc = create_file(writer);
     if (rc < 0) {
         return bop_error_set(err, rc, "create %s", writer->temporary);
     }
@@ -191,13 +256,15 @@ static int writer_free(struct snapshot_writer *writer)
 {
     int rc = writer->fd >= 0 ? writer->fs->close(writer->fs, writer->fd) : 0;
 
+    bop_free(writer->buf.allocator, writer->memory, CHUNK_MEMORY);
     bop_buf_deinit(&writer->buf);
     return rc;
 }
 
 int bop__snapshot_writer_open(struct bop_allocator *allocator, struct bop_fs *fs, const char *path,
                               const struct machine_position *position, struct bop_slice conf,
-                              struct snapshot_writer **out_writer, struct bop_error *err)
+                              bool read_soon, struct snapshot_writer **out_writer,
+                              struct bop_error *err)
 {
     struct snapshot_writer *writer;
     int n, rc;
@@ -209,9 +276,17 @@ int bop__snapshot_writer_open(struct bop_allocator *allocator, struct bop_fs *fs
     }
     writer->fs = fs;
     writer->fd = -1;
+    writer->direct = !read_soon;
     bop_buf_init(&writer->buf, allocator, 0);
+    writer->memory = bop_alloc(allocator, CHUNK_MEMORY);
+    if (!writer->memory) {
+        bop_free(allocator, writer, sizeof(*writer));
+        return bop_error_set(err, BOP_ENOMEM, "write %s", path);
+    }
+    writer->chunk = (uint8_t *)writer->memory + -(uintptr_t)writer->memory % BOP_FS_ALIGN;
     n = snprintf(writer->temporary, sizeof(writer->temporary), "%s.tmp", path);
     if (n < 0 || (size_t)n >= sizeof(writer->temporary)) {
+        BOP_IGNORE(writer_free(writer));
         bop_free(allocator, writer, sizeof(*writer));
         return bop_error_set(err, -ENAMETOOLONG, "%s", path);
     }
@@ -274,7 +349,7 @@ int bop__snapshot_write(struct bop_allocator *allocator, struct bop_fs *fs, cons
 {
     struct machine_position position = bop__machine_view_position(view);
     struct snapshot_writer *writer;
-    int rc = bop__snapshot_writer_open(allocator, fs, path, &position, conf, &writer, err);
+    int rc = bop__snapshot_writer_open(allocator, fs, path, &position, conf, true, &writer, err);
 
     if (rc < 0) {
         return rc;
