@@ -37,6 +37,9 @@ struct bop_fs {
     ssize_t (*pwrite)(struct bop_fs *self, int fd, const void *bytes, size_t size, uint64_t offset);
     /* fdatasync(2): data and the size needed to read it back. */
     int (*sync)(struct bop_fs *self, int fd);
+    /* Begin to bring [from, to) to the disk, so that a later sync finds little left to do: nothing
+     * is promised, and failures are the sync's to tell. NULL: no such thing. */
+    void (*write_back)(struct bop_fs *self, int fd, uint64_t from, uint64_t to);
     int (*truncate)(struct bop_fs *self, int fd, uint64_t size);
     /* Reserve blocks for [0, size) and make the file at least that long, reading as zeros. */
     int (*allocate)(struct bop_fs *self, int fd, uint64_t size);
@@ -110,8 +113,8 @@ BOP_API int bop_faults_step(struct bop_faults *faults, int code);
 
 /**
  * Wraps another file system (borrowed). Every operation but close, unlink, list
- * and unmap is a step of `faults` (borrowed); open_files counts descriptors not
- * closed. A failing pwrite first writes half of its bytes. One thread at a time.
+ * and unmap, and write_back, which it lacks, is a step of `faults` (borrowed); open_files counts
+ * descriptors not closed. A failing pwrite first writes half of its bytes. One thread at a time.
  */
 struct bop_fs_faulty {
     struct bop_fs fs; /* First: this is the file system to hand out. */

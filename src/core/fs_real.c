@@ -83,6 +83,14 @@ static int real_sync(struct bop_fs *self, int fd)
     return rc < 0 ? -errno : 0;
 }
 
+/* Nothing is waited for, or an error could be told here that the next sync must tell. */
+static void real_write_back(struct bop_fs *self, int fd, uint64_t from, uint64_t to)
+{
+    if (from < to && to <= INT64_MAX) {
+        BOP_IGNORE(sync_file_range(fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE));
+    }
+}
+
 static int real_truncate(struct bop_fs *self, int fd, uint64_t size)
 {
     int rc;
@@ -303,6 +311,7 @@ struct bop_fs *bop_fs_real(void)
         .pread = real_pread,
         .pwrite = real_pwrite,
         .sync = real_sync,
+        .write_back = real_write_back,
         .truncate = real_truncate,
         .allocate = real_allocate,
         .size = real_size,

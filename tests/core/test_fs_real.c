@@ -48,6 +48,8 @@ TEST(fs_real, writes_and_reads)
     CHECK_EQ(f->fs->pread(f->fs, fd, buffer, 16, 998), 7);
     CHECK_MEM_EQ(buffer, "\0\0hello", 7);
     CHECK_EQ(f->fs->pread(f->fs, fd, buffer, 16, 1005), 0);
+    f->fs->write_back(f->fs, fd, 0, 1005); /* Whatever comes of it, nothing is told. */
+    f->fs->write_back(f->fs, -1, 0, 1005);
     CHECK_EQ(f->fs->sync(f->fs, fd), 0);
     CHECK_EQ(f->fs->size(f->fs, fd, &size), 0);
     CHECK_EQ(size, 1005);

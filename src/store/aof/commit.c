@@ -303,6 +303,9 @@ static void leave_queue(struct bop_aof *aof, struct bop__batch *batch)
     }
     if (batch->sync) {
         batch->segment->unsynced = false;
+        if (batch->segment->handle) {
+            batch->segment->handle->written_back = batch->segment->file_end;
+        }
         bop__made_durable(aof);
     }
     aof->pending_bytes -= batch->size;
@@ -351,7 +354,8 @@ static void fail(struct bop_aof *aof)
 static void settle_poison(struct bop_aof *aof)
 {
     if (aof->failed != 0 || aof->writes > 0 || aof->jobs.name.job.busy || aof->jobs.zero.job.busy ||
-        aof->jobs.prepare.job.busy || aof->jobs.seal.job.busy || aof->jobs.draft.job.busy) {
+        aof->jobs.prepare.job.busy || aof->jobs.seal.job.busy || aof->jobs.draft.job.busy ||
+        aof->jobs.write_back.job.busy) {
         return;
     }
     bop__drafts_free(aof);

@@ -53,8 +53,9 @@ struct bop__handle {
     unsigned count;
     bool used;
     bool direct;
-    uint64_t zeroed;    /* Written up to here, with records or zeros, or passed over. */
-    uint64_t allocated; /* Has blocks up to here, as far as is known. */
+    uint64_t zeroed;       /* Written up to here, with records or zeros, or passed over. */
+    uint64_t allocated;    /* Has blocks up to here, as far as is known. */
+    uint64_t written_back; /* On the disk, or on its way there, up to here. */
 };
 
 enum bop__segment_state {
@@ -211,6 +212,12 @@ struct bop__jobs {
         uint64_t to;
         bool allocate;
     } zero;
+    struct {
+        struct bop__job job;
+        int fd;
+        uint64_t from;
+        uint64_t to;
+    } write_back;
     struct {
         struct bop__job job;
         struct bop__segment *segment;

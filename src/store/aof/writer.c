@@ -5,6 +5,7 @@
  *      prepare   make next.tmp, with blocks and zeros, synced
  *      name      ... which got a header and maybe records, its name; close the file before it
  *      zero      write zeros, or reserve blocks, ahead of what is sent
+ *      back      begin to bring to the disk what nobody asked to be there
  *      remove    unlink the file of a segment that left
  *      room      ask what the disk has left
  *      seal      write a segment's footer
@@ -45,6 +46,9 @@
 #define SEAL_STEP UINT64_C(0x100000)
 /* So many segments wait to be read for their sealing, at most, until no commit is under way. */
 #define READS_LATER_MAX 8
+/* What is not synced is written back in so many parts of a segment, unless they are small. */
+#define WRITE_BACK_PARTS 8
+#define WRITE_BACK_MIN   UINT64_C(0x100000)
 /* Room is looked at each so many bytes, or a quarter of a segment. */
 #define ROOM_BYTES UINT64_C(0x1000000)
 
@@ -515,6 +519,43 @@ static void start_zero(struct bop_aof *aof)
     }
 }
 
+/* ---- Writing back ---- */
+
+static void write_back_run(struct bop_task *task)
+{
+    struct bop__job *job = BOP_CONTAINER_OF(task, struct bop__job, task);
+    struct bop_aof *aof = job->aof;
+
+    aof->fs->write_back(aof->fs, aof->jobs.write_back.fd, aof->jobs.write_back.from,
+                        aof->jobs.write_back.to);
+}
+
+static void write_back_done(struct bop_task *task)
+{
+    bop__after(bop__job_finished(task)->aof);
+}
+
+/* The next segment gets its name when all of this one is on disk, and a log that asks for less
+ * stands still for that long: so most of it is on its way there before. */
+static void start_write_back(struct bop_aof *aof)
+{
+    struct bop__segment *segment = aof->writing;
+    struct bop__handle *handle = segment->handle;
+    uint64_t step = bop_max_u64(WRITE_BACK_MIN, segment->size / WRITE_BACK_PARTS);
+    uint64_t to = segment->file_end / BOP_FS_ALIGN * BOP_FS_ALIGN; /* The last one is not full. */
+
+    if (!aof->fs->write_back || aof->jobs.write_back.job.busy || aof->beginning ||
+        aof->poison != 0 || !handle || handle->direct || !segment->unsynced ||
+        to < handle->written_back + step) {
+        return;
+    }
+    aof->jobs.write_back.fd = job_fd(handle);
+    aof->jobs.write_back.from = handle->written_back;
+    aof->jobs.write_back.to = to;
+    handle->written_back = to;
+    bop__job_start(aof, &aof->jobs.write_back.job);
+}
+
 /* ---- Remove ---- */
 
 static void remove_run(struct bop_task *task)
@@ -799,7 +840,8 @@ void bop__jobs_start(struct bop_aof *aof)
 {
     /* What commits need first, then what may make room for others. */
     static void (*const starts[])(struct bop_aof *) = {
-        start_remove, start_room, start_prepare_ahead, start_zero, bop__draft_start, start_seal};
+        start_remove,     start_room,       start_prepare_ahead, start_zero,
+        start_write_back, bop__draft_start, start_seal};
 
     if (needs_next(aof)) {
         start_prepare(aof);
@@ -823,6 +865,7 @@ void bop__jobs_init(struct bop_aof *aof)
     bop__job_init(aof, &aof->jobs.prepare.job, prepare_run, prepare_done);
     bop__job_init(aof, &aof->jobs.name.job, name_run, name_done);
     bop__job_init(aof, &aof->jobs.zero.job, zero_run, zero_done);
+    bop__job_init(aof, &aof->jobs.write_back.job, write_back_run, write_back_done);
     bop__job_init(aof, &aof->jobs.remove.job, remove_run, remove_done);
     bop__job_init(aof, &aof->jobs.room.job, room_run, room_done);
     bop__job_init(aof, &aof->jobs.seal.job, seal_run, seal_done);
@@ -902,6 +945,7 @@ int bop__continue_now(struct bop_aof *aof, struct bop__segment *segment, uint64_
         return bop_error_set(err, rc, "open %s", segment->file->path);
     }
     handle->zeroed = handle->allocated = bop_max_u64(segment->end, zeroed);
+    handle->written_back = segment->end;
     segment->handle = handle;
     segment->state = BOP__SEGMENT_NAMED;
     segment->sent_end = segment->end;

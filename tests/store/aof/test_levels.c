@@ -55,6 +55,51 @@ TEST(levels, flush_brings_to_the_disk_what_asked_for_less)
     CHECK(!bop_aof_busy(f->aof));
 }
 
+/* What the log had begun to bring to the disk. */
+static struct {
+    unsigned calls;
+    uint64_t end;
+} written_back;
+
+static void note_write_back(struct bop_fs *self, int fd, uint64_t from, uint64_t to)
+{
+    (void)self, (void)fd;
+    CHECK_EQ(from, written_back.end);
+    CHECK(to > from && to % BOP_FS_ALIGN == 0);
+    written_back.end = to;
+    written_back.calls++;
+}
+
+TEST(levels, what_asked_for_less_than_the_disk_is_on_its_way_there)
+{
+    static const uint8_t zeros[512 * 1024];
+    const struct bop_aof_record record = {.body = {.data = zeros, .size = sizeof(zeros)}};
+    struct bop_aof_append append = {.records = &record, .count = 1, .level = BOP_AOF_OS};
+    unsigned calls;
+
+    memset(&written_back, 0, sizeof(written_back));
+    f->fs->write_back = note_write_back;
+    f->options.segment_bytes = 16u << 20;
+    REQUIRE_EQ(open_log(f), 0);
+    for (int i = 0; i < 18; i++) {
+        REQUIRE_EQ(bop_aof_append_with(f->aof, &append, NULL), 0);
+        bop_inline_poll(&f->executor);
+    }
+    /* An eighth of the segment at a time. */
+    CHECK_EQ(written_back.calls, 4);
+    CHECK(written_back.end >= 8u << 20 && written_back.end < 9u << 20);
+    CHECK_EQ(bop_aof_durable(f->aof), 0);
+
+    calls = written_back.calls;
+    append.level = BOP_AOF_DISK;
+    for (int i = 0; i < 10; i++) {
+        REQUIRE_EQ(bop_aof_append_with(f->aof, &append, NULL), 0);
+        bop_inline_poll(&f->executor);
+    }
+    CHECK_EQ(bop_aof_durable(f->aof), 28);
+    CHECK_EQ(written_back.calls, calls); /* Each was synced. */
+}
+
 TEST(levels, seal_ends_a_segment_that_has_records)
 {
     struct bop_aof_status status;
