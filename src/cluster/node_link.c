@@ -97,7 +97,7 @@ static int welcome(struct node_link *link, const struct bop_wire_frame *frame)
 /* Not refused only, but told before that we are no member: which may be the end of us. */
 static int removed(struct node_link *link, const struct bop_wire_frame *frame)
 {
-    return link->ready ? BOP_EPROTOCOL : bop__replica_removed(link->node->replica, frame->payload);
+    return link->ready ? BOP_EPROTOCOL : bop__replica_removed(link->node->replica, frame->payload, true);
 }
 
 /* Why it does not welcome us: that it speaks TLS, mostly. It closes then, and that is told. */

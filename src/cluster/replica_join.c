@@ -125,6 +125,11 @@ int bop__replica_join_asked(struct replica *replica, uint64_t peer, struct bop_s
     if (!bop_reader_done(&reader) || server.id == 0 || bop__member_parse(text, &member) < 0) {
         return BOP_EMALFORMED;
     }
+    if (bop__replica_was_removed(replica, &member)) {
+        /* It may have asked while it was one, and that took its time to come here. If it is there
+         * still, and even if it has not heard that it was one, it hears why when it says hello. */
+        return peer == server.id ? BOP_EREMOVED : 0;
+    }
     if (replica->status.state != BOP_RAFT_LEADER) {
         pass_on(replica, peer, server.id, text);
         return 0;
@@ -132,9 +137,6 @@ int bop__replica_join_asked(struct replica *replica, uint64_t peer, struct bop_s
     if (!replica->status.ready || replica->status.changing || is_member(&conf, server.id) ||
         conf.count == BOP_RAFT_SERVERS_MAX) {
         return 0;
-    }
-    if (bop__replica_was_removed(replica, &member)) {
-        return 0; /* It asked while it was a member, and that took its time to come here. */
     }
     /* What it says of itself beyond that counts for its connection only. */
     member.priority = BOP_ADMIN_PRIORITY;

@@ -277,7 +277,7 @@ void bop__replica_removed_encode(const struct replica *replica, struct bop_write
     bop_write_bool(writer, why == INTRODUCTION_REPLACED);
 }
 
-int bop__replica_removed(struct replica *replica, struct bop_slice payload)
+int bop__replica_removed(struct replica *replica, struct bop_slice payload, bool to_hello)
 {
     struct bop_reader reader = bop_reader(payload);
     uint64_t index = bop_read_u64(&reader);
@@ -286,8 +286,10 @@ int bop__replica_removed(struct replica *replica, struct bop_slice payload)
     if (!bop_reader_done(&reader)) {
         return BOP_EMALFORMED;
     }
-    /* Only a configuration that is newer than any that we know of can say so. */
-    if (replica->failed == 0 && is_marked(replica) && replica->members.committed_index < index) {
+    /* Only a configuration that is newer than any that we know of can say so. One that has not
+     * heard that it joined has no place that another directory could have. */
+    if (replica->failed == 0 && (is_marked(replica) || (to_hello && !replaced)) &&
+        replica->members.committed_index < index) {
         if (replaced) {
             give_way(replica);
         } else {

@@ -55,8 +55,11 @@ bool bop__replica_was_removed(const struct replica *replica, const struct member
 uint64_t bop__replica_configuration_index(const struct replica *replica);
 
 /** PEER_REMOVED: a peer says that this node is no member by the configuration of this entry, or
- * that another data directory is. Returns 0 or BOP_EMALFORMED. */
-BOP_MUST_USE int bop__replica_removed(struct replica *replica, struct bop_slice payload);
+ * that another data directory is. to_hello: in answer to our hello, so it is this very directory
+ * that is meant; else one that has not joined yet may be taken for another one of its id. Returns 0
+ * or BOP_EMALFORMED. */
+BOP_MUST_USE int bop__replica_removed(struct replica *replica, struct bop_slice payload,
+                                      bool to_hello);
 
 /** Its payload. */
 void bop__replica_removed_encode(const struct replica *replica, struct bop_writer *writer,

@@ -435,7 +435,7 @@ int bop__replica_peer_frame(struct replica *replica, uint64_t id,
     case BOP_WIRE_KIND_PEER_ADMIN_DONE:
         return bop__replica_admin_answered(replica, frame->payload);
     case BOP_WIRE_KIND_PEER_REMOVED:
-        return bop__replica_removed(replica, frame->payload);
+        return bop__replica_removed(replica, frame->payload, false);
     case BOP_WIRE_KIND_PEER_WATCH_ASK:
     case BOP_WIRE_KIND_PEER_WATCH_DONE:
         return replica->options.events.on_peer

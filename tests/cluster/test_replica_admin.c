@@ -257,16 +257,23 @@ TEST(replica_member, remembers_who_said_hello_when_others_come)
 }
 
 /* A node asks to be added, by what it says of itself. */
-static void ask_to_join(struct world *f, uint64_t id, const char *text)
+static int try_to_join(struct world *f, uint64_t id, const char *text)
 {
     struct bop_buf buf;
     struct bop_writer writer = bop_writer(&buf);
+    int rc;
 
     bop_buf_init(&buf, NULL, 0);
     bop_write_u64(&writer, id);
     bop_write_bytes(&writer, bytes(text));
-    CHECK_EQ(bop__replica_join_asked(f->replica, id, bop_buf_slice(&buf)), 0);
+    rc = bop__replica_join_asked(f->replica, id, bop_buf_slice(&buf));
     bop_buf_deinit(&buf);
+    return rc;
+}
+
+static void ask_to_join(struct world *f, uint64_t id, const char *text)
+{
+    CHECK_EQ(try_to_join(f, id, text), 0);
 }
 
 static int say_alive(struct world *f, uint64_t id)
@@ -287,10 +294,10 @@ TEST(replica_member, adds_none_that_was_removed_by_what_it_asked_before)
     world_run(&f->w, 1000);
     CHECK_EQ(change(&f->w, drop, "removed"), BOP_ADMIN_OK);
     world_run(&f->w, 200);
-    ask_to_join(&f->w, 2, "host:2;i=00000000000000cc;m=2"); /* By what it says. */
+    CHECK_EQ(try_to_join(&f->w, 2, "host:2;i=00000000000000cc;m=2"), BOP_EREMOVED);
+    CHECK_EQ(try_to_join(&f->w, 2, "host:2;i=00000000000000aa"), BOP_EREMOVED);
     CHECK_EQ(f->w.replica->conf.count, 1);
-    ask_to_join(&f->w, 2, "host:2;i=00000000000000aa"); /* It had not heard that it was one. */
-    CHECK_EQ(f->w.replica->conf.count, 1);
+    CHECK_EQ(hello(&f->w, 2, "host:2;i=00000000000000aa"), INTRODUCTION_REMOVED);
     ask_to_join(&f->w, 2, "host:2;i=00000000000000bb");
     CHECK_EQ(f->w.replica->conf.count, 2);
 }
@@ -355,16 +362,39 @@ TEST(replica_member, ends_when_it_is_told_that_it_was_removed)
     uint8_t payload[9] = {0};
 
     bop_store_u64(payload, 1); /* No newer than what it knows itself. */
-    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 9)), 0);
+    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 9), false), 0);
     CHECK_EQ(bop__replica_failed(f->w.replica), 0);
-    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 8)), BOP_EMALFORMED);
+    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 8), false), BOP_EMALFORMED);
     bop_store_u64(payload, 1000);
-    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 9)), 0);
+    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 9), false), 0);
     world_run(&f->w, 1);
     CHECK_EQ(f->w.failed, BOP_EREMOVED);
     world_close(&f->w);
     CHECK_EQ(world_open(&f->w), BOP_EREMOVED);
     CHECK_STR_HAS(f->w.err.message, "--join");
+}
+
+/* The entry that added it never came to it. */
+TEST(replica_member, ends_when_it_was_removed_while_it_joined)
+{
+    uint8_t payload[9] = {0};
+
+    world_close(&f->w);
+    f->w.options.join = true;
+    f->w.options.path = "/joining";
+    REQUIRE_EQ(world_open(&f->w), 0);
+    bop_store_u64(payload, 1000);
+    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 9), false), 0);
+    CHECK_EQ(bop__replica_failed(f->w.replica), 0); /* It may be another one that is meant. */
+    payload[8] = 1;
+    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 9), true), 0);
+    CHECK_EQ(bop__replica_failed(f->w.replica), 0);
+    payload[8] = 0;
+    CHECK_EQ(bop__replica_removed(f->w.replica, bop_slice(payload, 9), true), 0);
+    CHECK_EQ(bop__replica_failed(f->w.replica), BOP_EREMOVED);
+    world_run(&f->w, 1);
+    world_close(&f->w);
+    CHECK_EQ(world_open(&f->w), BOP_EREMOVED);
 }
 
 TEST(replica_member, raises_the_level_to_what_all_announce)

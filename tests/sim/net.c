@@ -293,8 +293,8 @@ static void ready(struct sim *sim, unsigned a, unsigned b)
     struct sim_node *node = &sim->nodes[a];
 
     if (link->accepted == 0 && link->word_size > 0 && !link_of(sim, b, a)->blocked) {
-        BOP_ASSERT(bop__replica_removed(node->replica, bop_slice(link->word, link->word_size)) ==
-                   0);
+        BOP_ASSERT(
+            bop__replica_removed(node->replica, bop_slice(link->word, link->word_size), true) == 0);
         link->word_size = 0;
         sim_node_touch(node);
     }
