@@ -88,6 +88,29 @@ uint64_t bop_client_lock_ticket(const struct bop_client_lock *lock)
     return lock->ticket;
 }
 
+/* ---- How long what was heard holds ---- */
+
+/* When what is held counts as lost, if no sync comes to its end until then. */
+static uint64_t life_ms(const struct bop_client *client)
+{
+    uint64_t grace_ms = client->session_grace_ms ? client->session_grace_ms : UINT64_MAX;
+
+    return bop_max_u64(bop_min_u64(client->session.timeout_ms / 2, grace_ms),
+                       CLIENT_LOCK_LIFE_MIN_MS);
+}
+
+static uint64_t life_ends_ms(const struct bop_client *client)
+{
+    return client->locks.confirmed_ms + life_ms(client);
+}
+
+/* What was granted may be over, and another's, when it is heard of late: the session may have ended
+ * on the way. Then it waits for the next sync, which finds what there is by then. */
+static bool is_alive(const struct bop_client *client)
+{
+    return bop_loop_now_ms(client->loop) < life_ends_ms(client);
+}
+
 /* ---- Telling the user ---- */
 
 /* Callbacks run with client->calling set, as those of requests do. */
@@ -275,7 +298,7 @@ static void on_answer(void *user, int code, const struct bop_result *result)
     client->locks.confirmed_ms = bop_max_u64(client->locks.confirmed_ms, lock->asked_ms);
     lock->ticket = result->ticket;
     lock->token = result->token;
-    lock->state = lock->token ? LOCK_HELD : LOCK_WAITING;
+    lock->state = lock->token && is_alive(client) ? LOCK_HELD : LOCK_WAITING;
     lock->wait_until_ms = wait_ends_ms(lock);
     watch_begin(client);
     client->locks.poll_ms = CLIENT_LOCK_POLL_MIN_MS;
@@ -409,7 +432,7 @@ static void settle(struct bop_client_lock *lock)
     case LOCK_WAITING:
         if (!lock->seen) {
             end_in_vain(lock, BOP_ETIMEOUT);
-        } else if (lock->token != 0) {
+        } else if (lock->token != 0 && is_alive(lock->client)) {
             lock->state = LOCK_HELD;
             tell_granted(lock, 0);
         }
@@ -566,10 +589,12 @@ static void on_event(struct bop_client *client, const struct bop_event *event)
         return;
     }
     if (event->type == BOP_EVENT_LOCK_GRANT && lock->state == LOCK_WAITING) {
-        lock->token = event->token;
-        lock->state = LOCK_HELD;
-        lock->syncing = false;
-        tell_granted(lock, 0);
+        if (is_alive(client)) {
+            lock->token = event->token;
+            lock->state = LOCK_HELD;
+            lock->syncing = false;
+            tell_granted(lock, 0);
+        }
     } else if (event->type == BOP_EVENT_LOCK_CANCEL && lock->state == LOCK_WAITING) {
         end_in_vain(lock, BOP_ETIMEOUT);
     } else if (event->type == BOP_EVENT_LOCK_RELEASE && lock->state == LOCK_HELD) {
@@ -656,20 +681,6 @@ static bool any(const struct bop_client *client, enum lock_state a, enum lock_st
         }
     }
     return false;
-}
-
-/* When what is held counts as lost, if no sync comes to its end until then. */
-static uint64_t life_ms(const struct bop_client *client)
-{
-    uint64_t grace_ms = client->session_grace_ms ? client->session_grace_ms : UINT64_MAX;
-
-    return bop_max_u64(bop_min_u64(client->session.timeout_ms / 2, grace_ms),
-                       CLIENT_LOCK_LIFE_MIN_MS);
-}
-
-static uint64_t life_ends_ms(const struct bop_client *client)
-{
-    return client->locks.confirmed_ms + life_ms(client);
 }
 
 static uint64_t next_sync_ms(const struct bop_client *client)

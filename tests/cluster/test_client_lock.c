@@ -4,6 +4,7 @@
  */
 #include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <bop/client_election.h>
 #include <bop/node.h>
@@ -283,6 +284,33 @@ TEST(client_lock, is_lost_when_nobody_answers_any_more)
     bop_timer_stop(f->loop, &session);
     release(f, held);
     CHECK_EQ(held->callbacks, 1);
+}
+
+/* A process that stands still finds an answer of before, when another one may have the lock. */
+TEST(client_lock, is_not_had_by_an_answer_that_was_long_on_its_way)
+{
+    struct timespec life = {.tv_nsec = 600000000};
+    struct ask *late;
+    struct bop_error err;
+
+    end_client(f, 1);
+    f->options.session_timeout_ms = 1000;
+    REQUIRE_EQ(bop_client_create(&f->options, &f->clients[1], &err), 0);
+    late = get(f, 0, 1, &plain); /* It has a session. */
+    release(f, late);
+    late = ask(f, 1, 1, &plain);
+    for (int turn = 0; turn < 6; turn++) {
+        REQUIRE_EQ(bop_loop_run_once(f->loop, 0), 0);
+        CHECK(late->callbacks == 0 || late->code != 0);
+        nanosleep(&life, NULL);
+    }
+    turn_until(f, &late->callbacks, 1);
+    if (late->code == 0) {
+        release(f, late); /* It was asked for once more. */
+    } else {
+        CHECK_EQ(late->code, BOP_ESESSION);
+    }
+    get(f, 2, 0, &plain); /* It is free in any case. */
 }
 
 /* Who waits for so long and no longer hears that it is over, even if nobody answers. */
