@@ -244,6 +244,8 @@ enum introduction bop__replica_introduced(struct replica *replica, uint64_t id,
         peer->heard_ms = replica->now_ms; /* Or the next new one would get its place. */
         peer->impostor = false;
         peer->outdated = false;
+        /* What it acknowledged may be lost with its last connection: it is asked what it has. */
+        bop__replica_snapshot_stop_sending(replica, peer);
         replica->members.introductions = true;
     }
     return INTRODUCTION_ACCEPTED;
