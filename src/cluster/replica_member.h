@@ -24,11 +24,11 @@ enum introduction {
 struct replica_members {
     struct member_file file;
     uint64_t committed_index; /* Of the newest configuration known to be committed. */
+    uint64_t conf_index;      /* ...when the newest one was last another. */
     struct bop_raft_configuration committed; /* The newest that is so; empty: none in this run. */
     uint64_t gone_index;                     /* Its entry. */
     uint64_t gone[MEMBERS_GONE];             /* Incarnations that left it, the oldest goes first. */
     unsigned gone_count;                     /* All that were. */
-    uint64_t conf_index;                     /* ...when the newest one was last another. */
     bool belongs;           /* A committed configuration had this node, perhaps not saved yet: */
     uint64_t belongs_index; /* the one of this entry. */
     bool hellos;            /* Peers say hello: this is not a test that has none. */

@@ -529,18 +529,23 @@ static void snapshot_file(const struct world *w, char path[256])
              w->replica->snapshot.raft.term);
 }
 
+/* A node with a snapshot of all that it applied. Returns its index. */
+static uint64_t start_and_take(struct world *w, char out_path[256])
+{
+    start(w);
+    world_added(w, 1);
+    take_snapshot(w);
+    snapshot_file(w, out_path);
+    return w->replica->snapshot.raft.index;
+}
+
 /* Start with a state that is whole, and a snapshot of some length. Returns its index. */
 static uint64_t start_with_snapshot(struct world *w, bool damaged, const char *boot)
 {
     char path[256];
-    uint64_t index;
+    uint64_t index = start_and_take(w, path);
 
-    start(w);
-    world_added(w, 1);
-    take_snapshot(w);
-    index = w->replica->snapshot.raft.index;
     CHECK(bop__replica_verify_passed(w->replica)); /* What we wrote ourselves is whole. */
-    snapshot_file(w, path);
     world_close(w);
     if (damaged) {
         REQUIRE_EQ(bop_fs_sim_flip_bit(w->disk, path, (uint64_t)200 * 8), 0); /* In a record. */
@@ -606,14 +611,9 @@ TEST(replica, takes_the_snapshot_again_that_is_damaged)
     struct world *w = &f->w;
     struct snapshot_info info;
     char path[256];
-    uint64_t index;
+    uint64_t index = start_and_take(w, path);
 
-    start(w);
-    world_added(w, 1);
-    take_snapshot(w);
-    index = w->replica->snapshot.raft.index;
     REQUIRE_EQ(index, w->replica->applied);
-    snapshot_file(w, path);
     REQUIRE_EQ(bop_fs_sim_flip_bit(w->disk, path, (uint64_t)200 * 8), 0);
     bop__replica_verify_begin(w->replica);
     world_run(w, 10);
